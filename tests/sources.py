@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+_NAMED = re.compile(r"trainyard(\.\w+)+:\w+")
+"""How a table names a function: ``module:name``."""
 
 
 @functools.cache
@@ -72,6 +75,9 @@ def _imported(path: str, modules: set[str]) -> Iterator[tuple[str, str]]:
     for node in nodes(path):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             yield from ((alias, node.attr) for alias in aliases.get(node.value.id, ()))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and _NAMED.fullmatch(node.value):
+            module, _, function = node.value.partition(":")
+            yield module, function
 
 
 def _loaded(path: str, tree: ast.Module) -> Iterator[tuple[str, str]]:

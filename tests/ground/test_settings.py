@@ -19,7 +19,8 @@ from trainyard.provider.model import properties
 from trainyard.provider.pod import PodInputs
 from trainyard.remote.keys import new_ssh_key
 from trainyard.settings import page, reader
-from trainyard.settings.table import RUN_SETTINGS, SETTINGS, STORES, Encrypted, for_run
+from trainyard.settings.setting import Encrypted
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS, STORES, for_run
 from trainyard.stacks.facade import settings_of
 from trainyard.storage.client import KINDS
 

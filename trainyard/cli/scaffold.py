@@ -17,6 +17,7 @@ from trainyard.errors import UserError
 from trainyard.fields import Fields
 from trainyard.files import write_atomic
 from trainyard.nearest import suggest
+from trainyard.settings.clouds import entries
 from trainyard.settings.variables import account_keys, groups
 from trainyard.shipped import shipped
 from trainyard.templating import render_file
@@ -83,8 +84,7 @@ class Record:
 
 def clouds() -> list[str]:
     """Return the clouds that Trainyard brings settings for, beside this machine."""
-    names = [path.name.split(".")[1] for path in shipped("").glob("Pulumi.*.yaml") if path.name.count(".") == 2]
-    return sorted(set(names) - {"local"})
+    return [name for name in entries() if name != "local" and shipped(f"Pulumi.{name}.yaml").is_file()]
 
 
 def choices(stacks: Sequence[str], ci: str | None) -> Choices:

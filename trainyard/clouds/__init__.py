@@ -1,27 +1,32 @@
-"""Providers of GPU pods: one file a cloud behind one protocol."""
+"""Providers of GPU pods: one folder a cloud behind one protocol; which there are stands in settings/clouds.py."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from typing import cast
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
-from trainyard.settings.table import CLOUDS
+from trainyard.settings.clouds import entries, entry
 
 
 def open_cloud(name: str, env: Mapping[str, str], places: Places) -> Cloud:
     """Return the adapter of a cloud, with the credentials found in ``env``.
 
-    Raises UserError for an unknown cloud or a missing or half-set credential. Makes no request.
+    Raises UserError for an unknown cloud, a missing or half-set credential, and a package that the cloud needs and
+    that is not installed. Makes no request.
     """
-    if name == "local":
-        from trainyard.clouds.local import LocalCloud
-
-        return LocalCloud(places.cloud)
-    if name == "runpod":
-        from trainyard.clouds.runpod import RunPodCloud
-
-        return RunPodCloud.from_env(env)
-    raise UserError(f"unknown cloud '{name}'{suggest(name, CLOUDS)}", hint=f"Clouds: {', '.join(CLOUDS)}.")
+    row = entry(name)
+    if row is None:
+        raise UserError(f"unknown cloud '{name}'{suggest(name, entries())}", hint=f"Clouds: {', '.join(entries())}.")
+    module, _, function = row.opener.partition(":")
+    try:
+        opener = getattr(import_module(module), function)
+    except ModuleNotFoundError as error:
+        if not row.extra or (error.name or "").partition(".")[0] == "trainyard":
+            raise
+        raise UserError(f"{row.title} needs the package '{error.name}'", hint=f"pip install 'trainyard[{row.extra}]'") from None
+    return cast(Cloud, opener(env, places))

@@ -14,7 +14,8 @@ from trainyard.nearest import suggest
 from trainyard.provider.typed import wrong_setting
 from trainyard.reading import read
 from trainyard.settings.flaws import flaw
-from trainyard.settings.table import RUN_SETTINGS, SETTINGS, RunKeys, Setting, StackSettings, build
+from trainyard.settings.setting import Setting
+from trainyard.settings.table import RUN_SETTINGS, SETTINGS, RunKeys, StackSettings, build
 
 NAMESPACE = "trainyard"
 

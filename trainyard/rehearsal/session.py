@@ -23,13 +23,13 @@ from trainyard.errors import UserError
 from trainyard.rehearsal.runpod import refuse_beside_the_real, start, stock
 from trainyard.rehearsal.runpod.s3 import start_s3
 from trainyard.settings import reader
+from trainyard.settings.clouds import emulated
 from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.storage import local
 from trainyard.storage.bucket import exists
 from trainyard.storage.client import StoreSettings, s3, with_bucket
 from trainyard.storage.stores import store_settings
 
-EMULATED = ("runpod",)
 _LINKED = ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
 _OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket|disk_gb)\s*:.*\n?", re.MULTILINE)
 # What the rented pod would have need not be free on this machine.
@@ -54,8 +54,8 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
 
     Raises UserError for a stack without emulator, RefusedError beside a real base URL.
     """
-    if stack not in EMULATED:
-        raise UserError(f"there is no emulator for stack '{stack}'", hint=f"Stacks that can be rehearsed: {', '.join(EMULATED)}.")
+    if stack not in emulated():
+        raise UserError(f"there is no emulator for stack '{stack}'", hint=f"Stacks that can be rehearsed: {', '.join(emulated())}.")
     refuse_beside_the_real(env)
     base = places.home / "rehearsal" / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)

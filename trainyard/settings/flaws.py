@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainyard.settings.table import CLOUDS, OF_OURS, SETTINGS, StackSettings, known_to
+from trainyard.settings.clouds import entries
+from trainyard.settings.table import OF_OURS, SETTINGS, StackSettings, clouds_that_know, known_to
 from trainyard.settings.variables import never_sent
 
 
@@ -20,8 +21,8 @@ class Flaw:
 
 def flaw(settings: StackSettings, stack: str) -> Flaw | None:
     """Return what is wrong with settings as a whole, None when nothing is."""
-    if settings.cloud not in CLOUDS:
-        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(CLOUDS)}.")
+    if settings.cloud not in entries():
+        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(entries())}.")
     if settings.image and settings.template:
         return Flaw("template", "and 'image' are given both: choose one", "template")
     if settings.pods and "hours" not in settings.explicit:
@@ -33,9 +34,8 @@ def flaw(settings: StackSettings, stack: str) -> Flaw | None:
         return secret
     for name in SETTINGS:  # in the table's order: the same one is told each time
         if name in settings.explicit and getattr(settings, name) != SETTINGS[name].default and not known_to(name, settings.cloud):
-            return Flaw(
-                name, f"means nothing to cloud '{settings.cloud}'", name, f"Leave it out; {', '.join(SETTINGS[name].clouds)} knows it."
-            )
+            known = f"Leave it out; clouds that know it: {', '.join(clouds_that_know(name))}."
+            return Flaw(name, f"means nothing to cloud '{settings.cloud}'", name, known)
     return None
 
 

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
 from trainyard.reading import HUGE, NUMERAL, SAID, Shape
-from trainyard.settings.table import BLOCKS, CLOUDS, LIMIT_NEEDS, OF_OURS, RULE_ACTIONS, SETTINGS, Setting, known_to
+from trainyard.settings.clouds import entries
+from trainyard.settings.setting import Setting
+from trainyard.settings.table import BLOCKS, LIMIT_NEEDS, OF_OURS, RULE_ACTIONS, SETTINGS, clouds_that_know, known_to
 from trainyard.settings.variables import SETTABLE, groups, never_sent
 
 SCHEMA = Path("infra", "stack.schema.json")
@@ -68,7 +70,7 @@ def _together() -> list[dict[str, object]]:
             "then": {"required": [_key("hours")]},
         },
     ]
-    for cloud in CLOUDS:
+    for cloud in entries():
         others = {_key(name): _unset(setting) for name, setting in SETTINGS.items() if not known_to(name, cloud)}
         if others:
             is_it = {"properties": {_key("cloud"): {"const": cloud}}, "required": [_key("cloud")]}
@@ -103,7 +105,7 @@ def _settings() -> str:
     for name, setting in SETTINGS.items():
         if name in _GROUPS:
             rows += ["", f"### {_GROUPS[name]}", "", "| name | is | unless set | means | clouds | since |", "|---|---|---|---|---|---|"]
-        clouds = ", ".join(setting.clouds) or "all"
+        clouds = ", ".join(clouds_that_know(name)) if setting.some_clouds else "all"
         rows.append(f"| `{name}` | {description(name)} | {setting.unset or 'nothing'} | {setting.says} | {clouds} | {setting.since} |")
     return "\n".join(rows[1:]) + "\n"
 
@@ -111,7 +113,7 @@ def _settings() -> str:
 def _variables() -> str:
     rows = ["| variables | are |", "|---|---|"]
     for group in groups(*SETTABLE):
-        if group.sort != "cloud" or group.of in CLOUDS:
+        if group.sort != "cloud" or group.of in entries():
             needed = ", ".join(f"`{name}`" for name in (*group.keys, *group.needed))
             rest = ", ".join(f"`{name}`" for name in (*group.usual, *group.more_keys, *group.more))
             rows.append(f"| {'; '.join(filter(None, (needed, rest)))} | {group.says} |")
@@ -119,7 +121,7 @@ def _variables() -> str:
 
 
 def _property(setting: Setting) -> dict[str, object]:
-    only = f" Cloud {' or '.join(setting.clouds)} only." if setting.clouds else ""
+    only = f" Cloud {' or '.join(clouds_that_know(setting.name))} only." if setting.some_clouds else ""
     unset = f" Unless set: {setting.unset}." if setting.unset else ""
     plain = _plain(setting)
     return {

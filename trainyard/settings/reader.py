@@ -15,7 +15,8 @@ from trainyard.nearest import suggest
 from trainyard.reading import read
 from trainyard.settings.flaws import flaw
 from trainyard.settings.limits import limit_rules
-from trainyard.settings.table import SETTINGS, Encrypted, Setting, StackSettings, build
+from trainyard.settings.setting import Encrypted, Setting
+from trainyard.settings.table import SETTINGS, StackSettings, build
 from trainyard.textfile import read_text
 from trainyard.yamlfile import Map, Node, parse_map, reject_unknown
 

@@ -8,16 +8,14 @@ the provider's plugin reads defaults from here, and a user waits for its start.
 
 # Annotations are types here, not texts: the table is made of them, and evaluating texts would cost every start a millisecond.
 
-import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainyard.reading import Kind, Shape
+from trainyard.reading import Shape
+from trainyard.settings.clouds import entries, entry
+from trainyard.settings.setting import Encrypted, read_table, setting
 
-CLOUDS = ("local", "runpod")
 STORES = ("local", "runpod", "aws", "r2", "s3")
 ENGINES = ("auto", "cli", "builtin")
 POD_STORES = ("none", "read", "attempt")
@@ -63,201 +61,148 @@ _REFERENCE = rf"env:{_VARIABLE}"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/(tcp|http)"
 OF_OURS = ("PULUMI_", "TRAINYARD_")
 """How variables begin that tell our own processes something."""
-_RENTED = ("runpod",)
-"""Clouds whose machines are rented by image, region and tier."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encrypted:
-    """A value that only Pulumi can read (``secure:`` in the file): it travels as it is."""
-
-    ciphertext: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """One key: what it is, what holds unless it is set, what it means and who may know it."""
-
-    name: str
-    says: str
-    shape: Shape
-    default: object
-    unset: str
-    """What holds unless it is set, in words; an empty text: nothing does."""
-    unit: str
-    secret: bool
-    """May be a ``secure:`` value: only the program reads it."""
-    travels: bool
-    """Goes from the environment into each run's own stack."""
-    clouds: tuple[str, ...]
-    """Clouds that know it; empty: all."""
-    readers: tuple[str, ...]
-    """Rooms of trainyard/ that read it."""
-    since: str
-
-
-def _setting(
-    says: str, default: object = None, *, readers: str, unset: str | None = None, unit: str = "", travels: bool = False,
-    clouds: tuple[str, ...] = (), since: str = "0.1", **shape: Any,
-) -> Any:  # fmt: skip
-    """Declare a field, as dataclasses.field() does. ``readers``: rooms, spaces between; ``shape``: see reading.Shape."""
-    metadata = {
-        "says": says, "unset": _words(default) if unset is None else unset, "unit": unit, "travels": travels, "clouds": clouds,
-        "readers": tuple(readers.split()), "since": since, "shape": shape,
-    }  # fmt: skip
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=dict, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _words(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return f"{value:g}"
-    return ", ".join(value) if isinstance(value, (tuple, dict)) else "" if value is None else str(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackSettings:
     """The settings of an environment, typed, defaults filled in. ``cloud`` and ``store`` are what holds, not only what was said."""
 
-    cloud: str = _setting(
-        "where pods are rented", "", unset="the cloud of the stack's name", choices=CLOUDS, travels=True,
+    cloud: str = setting(
+        "where pods are rented", "", unset="the cloud of the stack's name", choices=tuple(entries()), travels=True,
         readers="doctor program runs stacks",
     )  # fmt: skip
-    gpu: tuple[str, ...] = _setting(
+    gpu: tuple[str, ...] = setting(
         "GPUs in order of preference", (), unset="a pod without GPU", travels=True, readers="program rehearsal runs"
     )
-    gpu_count: int = _setting("GPUs of a pod", 1, least=1, travels=True, readers="program runs")
-    image: str | None = _setting(
-        "container image of the pod", unset="the cloud's own", travels=True, clouds=_RENTED, readers="doctor program"
+    gpu_count: int = setting("GPUs of a pod", 1, least=1, travels=True, readers="program runs")
+    image: str | None = setting(
+        "container image of the pod", unset="the cloud's own", travels=True, some_clouds=True, readers="doctor program"
     )
-    template: str | None = _setting(
-        "template of the cloud, instead of an image", travels=True, clouds=_RENTED, readers="doctor program rehearsal"
+    template: str | None = setting(
+        "template of the cloud, instead of an image", travels=True, some_clouds=True, readers="doctor program rehearsal"
     )
-    image_gb: float | None = _setting(
-        "size of the image; above 16 GB it gets longer to arrive", unit="GB", least=0, travels=True, clouds=_RENTED, readers="program",
+    image_gb: float | None = setting(
+        "size of the image; above 16 GB it gets longer to arrive", unit="GB", least=0, travels=True, some_clouds=True, readers="program",
     )  # fmt: skip
-    registry: str | Encrypted | None = _setting(  # noqa: RUF009 - a field, as the others
-        "the cloud's id of the login for a private image", travels=True, clouds=_RENTED, readers="program",
+    registry: str | Encrypted | None = setting(  # noqa: RUF009 - a field, as the others
+        "the cloud's id of the login for a private image", travels=True, some_clouds=True, readers="program",
     )  # fmt: skip
-    disk_gb: int = _setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
-    volume: str | None = _setting("network volume that the pod mounts", travels=True, readers="doctor program rehearsal runs")
-    ports: tuple[str, ...] = _setting(
+    disk_gb: int = setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
+    volume: str | None = setting(
+        "network volume that the pod mounts", travels=True, some_clouds=True, readers="doctor program rehearsal runs",
+    )  # fmt: skip
+    ports: tuple[str, ...] = setting(
         "ports to open", ("22/tcp",), pattern=_PORT, looks_like="8888/http", travels=True, readers="program",
     )  # fmt: skip
-    regions: tuple[str, ...] = _setting(
-        "data centers, countries or continents", (), unset="any", travels=True, clouds=_RENTED, readers="program runs",
+    regions: tuple[str, ...] = setting(
+        "data centers, countries or continents", (), unset="any", travels=True, some_clouds=True, readers="program runs",
     )  # fmt: skip
-    tier: str | None = _setting("class of machines", unset=TIER, choices=TIERS, travels=True, clouds=_RENTED, readers="program runs")
-    spot: bool = _setting("rent what may be taken away", False, travels=True, clouds=_RENTED, readers="program runs")
-    max_price: float | None = _setting(
+    tier: str | None = setting("class of machines", unset=TIER, choices=TIERS, travels=True, some_clouds=True, readers="program runs")
+    spot: bool = setting("rent what may be taken away", False, travels=True, some_clouds=True, readers="program runs")
+    max_price: float | None = setting(
         "above which nothing is rented", unit="dollars an hour", least=0, travels=True, readers="program runs"
     )
-    min_cuda: str | None = _setting(
+    min_cuda: str | None = setting(
         "least CUDA version of the host's driver", unset="what the recipe needs", pattern=r"\d+(\.\d+)?", looks_like="13.0",
-        travels=True, clouds=_RENTED, readers="program runs",
+        travels=True, some_clouds=True, readers="program runs",
     )  # fmt: skip
-    min_vram_gb: float | None = _setting(
+    min_vram_gb: float | None = setting(
         "least memory of each GPU", unset="what the recipe needs", unit="GB", least=0, travels=True, readers="program runs",
     )  # fmt: skip
-    only_offers: tuple[str, ...] | None = _setting("offers that may be taken, by id", unset="any", travels=True, readers="program runs")
-    avoid_offers: tuple[str, ...] = _setting("offers that are not taken, by their ids", (), travels=True, readers="program runs")
-    pod_env: Mapping[str, str | Encrypted] | Encrypted = _setting(  # noqa: RUF009
+    only_offers: tuple[str, ...] | None = setting("offers that may be taken, by id", unset="any", travels=True, readers="program runs")
+    avoid_offers: tuple[str, ...] = setting("offers that are not taken, by their ids", (), travels=True, readers="program runs")
+    pod_env: Mapping[str, str | Encrypted] | Encrypted = setting(  # noqa: RUF009
         "variables of the container, no secrets", {}, pattern=_VARIABLE, looks_like="NAME", travels=True, readers="program runs",
     )  # fmt: skip
-    pod_secrets: tuple[str, ...] = _setting(
+    pod_secrets: tuple[str, ...] = setting(
         "variables of yours that the job gets, like HF_TOKEN", (), pattern=_VARIABLE, looks_like="NAME", readers="runs",
     )  # fmt: skip
-    pod_store: str = _setting(
+    pod_store: str = setting(
         "keys of the bucket that the job gets, which end with its lease: to read below `pod_store_prefix`; `attempt`: also to write below "
         "`jobs/<user>/<run>/<n>/`", "none", choices=POD_STORES, readers="runs",
     )  # fmt: skip
-    pod_store_prefix: str = _setting(
+    pod_store_prefix: str = setting(
         "below which the job may read", "data/", pattern=r"(?!/)[\s\S]*/", looks_like="data/", readers="runs",
     )  # fmt: skip
-    store_role: str | None = _setting(
+    store_role: str | None = setting(
         "ARN of the role that `pod_store` assumes by STS", pattern=r"arn:\S{16,}", looks_like="arn:aws:iam::123456789012:role/job",
         readers="runs",
     )  # fmt: skip
-    i_know_that_pods_can_steal_my_store_keys: bool = _setting(
+    i_know_that_pods_can_steal_my_store_keys: bool = setting(
         "`pod_store` gives the job your own keys of the store, which do not end", False, readers="runs"
     )
-    hours: float = _setting(
+    hours: float = setting(
         "length of the lease; declared pods (`pods`) must be given it", 2.0, unit="hours", above=0, most=24 * 31, readers="program runs",
     )  # fmt: skip
-    heartbeat_minutes: float = _setting(
+    heartbeat_minutes: float = setting(
         "silence after which an idle pod of a run ends; 0: for ever", 30.0, unit="minutes", least=0, travels=True, readers="program"
     )
-    commit_alone_minutes: float = _setting(
+    commit_alone_minutes: float = setting(
         "silence after which a pod commits the result alone and ends; 0: never", 5.0, unit="minutes", least=0, readers="doctor runs"
     )
-    rescue_minutes: float = _setting("from stop to end of the lease", 30.0, unit="minutes", least=0, travels=True, readers="program runs")
-    budget: float | None = _setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
-    resume: int = _setting("times that a run whose pod was lost is resumed by itself", 0, least=0, most=100, readers="runs")
-    limit_day: float | None = _setting("what all runs of a day may cost", unit="dollars", least=0, readers="runs")
-    limit_week: float | None = _setting("the same for 7 days", unit="dollars", least=0, readers="runs")
-    limit_month: float | None = _setting("the same for 30 days", unit="dollars", least=0, readers="runs")
-    limit_action: str = _setting("what a limit does", "block", choices=LIMIT_ACTIONS, readers="runs")
-    limits: tuple[Mapping[str, object], ...] = _setting(
+    rescue_minutes: float = setting("from stop to end of the lease", 30.0, unit="minutes", least=0, travels=True, readers="program runs")
+    budget: float | None = setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
+    resume: int = setting("times that a run whose pod was lost is resumed by itself", 0, least=0, most=100, readers="runs")
+    limit_day: float | None = setting("what all runs of a day may cost", unit="dollars", least=0, readers="runs")
+    limit_week: float | None = setting("the same for 7 days", unit="dollars", least=0, readers="runs")
+    limit_month: float | None = setting("the same for 30 days", unit="dollars", least=0, readers="runs")
+    limit_action: str = setting("what a limit does", "block", choices=LIMIT_ACTIONS, readers="runs")
+    limits: tuple[Mapping[str, object], ...] = setting(
         "more limits: `amount` dollars, `per` run, day, week or month, `of` all, stack or user, `action` block or warn", (), readers="runs"
     )
-    queue_at_once: int = _setting("runs of the queue at work at once on the stack; 0: none is begun", 5, least=0, readers="runs")
-    queue_per_user: int = _setting("the same, of each user", 2, least=1, readers="runs")
-    approve: tuple[Mapping[str, object], ...] = _setting(
+    queue_at_once: int = setting("runs of the queue at work at once on the stack; 0: none is begun", 5, least=0, readers="runs")
+    queue_per_user: int = setting("the same, of each user", 2, least=1, readers="runs")
+    approve: tuple[Mapping[str, object], ...] = setting(
         "runs of the queue that wait until a person approves: rules of cost, users, gpus", (), readers="runs stacks"
     )
-    notify: tuple[str, ...] = _setting(
+    notify: tuple[str, ...] = setting(
         "whom notices about runs go to: variables that hold the addresses, which are secrets, like `env:SLACK_URL`", (),
         pattern=_REFERENCE, looks_like="env:NAME", readers="runs",
     )  # fmt: skip
-    boot_accepted_minutes: float = _setting(
+    boot_accepted_minutes: float = setting(
         "how long a pod may take to be accepted", 5.0, unit="minutes", least=0, travels=True, readers="program"
     )
-    boot_image_minutes: float | None = _setting(
+    boot_image_minutes: float | None = setting(
         "how long its image may take to arrive", unset="10, and a half for each GB of `image_gb` above 16", unit="minutes", least=0,
         travels=True, readers="program",
     )  # fmt: skip
-    boot_ssh_minutes: float = _setting("how long its SSH may take", 10.0, unit="minutes", least=0, travels=True, readers="program")
-    upload_consent: str = _setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
-    bucket: str | None = _setting(
+    boot_ssh_minutes: float = setting("how long its SSH may take", 10.0, unit="minutes", least=0, travels=True, readers="program")
+    upload_consent: str = setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
+    bucket: str | None = setting(
         f"bucket of results; {NO_BUCKET}: they come home over SSH", unset="one made for the environment", pattern=BUCKET_NAME,
         looks_like="my-results-1", readers="doctor program rehearsal runs stacks",
     )  # fmt: skip
-    store: str | None = _setting(
+    store: str | None = setting(
         "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs stacks"
     )
-    keep_checkpoints: int = _setting(
+    keep_checkpoints: int = setting(
         "complete checkpoints of a run that are kept in its bucket while it trains, the newest; 0: none", 1, least=0, readers="runs",
     )  # fmt: skip
-    checkpoint_minutes: float = _setting(
+    checkpoint_minutes: float = setting(
         "from one such checkpoint to the next, and from the start to the first", 10.0, unit="minutes", least=0, readers="runs",
     )  # fmt: skip
-    deliver: str | None = _setting(
+    deliver: str | None = setting(
         "where the result goes after a run, in the background: local, local:DIR or hub:OWNER/REPO", unset="nowhere",
         pattern=r"local(:.+)?|hub:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", looks_like="local:~/models or hub:you/model", readers="runs",
     )  # fmt: skip
-    lifecycle: tuple[Mapping[str, object], ...] = _setting(
-        "rules of the bucket: prefix, expire_days ...", (), readers="program runs stacks"
-    )
-    ssh_key_file: str | None = _setting(
+    lifecycle: tuple[Mapping[str, object], ...] = setting("rules of the bucket: prefix, expire_days ...", (), readers="program runs stacks")
+    ssh_key_file: str | None = setting(
         "your own private SSH key; its `.pub` lies beside it", unset="one made for the stack", pattern=r"[/~].*",
         looks_like="~/.ssh/id_ed25519", readers="program runs stacks",
     )  # fmt: skip
-    env_id: str | None = _setting(
+    env_id: str | None = setting(
         "id of the environment, 8 hex digits", unset="one made for stack and user", pattern="[0-9a-f]{8}",
         looks_like="a0533aa1", readers="program runs",
     )  # fmt: skip
-    pods: int = _setting("pods of the environment itself", 0, least=0, most=MOST_PODS, readers="program runs")
-    user: str | None = _setting(
+    pods: int = setting("pods of the environment itself", 0, least=0, most=MOST_PODS, readers="program runs")
+    user: str | None = setting(
         "who starts runs; in keys in small letters, with '-' for any other sign", pattern=USER_NAME, looks_like="anna-berg",
         unset="the login name; for root the one in git's user.email", readers="runs",
     )  # fmt: skip
-    gitops_user: str = _setting(
+    gitops_user: str = setting(
         "whose the runs are that `gitops.sync` starts", "gitops", pattern=USER_NAME, looks_like="gitops", readers="runs",
     )  # fmt: skip
-    engine: str = _setting("what executes the program", "auto", choices=ENGINES, travels=True, readers="stacks")
+    engine: str = setting("what executes the program", "auto", choices=ENGINES, travels=True, readers="stacks")
     explicit: frozenset[str] = frozenset()
     """Names of those that a person has set."""
 
@@ -276,48 +221,23 @@ class StackSettings:
 class RunKeys:
     """What a run's own stack is told beside the settings that travel there; runs/ writes it, the program reads it."""
 
-    run: str = _setting("the attempt: user/label/number", "", readers="program")
-    fence_id: str = _setting("id of the environment's fence", "", readers="program")
-    ssh_public_key: str = _setting("public key that may log in", "", readers="program")
-    ssh_key_file: str = _setting("where its private key lies", "", readers="program")
-    host_key_seed: str = _setting("seed of the pod's host key, encrypted", "", readers="program")
-    fence_bucket: str | None = _setting("bucket that tells whether the environment is closed", readers="program")
-    fence_store: str | None = _setting("its store", readers="program")
+    run: str = setting("the attempt: user/label/number", "", readers="program")
+    fence_id: str = setting("id of the environment's fence", "", readers="program")
+    ssh_public_key: str = setting("public key that may log in", "", readers="program")
+    ssh_key_file: str = setting("where its private key lies", "", readers="program")
+    host_key_seed: str = setting("seed of the pod's host key, encrypted", "", readers="program")
+    fence_bucket: str | None = setting("bucket that tells whether the environment is closed", readers="program")
+    fence_store: str | None = setting("its store", readers="program")
 
 
 RUN_TAKES = ("hours", "budget")
 """Settings that a run's stack has besides those that travel: what was asked for this run."""
 
 
-def _table(shape: type[StackSettings] | type[RunKeys]) -> Mapping[str, Setting]:
-    entries = (_read_field(field, field.type) for field in dataclasses.fields(shape) if field.metadata)
-    return types.MappingProxyType({setting.name: setting for setting in entries})
-
-
-def _read_field(field: dataclasses.Field[Any], hint: object) -> Setting:
-    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-    kind, secret = _kind(hint)
-    more = dict(field.metadata)
-    return Setting(name=field.name, default=default, secret=secret, **{**more, "shape": Shape(kind=kind, **more["shape"])})
-
-
-def _kind(hint: object) -> tuple[Kind, bool]:
-    """Return what a field's type makes of a value, and whether it may be encrypted."""
-    parts = typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-    (plain,) = (part for part in parts if part not in (type(None), Encrypted))
-    origin, inner = typing.get_origin(plain), typing.get_args(plain)
-    if origin is tuple:
-        return ("texts" if inner[0] is str else "mappings"), Encrypted in parts
-    if origin is not None:
-        return "mapping", Encrypted in parts
-    simple: Mapping[object, Kind] = {str: "text", float: "number", int: "whole", bool: "flag"}
-    return simple[plain], Encrypted in parts
-
-
-SETTINGS = _table(StackSettings)
+SETTINGS = read_table(StackSettings)
 """Every key that an environment's settings may have."""
 RUN_SETTINGS = {
-    **{name: setting for name, setting in SETTINGS.items() if setting.travels or name in RUN_TAKES}, **_table(RunKeys),
+    **{name: setting for name, setting in SETTINGS.items() if setting.travels or name in RUN_TAKES}, **read_table(RunKeys),
 }  # fmt: skip
 """Every key that the settings of a run's own stack may have."""
 DEFAULTS = StackSettings()
@@ -333,7 +253,13 @@ def build(values: Mapping[str, object], stack: str) -> StackSettings:
 
 def known_to(name: str, cloud: str) -> bool:
     """Tell whether a setting has a meaning for a cloud."""
-    return not SETTINGS[name].clouds or cloud in SETTINGS[name].clouds
+    row = entry(cloud)
+    return not SETTINGS[name].some_clouds or (row is not None and name in row.settings)
+
+
+def clouds_that_know(name: str) -> tuple[str, ...]:
+    """Return the clouds that a setting means something to."""
+    return tuple(cloud for cloud in entries() if known_to(name, cloud))
 
 
 def for_run(settings: StackSettings) -> dict[str, object]:

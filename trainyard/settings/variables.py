@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trainyard.settings.clouds import OTHER_ACCOUNTS, CloudEntry, entries
+
 Sort = Literal["cloud", "store", "source", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
 """cloud, store: what an account or a bucket is opened with. source: what data are read with or the ledger is opened with, by the
 controller alone. token: of a training, never handed to an engine. old: of older guides. pod: told to what runs on a pod. process:
@@ -42,14 +44,23 @@ class VariableGroup:
         yield from (*self.keys, *self.needed, *self.usual, *self.more_keys, *self.more)
 
 
+def _of_cloud(cloud: CloudEntry) -> Iterator[VariableGroup]:
+    """Yield what a cloud's row says of variables."""
+    if cloud.keys:
+        yield VariableGroup(
+            sort="cloud", of=cloud.name, says=f"the key of the {cloud.title} account", keys=cloud.keys, more_keys=cloud.key_aliases
+        )
+    if cloud.more:
+        says = f"other addresses of {cloud.title}'s API (a proxy, an emulator); seconds until a create counts as answered or absent"
+        yield VariableGroup(sort="setup", of=f"{cloud.title}'s API", says=says, more=cloud.more)
+    if cloud.pod_variables:
+        yield VariableGroup(sort="pod", of=f"{cloud.title}'s own", says=f"what {cloud.title} tells a pod", more=cloud.pod_variables)
+
+
+_ELSEWHERE = "the key of another account: kept from every pod and engine"
 GROUPS: tuple[VariableGroup, ...] = (
-    VariableGroup(sort="cloud", of="runpod", says="the key of the RunPod account", keys=("RUNPOD_API_KEY",)),
-    VariableGroup(sort="cloud", of="vast", says="the key of another account: kept from every pod and engine", keys=("VAST_API_KEY",)),
-    VariableGroup(sort="cloud", of="ionet", says="the same", keys=("IOCLOUD_API_KEY",)),
-    VariableGroup(sort="cloud", of="replicate", says="the same", keys=("REPLICATE_API_TOKEN",)),
-    VariableGroup(sort="cloud", of="jarvislabs", says="the same", keys=("JARVISLABS_API_KEY", "JL_API_KEY")),
-    VariableGroup(sort="cloud", of="lambda", says="the same", keys=("LAMBDA_API_KEY",)),
-    VariableGroup(sort="cloud", of="modal", says="the same", keys=("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET")),
+    *(group for cloud in entries().values() for group in _of_cloud(cloud)),
+    *(VariableGroup(sort="cloud", of=name, says=_ELSEWHERE, keys=keys) for name, keys in OTHER_ACCOUNTS.items() if name not in entries()),
     VariableGroup(
         sort="store", of="runpod", says="RunPod's S3; its bucket is the network volume's id",
         keys=("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY"), needed=("RUNPOD_S3_ENDPOINT",), usual=("RUNPOD_S3_BUCKET",),
@@ -105,11 +116,6 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("RUNPOD_GPU_TYPE", "RUNPOD_TEMPLATE_ID"),
     ),
     VariableGroup(
-        sort="setup", of="RunPod's API",
-        says="other addresses of RunPod's API (a proxy, an emulator); seconds until a create counts as answered or absent",
-        more=("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL", "RUNPOD_POST_SECONDS", "RUNPOD_SETTLE_SECONDS"),
-    ),
-    VariableGroup(
         sort="setup", of="Backblaze's API", says="another address of the API that makes keys of B2 for jobs (a proxy, an emulator)",
         more=("B2_API_URL",),
     ),
@@ -130,10 +136,6 @@ GROUPS: tuple[VariableGroup, ...] = (
     ),
     VariableGroup(
         sort="pod", of="image", says="what the entrypoint of the trainer image may be told", more=("TRAINYARD_SSHD", "TRAINYARD_ROOT"),
-    ),
-    VariableGroup(
-        sort="pod", of="RunPod's own", says="what RunPod tells a pod",
-        more=("RUNPOD_POD_ID", "RUNPOD_POD_HOSTNAME", "RUNPOD_PUBLIC_IP", "RUNPOD_DC_ID", "RUNPOD_GPU_COUNT"),
     ),
     VariableGroup(
         sort="process", of="processes", says="between controller, engine and plugin",
@@ -165,7 +167,7 @@ def store(kind: str) -> VariableGroup:
 
 def account_keys() -> Mapping[str, tuple[str, ...]]:
     """Return the keys of each cloud's account, also of clouds that cannot be rented from: no other needs them."""
-    return {group.of: group.keys for group in groups("cloud")}
+    return {group.of: (*group.keys, *group.more_keys) for group in groups("cloud")}
 
 
 def never_sent() -> frozenset[str]:

@@ -13,6 +13,7 @@ import httpx
 
 from trainyard import __version__
 from trainyard.clouds.http import Api, Pace, check_address
+from trainyard.clouds.keys import account_keys
 from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import answers, catalog
@@ -20,7 +21,6 @@ from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import disks, rest_body, spot_input
 from trainyard.clouds.values import json_object, number, path_id, seconds_of
-from trainyard.config import secret
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
 from trainyard.secret import Secret
@@ -69,9 +69,7 @@ class RunPodCloud:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> RunPodCloud:
         """Return the account named by RUNPOD_API_KEY; RUNPOD_API_URL and RUNPOD_GRAPHQL_URL stand in for the real addresses."""
-        key = secret(env, "RUNPOD_API_KEY")
-        if key is None:
-            raise UserError("RUNPOD_API_KEY is not set", hint="Make a key in RunPod's console (Settings, API keys) and put it into .env.")
+        (key,) = account_keys("runpod", env)
         url = check_address("RUNPOD_API_URL", env.get("RUNPOD_API_URL") or REST)
         other = env.get("RUNPOD_GRAPHQL_URL") or (GRAPHQL if url == REST else url.removesuffix("/v2") + "/graphql")
         return cls(

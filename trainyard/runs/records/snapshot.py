@@ -33,7 +33,8 @@ from trainyard.recipes.uncommitted import LARGEST_FILE, top_of, uncommitted
 from trainyard.recipes.variables import FILES
 from trainyard.runs.records import codec
 from trainyard.settings.reader import as_written
-from trainyard.settings.table import SETTINGS, Encrypted, StackSettings
+from trainyard.settings.setting import Encrypted
+from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.sizes import human_size
 
 DOCUMENT, SETTINGS_FILE = "snapshot.json", "settings.yaml"
