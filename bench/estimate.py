@@ -27,7 +27,7 @@ from trainyard.ledger.ledger import Ledger
 from trainyard.ledger.runid import RunId
 from trainyard.rehearsal.runpod import Emulator, Timing, start
 from trainyard.runs.planning.estimate import Estimate, estimate
-from trainyard.runs.planning.history import expect
+from trainyard.runs.planning.history import expect, measured_runs
 from trainyard.runs.records.measured import MEASURED, MeasuredRun, Workload
 from trainyard.settings.table import StackSettings
 
@@ -90,7 +90,7 @@ def play(emulator: Emulator, ledger: Ledger, random_: random.Random) -> Iterator
         drawn = draw(random_)
         priced = estimate(cloud, drawn.settings, drawn.settings.hours)
         workload = replace(drawn.workload, gpu=str(priced.offer.gpu))
-        priced = replace(priced, expected=expect(ledger, workload))
+        priced = replace(priced, expected=expect(measured_runs(ledger), workload))
         pod = cloud.create(_spec(drawn.settings), priced.offer)
         clock[0] += drawn.train + drawn.aside
         cloud.terminate(pod.id)

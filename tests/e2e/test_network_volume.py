@@ -39,7 +39,7 @@ def rehearse(yard: Yard, *settings: str) -> tuple[str, dict[str, Any], Path]:
 def test_the_result_goes_into_the_mounted_volume_and_counts_there(runpod: Yard) -> None:
     out, summary, base = rehearse(runpod, f"volume: {VOLUME}", "min_cuda: '13.0'")
 
-    assert f"network volume {VOLUME}: $7.00 a month, with or without a pod" in out
+    assert f"network volume {VOLUME} of 100 GB: $7.00 a month, with or without a pod" in out
     assert "over SSH" not in out, out
     assert "copying the result into the mounted bucket" in out
     assert summary["s3_url"] == f"s3://{VOLUME}/models/tester/a/1/model/"

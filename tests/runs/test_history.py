@@ -14,7 +14,7 @@ from trainyard.clouds.protocol import Offer
 from trainyard.ledger.ledger import Ledger
 from trainyard.ledger.runid import RunId
 from trainyard.runs.planning.estimate import Estimate
-from trainyard.runs.planning.history import Expectation, expect, from_runs
+from trainyard.runs.planning.history import Expectation, expect, measured_runs
 from trainyard.runs.records.measured import MEASURED, MeasuredRun, Workload, measure, workload_of
 from trainyard.runs.records.parts import PaidPod, RunPod, RunResult, StartedFrom
 from trainyard.runs.records.record import RunRecord
@@ -28,7 +28,7 @@ def done(amount: float, train: float, **other: Any) -> MeasuredRun:
 
 
 def test_one_like_run_tells_by_its_pace_with_a_wide_range() -> None:
-    told = from_runs([done(100, 1000.0)], replace(WORK, amount=200.0))
+    told = expect([done(100, 1000.0)], replace(WORK, amount=200.0))
 
     assert told is not None and (told.likely, told.aside, told.runs) == (2060.0, 60.0, 1)
     assert (told.low, told.high) == pytest.approx((2000 / 1.15 + 60, 2300 + 60))
@@ -37,7 +37,7 @@ def test_one_like_run_tells_by_its_pace_with_a_wide_range() -> None:
 def test_of_several_what_takes_its_time_whatever_the_length_is_told_apart() -> None:
     like = [done(amount, 300 + 2 * amount) for amount in (100, 200, 400)]
 
-    told = from_runs(like, replace(WORK, amount=1000.0))
+    told = expect(like, replace(WORK, amount=1000.0))
     assert told is not None and told.likely == pytest.approx(2300 + 60) and told.runs == 3
 
 
@@ -45,12 +45,12 @@ def test_of_several_what_takes_its_time_whatever_the_length_is_told_apart() -> N
     "other", [{"gpu": "H100"}, {"gpu_count": 2}, {"model": "n"}, {"recipe": "command"}, {"cloud": "runpod, simulated"}]
 )
 def test_runs_that_differ_in_more_than_their_amount_tell_nothing(other: dict[str, Any]) -> None:
-    assert from_runs([done(100, 1000.0, **other)], WORK) is None
+    assert expect([done(100, 1000.0, **other)], WORK) is None
 
 
 @pytest.mark.parametrize("amounts", [(5e-324,), (1e-6, 1.2, 1e300, 2.0), (1e-300, 5e-324, 1.01e-300), (5e-324, 1e300, 1e-6, 1.7e308)])
 def test_amounts_that_no_run_can_have_had_tell_nothing(amounts: tuple[float, ...]) -> None:
-    assert from_runs([done(amount, 3600.0) for amount in amounts], WORK) is None
+    assert expect([done(amount, 3600.0) for amount in amounts], WORK) is None
 
 
 def test_a_number_of_steps_beyond_all_numbers_is_none() -> None:
@@ -64,7 +64,7 @@ def test_history_is_read_from_the_ledger_and_nonsense_in_it_is_left_out(tmp_path
     for data in (good, {}, {**good, "train": -1.0}, {**good, "train": "x"}, {**good, "workload": {**good["workload"], "amount": 0.0}}):
         ledger.add(RunId("ann", "a"), MEASURED, **data)
 
-    told = expect(ledger, WORK)
+    told = expect(measured_runs(ledger), WORK)
     assert told is not None and (told.runs, told.likely) == (1, 1060.0)
 
 

@@ -141,6 +141,8 @@ class CostItem:
     per_hour: float | None
     """Dollars; None where the cloud does not tell them."""
     ours: bool
+    size_gb: float | None = None
+    """Of a volume, as far as the cloud tells it."""
 
 
 @dataclass(frozen=True, slots=True)

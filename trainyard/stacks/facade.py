@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from trainyard.config import PROJECT, Places, settings_file
 from trainyard.engine import locks
@@ -91,14 +91,24 @@ def operate(
 
 def outputs(stack: Stack) -> dict[str, object]:
     """Return the stack's outputs with secrets in clear, read from the state; {} before the first up."""
+    encrypted = _outputs_in_state(stack)
+    masked = from_state(encrypted, None, "outputs")
+    # The key takes 0.4 s to derive: only where there is a secret.
+    clear: dict[str, object] = plain(from_state(encrypted, encrypter(stack), "outputs") if has_secret(masked) else masked)
+    return clear
+
+
+def plain_outputs(stack: Stack) -> dict[str, object]:
+    """Return those of the stack's outputs that hold no secret, for which no key is derived; {} before the first up."""
+    return {name: plain(value) for name, item in _outputs_in_state(stack).items() if not has_secret(value := from_state(item, None, name))}
+
+
+def _outputs_in_state(stack: Stack) -> dict[str, Any]:
     for resource in resources(stack):
         if resource.get("type") == "pulumi:pulumi:Stack":
             stack_outputs = resource.get("outputs") or {}
             assert isinstance(stack_outputs, dict)
-            masked = from_state(stack_outputs, None, "outputs")
-            # The key takes 0.4 s to derive: only where there is a secret.
-            clear: dict[str, object] = plain(from_state(stack_outputs, encrypter(stack), "outputs") if has_secret(masked) else masked)
-            return clear
+            return stack_outputs
     return {}
 
 

@@ -163,9 +163,10 @@ class RunPodCloud:
         """Return pods, stopped pods, their disks and all network volumes, in dollars per hour."""
         items = [item for pod in self._pods() for item in _pod_costs(pod)]
         for volume in self._entries("/network-volumes", "networkVolumes", {}):
-            hourly = catalog.volume_month(number(volume.get("size")) or 0.0) / catalog.HOURS_A_MONTH
+            size = number(volume.get("size"))
+            hourly = None if size is None else catalog.volume_month(size) / catalog.HOURS_A_MONTH
             name = str(volume.get("name"))
-            items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard")))
+            items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard"), size))
         return items
 
     def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:

@@ -18,6 +18,7 @@ from trainyard.runs.gitops.labels import label_in
 from trainyard.runs.gitops.links import LinkedRuns, WantedRun
 from trainyard.runs.gitops.runfile import RunFile
 from trainyard.runs.gitops.standing import known_runs
+from trainyard.runs.records.storagecost import StorageCost
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.train import foresee
@@ -42,6 +43,8 @@ class PlannedRun:
     most: float | None = None
     problem: str = ""
     """Why it would be refused now, or is not known."""
+    storage: StorageCost | None = None
+    """What its result and data will cost in their bucket, beside ``most``; None: it has none, or nothing is started."""
     wrong: bool = False
     """That is a mistake in its file or its stack's settings, which no waiting mends."""
 
@@ -139,7 +142,10 @@ def _priced(context: CommandContext, row: PlannedRun, file: RunFile | None, one:
         return row
     quiet = CommandContext(context.places, context.env, Ui(stream=io.StringIO()))
     priced = foresee(quiet, file.request(context.places.root, user=one.user, label=one.label, attempt=1, yes=True))
-    return replace(row, most=priced.estimate.most, says="; ".join(filter(None, (row.says, priced.estimate.text()))))
+    expected = priced.estimate
+    kept = expected.storage.text() if expected.storage else ""
+    says = "; ".join(filter(None, (row.says, expected.text())))
+    return replace(row, most=expected.most, storage=expected.storage, says="\n".join(filter(None, (says, kept and f"storage: {kept}"))))
 
 
 def lines(planned: Sequence[PlannedRun]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a run will cost at most, said before anything is rented."""
+"""What a run will cost at most, said before anything is rented; and, beside it, what its storage costs by the month."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from trainyard.errors import NoCapacity
 from trainyard.runs.planning.history import Expectation
 from trainyard.runs.planning.shape import avoidable
 from trainyard.runs.records.progress import duration
+from trainyard.runs.records.storagecost import StorageCost, dollars
 from trainyard.settings.table import StackSettings
 
 HOURS_A_MONTH = 730
@@ -32,6 +33,8 @@ class Estimate:
     """Offers that are not taken because their pods did not boot lately."""
     expected: Expectation | None = None
     """How long it will take, as like runs tell; None: none is known."""
+    storage: StorageCost | None = None
+    """What its result and data cost in their bucket: by the month, never in ``most``; None: it has none."""
     ceiling: float | None = None
     """Dollars per hour above which no pod is kept, whatever its offer said; None before it is decided."""
 
@@ -72,9 +75,15 @@ class Estimate:
             text += f" (no pod above ${self.ceiling:.2f}/h is kept)"
         if self.volume is None:
             return text
-        return (
-            f"{text}; network volume {self.volume.id}: ${(self.volume.per_hour or 0.0) * HOURS_A_MONTH:.2f} a month, with or without a pod"
-        )
+        return f"{text}; network volume {self.volume.id}{_size(self.volume)}: {_month(self.volume.per_hour)}, with or without a pod"
+
+
+def _size(volume: CostItem) -> str:
+    return "" if volume.size_gb is None else f" of {volume.size_gb:g} GB"
+
+
+def _month(per_hour: float | None) -> str:
+    return "what it costs a month is not known" if per_hour is None else f"{dollars(per_hour * HOURS_A_MONTH)} a month"
 
 
 def query_of(settings: StackSettings) -> OfferQuery:

@@ -1,4 +1,4 @@
-"""How long a run will take, from what like runs have taken: a range, and how many it rests on. Knows no prices."""
+"""How long a run will take, and how large its result will be, from like runs: and on how many that rests. Knows no prices."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ _NEWEST = 500
 _LIKE = 20
 """So many like ones at most tell, the newest."""
 _LONGEST = 366 * 86_400.0
+_LARGEST = 10**16
+"""Bytes that no result has."""
 _ABSURD = 100 * _LONGEST
 """Seconds that no training takes: what tells of more tells nothing."""
 _FEW, _DOUBTS = 3, (0.15, 0.05)
@@ -39,19 +41,32 @@ class Expectation:
     runs: int
 
 
-def expect(ledger: Ledger, workload: Workload) -> Expectation | None:
-    """Return how long a workload will take; None where no like run is known."""
-    measured = [run for event in ledger.events(kind=MEASURED, newest=_NEWEST) if (run := _read(event.data)) is not None]
-    return from_runs(measured, workload)
+@dataclass(frozen=True, slots=True)
+class ResultSize:
+    """How large a result will be, and how many like runs tell it."""
+
+    bytes: int
+    runs: int
 
 
-def from_runs(measured: Sequence[MeasuredRun], workload: Workload) -> Expectation | None:
-    """Return the same from measured runs, oldest first."""
+def measured_runs(ledger: Ledger) -> list[MeasuredRun]:
+    """Return the newest runs that a ledger has figures of, oldest first."""
+    return [run for event in ledger.events(kind=MEASURED, newest=_NEWEST) if (run := _read(event.data)) is not None]
+
+
+def expect(measured: Sequence[MeasuredRun], workload: Workload) -> Expectation | None:
+    """Return how long a workload will take, from measured runs, oldest first; None where no like run is known."""
     like = [run for run in measured if run.workload.is_like(workload)][-_LIKE:]
     try:
         return _expected(like, workload.amount) if like else None
     except (ArithmeticError, ValueError):  # amounts so far apart that nothing can be reckoned with them
         return None
+
+
+def expect_size(measured: Sequence[MeasuredRun], workload: Workload) -> ResultSize | None:
+    """Return how large its result will be; None where nobody tells."""
+    sizes = [run.result_bytes for run in measured if run.result_bytes is not None and run.workload.makes_alike(workload)][-_LIKE:]
+    return ResultSize(int(statistics.median(sizes)), len(sizes)) if sizes else None
 
 
 def _expected(like: Sequence[MeasuredRun], amount: float) -> Expectation | None:
@@ -84,4 +99,5 @@ def _read(data: Mapping[str, Any]) -> MeasuredRun | None:
     except (ValueError, TypeError):
         return None
     sound = all(math.isfinite(value) and 0 <= value <= _LONGEST for value in (run.train, run.aside))
+    sound = sound and 0 <= (run.result_bytes or 0) <= _LARGEST
     return run if sound and run.train > 0 and math.isfinite(run.workload.amount) and run.workload.amount > 0 else None

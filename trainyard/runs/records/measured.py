@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from trainyard.recipes.summaries import Values
 from trainyard.runs.records import stagecost
@@ -21,7 +22,7 @@ class Workload:
 
     recipe: str
     model: str
-    """The base model, or the command."""
+    """The base model, or the command, or the script's name."""
     cloud: str
     gpu: str
     gpu_count: int
@@ -30,16 +31,27 @@ class Workload:
 
     def is_like(self, other: Workload) -> bool:
         """Tell whether nothing but the amount differs."""
-        return all(getattr(self, name) == getattr(other, name) for name in ("recipe", "model", "cloud", "gpu", "gpu_count", "unit"))
+        return self.makes_alike(other) and all(
+            getattr(self, name) == getattr(other, name) for name in ("cloud", "gpu", "gpu_count", "unit")
+        )
+
+    def makes_alike(self, other: Workload) -> bool:
+        """Tell whether their results are of a size, wherever and however long they train."""
+        return (self.recipe, self.model) == (other.recipe, other.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRun:
-    """How long the training of a workload has taken, and what was paid for beside it (boot, image, upload, end): seconds."""
+    """How long the training of a workload has taken, what was paid for beside it (boot, image, upload, end), and what came of it.
+
+    Seconds, and bytes; its fields are a format that other versions read, too.
+    """
 
     workload: Workload
     train: float
     aside: float
+    result_bytes: int | None = None
+    """The size of its result; None: it was measured before sizes were kept."""
 
 
 def workload_of(
@@ -49,7 +61,8 @@ def workload_of(
     steps, epochs = _first(values, _STEPS), _first(values, _EPOCHS)
     unit, amount = ("steps", steps) if steps else ("epochs of a byte", epochs * data_bytes) if epochs and data_bytes else ("run", 1.0)
     command = values.get("command")
-    model = str(values.get("base_model") or (" ".join(command) if isinstance(command, list) else ""))
+    script = PurePath(str(values.get("script") or "")).name  # where it lies is another place on each machine
+    model = str(values.get("base_model") or (" ".join(command) if isinstance(command, list) and command else script))
     return Workload(
         recipe=recipe, model=model, cloud=f"{cloud}, simulated" if simulated else cloud, gpu=gpu or "", gpu_count=gpu_count if gpu else 0,
         unit=unit, amount=amount,
@@ -69,7 +82,8 @@ def measure(record: RunRecord) -> MeasuredRun | None:
         record.recipe, record.values, record.data.bytes, cloud=record.cloud, simulated=record.pod.simulated, gpu=record.pod.gpu,
         gpu_count=record.pod.gpu_count or 0,
     )  # fmt: skip
-    return MeasuredRun(workload=workload, train=train, aside=round(sum(stages.values()), 3))
+    size = record.result.bytes if record.result else None
+    return MeasuredRun(workload=workload, train=train, aside=round(sum(stages.values()), 3), result_bytes=size)
 
 
 def _first(values: Values, names: tuple[str, ...]) -> float:

@@ -18,6 +18,7 @@ from trainyard.runs.records.pods import PodCost
 from trainyard.runs.records.progress import Metrics, of_all
 from trainyard.runs.records.record import RunFolder, RunRecord, write_json
 from trainyard.runs.records.stagecost import StageCost
+from trainyard.runs.records.storagecost import StorageCost, storage_cost
 from trainyard.storage.ending import Ending
 
 
@@ -153,6 +154,8 @@ class RunSummary:
     """Where the result goes after the run."""
     delivery: DeliveryState | None = None
     """How far that has come."""
+    storage: StorageCost | None = None
+    """What its result and data cost in their bucket, beside ``cost``; None: nothing of it lies in one."""
 
     @property
     def place(self) -> str:
@@ -200,7 +203,16 @@ def summarize(record: RunRecord, folder: RunFolder) -> RunSummary:
         versions={"trainyard": __version__, **record.versions},
         resume=None if success else resume_command(record),
         delivery=read_state(folder),
+        storage=_storage(record),
     )
+
+
+def _storage(record: RunRecord) -> StorageCost | None:
+    result = record.result
+    if record.bucket is None or result is None or not result.s3_key:
+        return None
+    kept = (record.data.bytes if record.data.stored else 0) + (record.code.bytes if record.code and record.code.stored else 0)
+    return storage_cost(record.bucket, result.bytes, data_bytes=kept)
 
 
 _OF_RECORD = (
@@ -285,7 +297,8 @@ def _place(summary: RunSummary, sync_command: str | None) -> list[str]:
         return [f"S3 Location: {summary.s3_url}", ends]
     if summary.s3_url:
         fetch = [f"invoke download {summary.run}/{summary.attempt} {summary.place}", *([sync_command] if sync_command else [])]
-        return [f"S3 Location: {summary.s3_url}", *fetch]
+        kept = summary.storage.text() if summary.storage else ""
+        return [f"S3 Location: {summary.s3_url}", *([f"storage: {kept}"] if kept else []), *fetch]
     return [f"Result: {summary.local_path}"] if summary.local_path else []
 
 

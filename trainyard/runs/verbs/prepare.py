@@ -30,10 +30,10 @@ from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
-from trainyard.runs.planning import consent, jobkeys, route, shape
+from trainyard.runs.planning import consent, jobkeys, route, shape, storageplan
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, estimate
-from trainyard.runs.planning.history import Expectation, expect
+from trainyard.runs.planning.history import expect, expect_size, measured_runs
 from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
@@ -130,6 +130,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
         ui.say(f"needs      {line}")
     expected, shaped = _estimate(context, cloud, plan)
     ui.say(f"estimate   {expected.text()}")
+    if expected.storage and (kept := expected.storage.text()):
+        ui.say(f"storage    {kept}")
     named = consent.pod_secrets(plan.settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
@@ -198,7 +200,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     needs = needs_of(plan.recipe, plan.values)
     shaped = shape.raised(settings, needs, cloud.name)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name))
-    expected = replace(expected, expected=_expectation(ledger, cloud, plan, expected))
+    expected = _with_history(context, cloud, plan, expected)
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     if expected.avoided:
@@ -212,16 +214,16 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     return replace(expected, ceiling=ceiling), replace(shaped, max_price=ceiling)
 
 
-def _expectation(ledger: Ledger, cloud: Cloud, plan: RunPlan, priced_at: Estimate) -> Expectation | None:
-    """Return how long a run will take, as like ones tell; what goes on from a checkpoint is like none."""
-    if plan.resumed_from is not None:
-        return None
+def _with_history(context: CommandContext, cloud: Cloud, plan: RunPlan, priced_at: Estimate) -> Estimate:
+    """Add what like runs tell: how long it takes (what goes on from a checkpoint is like none), and what its result costs where it lies."""
     offer, settings = priced_at.offer, plan.settings
     workload = workload_of(
         plan.recipe.name, plan.values, plan.data.summary().bytes, cloud=settings.cloud, simulated=cloud.simulated, gpu=offer.gpu,
         gpu_count=offer.gpu_count,
     )  # fmt: skip
-    return expect(ledger, workload)
+    measured = measured_runs(context.ledger())
+    storage = storageplan.storage_of(context, plan.stack, settings, cloud, plan.data, plan.code, expect_size(measured, workload))
+    return replace(priced_at, expected=expect(measured, workload) if plan.resumed_from is None else None, storage=storage)
 
 
 def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:

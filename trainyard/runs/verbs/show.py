@@ -247,6 +247,8 @@ def _result(summary: RunSummary) -> Iterator[str]:
     if summary.s3_url or summary.local_path:
         yield str(summary.s3_url or summary.local_path)
         yield f"{summary.files or 0} files, {human_size(summary.bytes or 0)}, manifest sha256 {str(summary.manifest_sha256)[:_DIGITS]}"
+    if summary.storage and (kept := summary.storage.text()):
+        yield kept
     if summary.kept:
         yield f"kept, NOT a success: {summary.kept.why}"
     if summary.logs_url:
