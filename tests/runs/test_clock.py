@@ -19,6 +19,7 @@ from trainyard.remote import jobs
 from trainyard.remote.protocol import CommandResult
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import follow
+from trainyard.runs.life.sshlink import SshSession
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
@@ -49,7 +50,10 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
         pod: Any = SimpleNamespace(id="p1", path=lambda *parts: "/".join(parts))
         context = CommandContext(places(tmp_path, {"HOME": str(tmp_path)}), {}, Ui(stream=screen))
-        watch = follow._Watch(context, record, folder, pod, SimpleNamespace(exec=answer))
+        transport: Any = SimpleNamespace(exec=answer)
+        plan: Any = SimpleNamespace(tick=lambda: None)
+        session = SshSession(pod, transport, plan)
+        watch = follow._Watch(context, record, folder, pod, session)
         stopped: list[float] = []
         monkeypatch.setattr(jobs, "stop", lambda t, folder, grace: stopped.append(grace))
         monkeypatch.setattr(follow, "_STOP_AGAIN", 0.0)

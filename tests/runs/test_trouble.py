@@ -239,7 +239,7 @@ def test_a_controller_that_died_at_the_start_may_have_started_it_so_the_pod_is_a
     record = it.folder.load()
     record.starting = True
     it.folder.save(record)
-    monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record: state != "absent")
+    monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record, folder: state != "absent")
     it.fails((start, "start"), PodFailed("data.jsonl is not here any more"))
     it.fails(STEPS["started"], UserError("later"))
 
@@ -259,7 +259,7 @@ def test_a_job_that_began_though_its_start_failed_is_followed_and_its_pod_lives(
 ) -> None:
     it = run("up")
     it.fails((start, "start"), trouble)
-    monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record: True)
+    monkeypatch.setattr(driving, "_ask_the_pod", lambda context, record, folder: True)
 
     assert it.drive().exit_status == 0
 

@@ -33,6 +33,8 @@ class Capabilities:
     """How many empty listings in turn prove absence."""
     post_timeout: float
     """Longest time (s) a create request may take before its outcome counts as unknown."""
+    ssh: bool = True
+    """Its pods are reached by SSH; where they are not, the run is the container's command and the bucket the only road."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,10 @@ class PodSpec:
     boot: tuple[str, ...] = ()
     """Command run inside the pod from its first second (the watchdog); empty: the image's own entrypoint does it."""
     registry: str | None = None
+    command: tuple[str, ...] = ()
+    """On clouds without SSH, instead of ``boot``: all that the container runs, from its first second to its end."""
+    secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables beside ``env`` that are secrets: they go where the cloud keeps such, never into a name, a label or a log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable
 
 from trainyard.errors import EngineError, PodFailed, TrainyardError
-from trainyard.remote import jobs
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import alone, follow, trouble
+from trainyard.runs.life import follow, trouble
+from trainyard.runs.life.joblink import link_of
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.records.notes import note
-from trainyard.runs.records.pod import pod_of
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import place_of
 
@@ -25,7 +24,7 @@ def leave(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool
     Raises Detached when it runs and its pod has no plan to commit alone with, though one was wanted; Unreachable when
     the pod does not answer and the cloud does not say that it is gone.
     """
-    if not _is_running(context, record):
+    if not _is_running(context, record, folder):
         return False
     try:
         _hand_over(context, record, folder)
@@ -36,9 +35,9 @@ def leave(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool
     return True
 
 
-def _is_running(context: CommandContext, record: RunRecord) -> bool:
+def _is_running(context: CommandContext, record: RunRecord, folder: RunFolder) -> bool:
     try:
-        pod = pod_of(context, record)
+        link = link_of(context, record, folder)
     except EngineError:
         if follow.gone_with_its_key(context, record) is None:
             raise
@@ -46,10 +45,9 @@ def _is_running(context: CommandContext, record: RunRecord) -> bool:
 
     def ask() -> bool:
         try:
-            with pod.connect() as transport:
-                return jobs.status(transport, pod.path("job")).state == "running"
+            return link.status().state == "running"
         except TrainyardError:
-            if follow.ended_from_outside(context, record, pod) is not None:
+            if follow.ended_from_outside(context, record, link.pod) is not None:
                 return False
             raise
 
@@ -57,7 +55,7 @@ def _is_running(context: CommandContext, record: RunRecord) -> bool:
 
 
 def _hand_over(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
-    record.commits_alone = _patiently(lambda: alone.hand_over(context, record, folder))
+    record.commits_alone = _patiently(link_of(context, record, folder).hand_over)
     folder.save(record)
 
 

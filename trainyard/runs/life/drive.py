@@ -111,7 +111,7 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
     Nothing of value is on the pod before: any failure may end it, a fault of ours too.
     """
     if record.starting:
-        answer = _ask_the_pod(context, record)
+        answer = _ask_the_pod(context, record, folder)
         if isinstance(answer, Verdict):
             return answer
         if answer:
@@ -126,7 +126,7 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
         return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
     except BaseException as error:
         failed = readable(error, lambda: context.places.logs)
-        if record.starting and _has_begun(context, record, error):
+        if record.starting and _has_begun(context, record, folder, error):
             context.ui.warn(f"{failed.message}\nThe training has begun all the same: going on with it")
             _advance(context, record, folder, "started")
             return None
@@ -151,19 +151,18 @@ def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> thre
 
 
 def _start(context: CommandContext, record: RunRecord, folder: RunFolder, publishing: threading.Thread | None) -> None:
-    from trainyard.runs.life import start
+    from trainyard.runs.life.joblink import link_of
     from trainyard.runs.life.publish import publish
-    from trainyard.runs.records.pod import pod_of
 
-    pod = pod_of(context, record)
+    link = link_of(context, record, folder)
     record.starting = True
     folder.save(record)
     publish(context, record, folder, after=publishing)  # from here on nobody may begin it anew
     with folder.stage(record, "start"):
-        start.start(context, record, folder, pod)
+        link.start()
 
 
-def _has_begun(context: CommandContext, record: RunRecord, error: BaseException) -> bool:
+def _has_begun(context: CommandContext, record: RunRecord, folder: RunFolder, error: BaseException) -> bool:
     """Tell whether the job runs though its start has failed: its answer may have been lost, and this machine asleep for hours.
 
     Raises the error itself where the start was sent and the pod does not tell.
@@ -172,7 +171,7 @@ def _has_begun(context: CommandContext, record: RunRecord, error: BaseException)
 
     for attempt in range(1, _ASKED + 1):
         try:
-            return _ask_the_pod(context, record) is True
+            return _ask_the_pod(context, record, folder) is True
         except Exception:
             if not isinstance(error, Unclear):
                 return False
@@ -180,18 +179,16 @@ def _has_begun(context: CommandContext, record: RunRecord, error: BaseException)
     raise error
 
 
-def _ask_the_pod(context: CommandContext, record: RunRecord) -> Verdict | bool:
+def _ask_the_pod(context: CommandContext, record: RunRecord, folder: RunFolder) -> Verdict | bool:
     """Return whether the controller that died at the start had started the job, which may have trained for hours since."""
-    from trainyard.remote import jobs
     from trainyard.runs.life import follow
-    from trainyard.runs.records.pod import pod_of
+    from trainyard.runs.life.joblink import link_of
 
-    pod = pod_of(context, record)
+    link = link_of(context, record, folder)
     try:
-        with pod.connect() as transport:
-            return jobs.status(transport, pod.path("job")).state != "absent"
+        return link.status().state != "absent"
     except TrainyardError:
-        over = follow.ended_from_outside(context, record, pod)
+        over = follow.ended_from_outside(context, record, link.pod)
         if over is None:
             raise
         return over
@@ -199,11 +196,11 @@ def _ask_the_pod(context: CommandContext, record: RunRecord) -> Verdict | bool:
 
 def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> Verdict:
     """Follow the training and bring its result to safety; return whose word ends the run."""
-    from trainyard.runs.life import ahead, follow
-    from trainyard.runs.records.pod import pod_of
+    from trainyard.runs.life import follow
+    from trainyard.runs.life.joblink import link_of
 
     try:
-        pod = pod_of(context, record)
+        link = link_of(context, record, folder)
     except EngineError:
         if (gone := follow.gone_with_its_key(context, record)) is None:
             raise
@@ -211,21 +208,19 @@ def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: 
     kept.take(context, record, folder)  # once more: before, there was no pod, or no training
     known: ScannedFiles = {}
     if not record.reached("trained"):
-        with folder.stage(record, "train"), ahead.beside(context, record, folder, pod) as companion:
-            over = follow.follow(context, record, folder, pod)
+        with folder.stage(record, "train"), link.ahead() as companion:
+            over = follow.follow(context, record, folder, link)
             known = {} if over is not None else companion.end()
         if over is not None:
             return _cut_off(context, record, folder, over)
         _advance(context, record, folder, "trained", exit_code=record.exit_code)
-    from trainyard.runs.life import finish
-
     leaves, doing = (lambda: str(trouble.detached(record, folder, "told twice"))), "the way of the result to safety"
     with teardown.shielded(leaves, context.ui.fail, doing, code=Detached.exit_code):
         try:
             with folder.stage(record, "commit"):
-                return finish.commit(context, record, folder, pod, known)
+                return link.commit(known)
         except Exception:
-            over = follow.ended_from_outside(context, record, pod)
+            over = follow.ended_from_outside(context, record, link.pod)
             if over is None:
                 raise
             return _cut_off(context, record, folder, over)

@@ -12,22 +12,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainyard.clock import parse_time
-from trainyard.errors import CloudError, HostKeyChanged, PodFailed, TrainyardError, Unreachable, UserError
+from trainyard.errors import CloudError, PodFailed, TrainyardError, UserError
 from trainyard.files import naming
 from trainyard.remote import jobs
-from trainyard.remote.follow import Tail
-from trainyard.remote.follow import follow as follow_job
 from trainyard.remote.jobs import JobStatus
-from trainyard.remote.protocol import Transport
-from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life.alone import LonePlan
 from trainyard.runs.life.announcing import BudgetShares
-from trainyard.runs.life.heartbeat import beat
+from trainyard.runs.life.joblink import JobLink, JobReader, JobSession
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.budget import budget_stop
-from trainyard.runs.records.home import mend_copies, take_reports
 from trainyard.runs.records.keepsake import FolderDeleted
 from trainyard.runs.records.key import key_file
 from trainyard.runs.records.movedlease import LeaseWatch
@@ -47,7 +41,6 @@ OWN_PROGRAM = "command"
 
 _ASK_CLOUD_EVERY = 20.0
 _ASK_CLOUD_FIRST = 3.0
-_HEARTBEAT_EVERY = 30.0
 _STOP_AGAIN = 2.0
 _ASK_CLOCK_EVERY = 15.0
 _WATCHDOG_FIRST = 20.0
@@ -61,14 +54,14 @@ class _Over(Exception):
         self.verdict = verdict
 
 
-def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> Verdict | None:
+def follow(context: CommandContext, record: RunRecord, folder: RunFolder, link: JobLink) -> Verdict | None:
     """Follow until the training has ended and set ``record.exit_code`` (or ``vanished``), or return whose word ended the pod before.
 
     A lost link is waited out. Whatever it raises (KeyboardInterrupt on Ctrl-C, HostKeyChanged at once, PodFailed
     when the job is not to be understood) says nothing about the training, which goes on.
     """
     try:
-        status = _follow(context, record, folder, pod)
+        status = _follow(context, record, folder, link)
     except _Over as over:
         return over.verdict
     if status.state == "lost":
@@ -76,13 +69,12 @@ def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
         record.vanished = jobs.verdict(status)
         return None
     if status.state == "absent":
-        gone = f"nothing of it is left in {pod.path('job')} (was the container started anew?)"
+        gone = f"nothing of it is left in {link.pod.path('job')} (was the container started anew?)"
         if not (folder.cancelled or record.resumes):
             hint = f"If nothing of it runs any more, this keeps what is there and ends the pod: invoke cancel {record.id}"
             raise PodFailed(f"the training has no verdict: {gone}", hint=hint)
-        with pod.connect() as transport:
-            if not jobs.is_over(transport, pod.path("job"), f"OUTPUT_DIR={pod.path('output')}"):
-                raise PodFailed(f"the training has no verdict: {gone}, and it may still run")
+        if not link.is_over():
+            raise PodFailed(f"the training has no verdict: {gone}, and it may still run")
         record.vanished, record.lost = gone, not folder.cancelled
         return None
     if status.state != "exited":
@@ -93,15 +85,15 @@ def follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
     return None
 
 
-def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> JobStatus:
+def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, link: JobLink) -> JobStatus:
     with (
-        Reconnecting(pod.connect, name=f"pod {pod.id}") as transport,
+        link.session() as session,
         _appending(folder.log) as log,
         _appending(folder.metrics) as metrics,
         _progress(context, record) as line,
     ):
         line.feed(folder.metrics.read_bytes())
-        outlook = Outlook(record, context.ui.warn, can_extend=pod.cloud.capabilities.change_markers)
+        outlook = Outlook(record, context.ui.warn, can_extend=link.pod.cloud.capabilities.change_markers)
 
         def take_log(data: bytes) -> None:
             if not os.fstat(log.fileno()).st_size:
@@ -114,14 +106,16 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
             line.feed(data)
             outlook.look(line.metrics)
 
-        tails = [
-            Tail(pod.path("job", "log"), take_log, folder.log.stat().st_size),
-            Tail(pod.path("output", "metrics.jsonl"), take_metrics, folder.metrics.stat().st_size),
-        ]
-        watch = _Watch(context, record, folder, pod, transport)
-        status = follow_job(transport, pod.path("job"), tails, tick=watch.tick, on_link=watch.on_link)
-        take_reports(transport, pod.path("output"), folder)
-        for name in mend_copies(transport, {tails[0].path: folder.log, tails[1].path: folder.metrics}):
+        watch = _Watch(context, record, folder, link.pod, session)
+        status = session.follow(
+            {
+                "log": JobReader(take_log, folder.log.stat().st_size),
+                "metrics": JobReader(take_metrics, folder.metrics.stat().st_size),
+            },
+            watch.tick,
+            watch.on_link,
+        )
+        for name in session.mend(folder):
             context.ui.warn(f"{name} here was not what the pod has, and was fetched anew")
         return status
 
@@ -182,11 +176,10 @@ def _progress(context: CommandContext, record: RunRecord) -> ProgressLine:
 class _Watch:
     """What is looked after while bytes flow: is the pod still there, is the budget used up, do we live."""
 
-    def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
-        self.context, self.record, self.folder, self.pod, self.transport = context, record, folder, pod, transport
-        self.alone = LonePlan(context, record, folder, pod)
+    def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, session: JobSession) -> None:
+        self.context, self.record, self.folder, self.pod, self.session = context, record, folder, pod, session
         self.lost_since: float | None = None
-        self.asked = self.beaten = time.monotonic()
+        self.asked = time.monotonic()
         self.stopping: threading.Thread | None = None
         self.announcement = ""
         self.lease = LeaseWatch(context, record, folder)
@@ -216,11 +209,8 @@ class _Watch:
             self.asked = now
             if verdict := ended_from_outside(self.context, self.record, self.pod):
                 raise _Over(verdict)
-        if self.lost_since is None and now - self.beaten > _HEARTBEAT_EVERY:
-            self.beaten = now
-            self._beat()
         if self.lost_since is None:
-            self.alone.tick()
+            self.session.keep()
         self.shares.look(time.time())
         if self.folder.cancelled:
             self._stop("the run is cancelled")
@@ -250,9 +240,9 @@ class _Watch:
         return why
 
     def _ask_clock(self) -> None:
-        with contextlib.suppress(Unreachable):
-            answer = self.transport.exec("date +%s", timeout=10).stdout
-            self.ahead = time.time() - float(answer) if answer.strip().isdigit() else None
+        said = self.session.clock()
+        if said is not None:
+            self.ahead = time.time() - said
 
     def _lease_stops(self, now: float) -> bool:
         stop = parse_time(self.record.pod.stop)
@@ -273,7 +263,7 @@ class _Watch:
     def _tell_stop(self) -> None:
         with contextlib.suppress(TrainyardError):
             self._ask_clock()
-            jobs.stop(self.transport, self.pod.path("job"), grace=self._grace())
+            self.session.stop(self._grace())
         time.sleep(_STOP_AGAIN)
 
     def _grace(self) -> float:
@@ -284,14 +274,6 @@ class _Watch:
         now = time.time() - (self.ahead or 0.0)
         half = max(1.0, (end.timestamp() - now) / 2)
         return half if self._lease_stops(now) else min(STOP_GRACE, half)
-
-    def _beat(self) -> None:
-        try:
-            beat(self.transport, self.pod)
-        except HostKeyChanged:
-            raise
-        except Unreachable:
-            return  # the readers notice it themselves and say so
 
 
 def _appending(path: Path) -> BinaryIO:

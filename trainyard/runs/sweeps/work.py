@@ -15,12 +15,11 @@ from trainyard.clock import REAL, Clock
 from trainyard.errors import RefusedError, UserError
 from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry, QueueRows
-from trainyard.remote.protocol import quote
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life.joblink import link_of
 from trainyard.runs.queue.submit import submit, submit_planned
 from trainyard.runs.queue.worker import GroupHook, work
 from trainyard.runs.records.notes import note
-from trainyard.runs.records.pod import pod_of
 from trainyard.runs.records.progress import Curve
 from trainyard.runs.records.record import RunFolder, is_driven
 from trainyard.runs.sweeps import book, tuning
@@ -150,11 +149,11 @@ def live_figures(context: CommandContext, folder: RunFolder, figure: str) -> Cur
     """Return what a run has logged of a figure by now: of one that nobody follows as its pod tells it. Raises what its pod raises."""
     record = folder.load()
     if record.reached("started") and not record.reached("trained") and not is_driven(folder):
-        pod = pod_of(context, record)
-        with pod.connect() as transport:
-            answer = transport.exec(f"tail -c {_TAIL} {quote(pod.path('output', 'metrics.jsonl'))}", timeout=30)
-        if answer.rc == 0:
-            return judged(answer.stdout, figure)
+        pieces: list[bytes] = []
+        with link_of(context, record, folder).session() as session:
+            session.copy("metrics", pieces.append, last=_TAIL)
+        if pieces:
+            return judged(b"".join(pieces), figure)
     return judged(folder.metrics.read_bytes(), figure) if folder.metrics.is_file() else ()
 
 

@@ -17,7 +17,7 @@ from trainyard.errors import Busy, RefusedError, StillThere, UserError
 from trainyard.files import write_atomic
 from trainyard.ledger.rows import Reservation
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import alone
+from trainyard.runs.life.joblink import link_of
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
 from trainyard.runs.planning.estimate import Estimate
@@ -186,7 +186,7 @@ def _let_it_be_known(context: CommandContext, record: RunRecord, folder: RunFold
                 fresh = folder.load()
                 if take_over(context, fresh):
                     folder.save(fresh)
-                alone.renew(context, fresh, folder)
+                link_of(context, fresh, folder).lease_moved()
                 return
         except Busy:
             if folder.load().pod.end == record.pod.end:

@@ -19,7 +19,7 @@ def print_log(context: CommandContext, reference: str, *, follow: bool, out: Bin
     folder = context.folder(reference)
     record = folder.load()
     if record.reached("started") and not record.reached("trained") and record.error is None and not is_driven(folder):
-        return _from_pod(context, record, follow, out)
+        return _from_pod(context, record, folder, follow, out)
     offset = _copy(folder, 0, out)
     while follow and not record.reached("trained") and record.error is None:
         time.sleep(_POLL)
@@ -29,23 +29,18 @@ def print_log(context: CommandContext, reference: str, *, follow: bool, out: Bin
     return 0
 
 
-def _from_pod(context: CommandContext, record: RunRecord, follow: bool, out: BinaryIO) -> int:
-    from trainyard.remote.follow import Tail
-    from trainyard.remote.follow import follow as follow_job
-    from trainyard.remote.protocol import quote
-    from trainyard.remote.reconnect import Reconnecting
-    from trainyard.runs.records.pod import pod_of
+def _from_pod(context: CommandContext, record: RunRecord, folder: RunFolder, follow: bool, out: BinaryIO) -> int:
+    from trainyard.runs.life.joblink import JobReader, link_of
 
     def write(data: bytes) -> None:
         out.write(data)
         out.flush()
 
-    pod = pod_of(context, record)
-    with Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
+    with link_of(context, record, folder).session() as session:
         if follow:
-            follow_job(transport, pod.path("job"), [Tail(pod.path("job", "log"), write)])
+            session.follow({"log": JobReader(write)})
         else:
-            transport.exec(f"cat {quote(pod.path('job', 'log'))}", on_stdout=write)
+            session.copy("log", write)
     return 0
 
 
