@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.remote import sshd
 from tests.remote.proxy import Proxy
-from trainyard.remote.transport import LocalTransport, SshTransport, Transport, connect
+from trainyard.remote.transport import Address, LocalTransport, SshTransport, Transport, connect, dial
 
 
 def pytest_report_header() -> str:
@@ -29,10 +29,16 @@ def ssh(server: sshd.Server) -> Iterator[SshTransport]:
         yield transport
 
 
-@pytest.fixture(params=["local", "ssh"])
+@pytest.fixture(params=["local", "ssh", "command"])
 def transport(request: pytest.FixtureRequest, server: sshd.Server) -> Iterator[Transport]:
-    """The same test over both transports."""
-    with LocalTransport() if request.param == "local" else connect(server.address) as transport:
+    """The same test over all transports."""
+    by_command = Address("by command", command=("sh", "-c"))
+    ways: dict[str, Callable[[], Transport]] = {
+        "local": LocalTransport,
+        "ssh": lambda: connect(server.address),
+        "command": lambda: dial(by_command),
+    }
+    with ways[request.param]() as transport:
         yield transport
 
 

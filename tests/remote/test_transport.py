@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +20,17 @@ from tests.remote.sshd import Server, kind
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.keys import fingerprint, host_key, new_ssh_key
 from trainyard.remote.reconnect import Reconnecting
-from trainyard.remote.transport import CommandResult, LocalTransport, NoAnswer, SshTransport, Transport, connect, with_environment
+from trainyard.remote.transport import (
+    Address,
+    CommandResult,
+    LocalTransport,
+    NoAnswer,
+    SshTransport,
+    Transport,
+    connect,
+    dial,
+    with_environment,
+)
 
 
 def test_streams_and_exit_code_are_those_of_the_command(transport: Transport) -> None:
@@ -289,3 +300,28 @@ def test_a_local_command_that_is_interrupted_takes_its_children_along(pod: Path)
     with pytest.raises(KeyboardInterrupt):
         LocalTransport().exec(f"echo begin; while sleep 0.2; do echo x >>{pod}/alive; done", on_stdout=interrupt)
     assert is_quiet(pod / "alive")
+
+
+def test_a_command_that_cannot_lead_there_is_a_lost_link_with_its_words() -> None:
+    with (
+        dial(Address("cluster", command=("sh", "-c", "echo no route >&2; exit 255"))) as transport,
+        pytest.raises(Unreachable, match="no route"),
+    ):
+        transport.exec("true")
+    with dial(Address("cluster", command=("/no/such/program",))) as transport, pytest.raises(Unreachable, match="cannot be started"):
+        transport.exec("true")
+
+
+def test_closing_a_transport_ends_a_command_of_this_machine_that_waits() -> None:
+    transport = dial(Address("cluster", command=("sh", "-c")))
+    begun = threading.Event()
+
+    def close(data: bytes) -> None:
+        begun.set()
+        threading.Thread(target=transport.close).start()
+
+    with pytest.raises(Unreachable):
+        transport.exec("echo here; sleep 60", on_stdout=close)
+    assert begun.is_set()
+    with pytest.raises(Unreachable, match="closed here"):
+        transport.exec("true")

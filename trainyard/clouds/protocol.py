@@ -108,6 +108,8 @@ class SshAddress:
     host: str
     port: int
     user: str = "root"
+    command: tuple[str, ...] = ()
+    """Where none does: the program of this machine, with its arguments, that passes a line on to a shell on the pod."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ lease ends it in any case.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -122,10 +123,22 @@ def door_of(info: PodInfo) -> Door:
     """Say what is found at a pod's address. A recycled one may still lead to another machine: nothing is sent there."""
     if info.ssh is None:
         return "no address"
+    if info.ssh.command:
+        return "open" if passes(info.ssh.command) else "silent"
     if not greets(info.ssh):
         return "silent"
     own = True if info.host_key is None else hostkey.shows(info.ssh.host, info.ssh.port, info.host_key)
     return "silent" if own is None else "open" if own else "stranger"
+
+
+def passes(command: Sequence[str], timeout: float = 60.0) -> bool:
+    """Tell whether a command that leads to a pod runs a line there."""
+    try:
+        return (
+            subprocess.run([*command, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False).returncode == 0
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def greets(address: SshAddress, timeout: float = 5.0) -> bool:

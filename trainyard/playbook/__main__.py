@@ -23,7 +23,7 @@ from trainyard.playbook.loader import load
 from trainyard.playbook.report import TextReporter
 from trainyard.remote.inventory import InventoryHost, targets
 from trainyard.remote.reconnect import Reconnecting
-from trainyard.remote.transport import LocalTransport, connect
+from trainyard.remote.transport import LocalTransport, dial
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
@@ -81,7 +81,7 @@ def _hosts(options: argparse.Namespace) -> dict[str, Host]:
 
 
 def _host(target: InventoryHost) -> Host:
-    return Host(Reconnecting(lambda: connect(target.address), str(target.address)), target.vars)
+    return Host(Reconnecting(lambda: dial(target.address), str(target.address)), target.vars)
 
 
 @contextlib.contextmanager

@@ -141,7 +141,14 @@ class LeasedPod(pulumi.ComponentResource):
             logging=remote.Logging.NONE,
             opts=pulumi.ResourceOptions(parent=self, deleted_with=pod),
         )
-        return {"host": endpoint.host, "port": endpoint.port, "user": endpoint.user, "workspace": endpoint.workspace}
+        return _address_of(endpoint)
+
+
+def _address_of(endpoint: Endpoint) -> dict[str, pulumi.Output[object]]:
+    return {
+        "host": endpoint.host, "port": endpoint.port, "user": endpoint.user,
+        "login_command": endpoint.login_command, "workspace": endpoint.workspace,
+    }  # fmt: skip
 
 
 def _require_end(moment: str | None) -> str:

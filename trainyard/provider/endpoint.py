@@ -10,7 +10,7 @@ from trainyard.provider import model
 from trainyard.provider.call import Call
 from trainyard.provider.handler import ReadResult, ResourceHandler
 from trainyard.provider.model import prop
-from trainyard.provider.values import Properties
+from trainyard.provider.values import Properties, Tree
 from trainyard.settings.table import DEFAULTS
 
 
@@ -35,6 +35,7 @@ class EndpointOutputs:
     host: str = prop("Host name or address.")
     port: int = prop("Port of the SSH server.")
     user: str = prop("Login name.")
+    login_command: tuple[str, ...] | None = prop("Command that leads to a pod without an sshd of its own; none: it has one.", None)
     workspace: str = prop("The pod's workspace folder, as processes in it see it.")
 
 
@@ -69,7 +70,9 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
 
 def _outputs(info: PodInfo) -> Properties:
     assert info.ssh is not None  # both callers looked
-    return {"host": info.ssh.host, "port": info.ssh.port, "user": info.ssh.user, "workspace": info.workspace}
+    door = info.ssh
+    command: list[Tree] | None = list(door.command) or None
+    return {"host": door.host, "port": door.port, "user": door.user, "login_command": command, "workspace": info.workspace}
 
 
 ENDPOINT = ResourceHandler(

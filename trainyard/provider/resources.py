@@ -210,6 +210,8 @@ class Endpoint(TypedResource[EndpointArgs]):
     """Port of the SSH server."""
     user: pulumi.Output[str]
     """Login name."""
+    login_command: pulumi.Output[Sequence[str] | None]
+    """Command that leads to a pod without an sshd of its own; none: it has one."""
     workspace: pulumi.Output[str]
     """The pod's workspace folder, as processes in it see it."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.remote.protocol import Address
 
-_NOT_VARIABLES = {"ssh_private_key", "host_key_seed", "pods", "host_key", "ssh_public_key", "ssh_key_file"}
+_NOT_VARIABLES = {"ssh_private_key", "host_key_seed", "pods", "host_key", "ssh_public_key", "ssh_key_file", "login_command"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,9 @@ def _target(entry: object, key: Path | None) -> InventoryHost:
     if not entry.get("host") or not entry.get("port"):
         raise UserError(f"the pod '{name}' has no SSH address: its cloud gives none, or it has not booted")
     port, user = int(float(str(entry["port"]))), str(entry.get("user") or "root")
-    address = Address(str(entry["host"]), port, user, _text(entry.get("host_key")), key)
+    command = entry.get("login_command")
+    words = tuple(map(str, command)) if isinstance(command, Sequence) and not isinstance(command, str) else ()
+    address = Address(str(entry["host"]), port, user, _text(entry.get("host_key")), key, words)
     return InventoryHost(name, address, {str(key): value for key, value in entry.items() if key not in _NOT_VARIABLES})
 
 

@@ -37,9 +37,11 @@ class Address:
     user: str = "root"
     host_key: str | None = None
     key_file: Path | None = None
+    command: tuple[str, ...] = ()
+    """Program of this machine that passes a line on to a shell there, with its arguments: the way where no sshd of its own answers."""
 
     def __str__(self) -> str:
-        return f"{self.user}@{self.host}:{self.port}"
+        return self.host if self.command else f"{self.user}@{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ class RunPod:
     host: str | None = None
     port: int | None = None
     user: str | None = None
+    login_command: tuple[str, ...] | None = None
+    """The command that leads to a pod without an sshd of its own; None: it has one."""
     workspace: str | None = None
     host_key: str | None = None
     ssh_key_file: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import CloudError, EngineError, Unreachable
-from trainyard.remote.transport import Address, SshTransport, connect
+from trainyard.remote.transport import Address, Transport, dial
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import private_key
 from trainyard.runs.records.record import RunRecord
@@ -29,7 +29,7 @@ def pod_with(context: CommandContext, record: RunRecord, key: Callable[[CommandC
     known = record.pod
     if not (known.pod_id and known.lease_id and known.host and known.port and known.workspace):
         raise EngineError(f"the record of {record.id} does not say where its pod is reached")
-    address = Address(host=known.host, port=known.port, user=known.user or "root", host_key=known.host_key, key_file=key(context, record))
+    address = Address(known.host, known.port, known.user or "root", known.host_key, key(context, record), tuple(known.login_command or ()))
     return ReachablePod(known.pod_id, known.lease_id, known.workspace, address, context.cloud_of(record))
 
 
@@ -47,17 +47,17 @@ class ReachablePod:
         """Return a path under the pod's workspace."""
         return "/".join((self.workspace.rstrip("/"), *parts))
 
-    def connect(self, *, timeout: float = 15.0) -> SshTransport:
+    def connect(self, *, timeout: float = 15.0) -> Transport:
         """Connect; when the address does not answer, ask the cloud for a fresh one and try that once.
 
         Raises Unreachable when neither answers.
         """
         try:
-            return connect(self.address, timeout=timeout)
+            return dial(self.address, timeout=timeout)
         except Unreachable:
             if not self._refresh():
                 raise
-            return connect(self.address, timeout=timeout)
+            return dial(self.address, timeout=timeout)
 
     def over(self, *, stopped_too: bool = True, sleep: Callable[[float], None] = time.sleep) -> str | None:
         """Return the cloud's word that the pod is gone (or that it has stopped it), None while something may be there.
@@ -90,9 +90,8 @@ class ReachablePod:
             return False
         if info is None or info.ssh is None:
             return False
-        fresh = Address(
-            host=info.ssh.host, port=info.ssh.port, user=info.ssh.user, host_key=self.address.host_key, key_file=self.address.key_file
-        )
+        door, known = info.ssh, self.address
+        fresh = Address(door.host, door.port, door.user, known.host_key, known.key_file, door.command)
         changed = fresh != self.address
         self.address = fresh
         return changed

@@ -15,7 +15,7 @@ from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError, PodFailed, UserError
 from trainyard.jsontext import parse_json
 from trainyard.remote.protocol import quote
-from trainyard.remote.transport import Address, connect
+from trainyard.remote.transport import Address, dial
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import RunId, shown
@@ -65,8 +65,9 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
         raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=_end_it(pod, environment))
     if not key_file.is_file():
         raise UserError(f"{key_file}: there is no such SSH key")
-    address = Address(host=pod.ssh.host, port=pod.ssh.port, user=pod.ssh.user, host_key=pod.host_key, key_file=key_file.resolve())
-    with connect(address, timeout=20) as transport:
+    door = pod.ssh
+    address = Address(door.host, door.port, door.user, pod.host_key, key_file.resolve(), door.command)
+    with dial(address, timeout=20) as transport:
         answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
     if answer.rc:
         raise PodFailed(f"no training was started on pod {pod.id}", hint=_end_it(pod, environment))
@@ -118,7 +119,8 @@ def _record(content: object, environment: str, pod: PodInfo, address: Address, c
     record.pod = RunPod(
         pod_id=pod.id, pod_name=pod.name, lease_id=pod.lease_id, fence_id=pod.fence_id, price_per_hour=pod.price_per_hour,
         gpu=pod.gpu, gpu_count=pod.gpu_count, host=address.host, port=address.port, user=address.user,
-        workspace=pod.workspace, host_key=address.host_key, ssh_key_file=str(address.key_file), created_epoch=created,
+        login_command=address.command or None, workspace=pod.workspace, host_key=address.host_key,
+        ssh_key_file=str(address.key_file), created_epoch=created,
         end=format_time(pod.end), volume_path=pod.volume, simulated=cloud.simulated, api_address=cloud.address,
     )  # fmt: skip
     take_from_cloud(record, pod)

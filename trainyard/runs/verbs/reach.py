@@ -26,6 +26,13 @@ def ssh_command(context: CommandContext, record: RunRecord, folder: RunFolder, *
     """Give the ssh command line for a run's pod, for as long as it is used; raises UserError when the pod is not up or is gone."""
     if record.reached("ended") or not record.pod.host:
         raise UserError(f"run {record.id} has no pod now (it is: {record.phase})")
+    if record.pod.login_command:
+        if extra:
+            raise UserError(
+                f"the pod of {record.id} has no port that this machine reaches", hint=f"A shell there: invoke ssh {record.label}"
+            )
+        yield list(record.pod.login_command)
+        return
     if shutil.which("ssh") is None:
         raise UserError("the program 'ssh' is missing on this machine", hint="Install the OpenSSH client (Debian: openssh-client).")
     key = private_key(context, record)
