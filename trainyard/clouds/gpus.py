@@ -1,68 +1,106 @@
-"""GPU names in every spelling: people write ``H100``, ``RTX_4090`` or ``NVIDIA GeForce RTX 5090``."""
+"""GPU names in every spelling: people write ``H100`` or ``4090``, and each cloud has words of its own.
+
+A name is read as its words (maker's words, ``gpu_8x_`` and sockets' numbers away) and the memory it states; what a cloud calls
+a type in yet another way stands beside the type. No cloud has a column here: it finds its own ids in its own catalog by match().
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from trainyard.nearest import nearest
 
-_NOISE = ("nvidia", "geforce", "tesla", "amd", "instinct", "generation")
+_NOISE = re.compile(r"nvidia|geforce|quadro|tesla|amd|instinct|generation|gpu|large|small|\d+x")
+_SOCKET = re.compile(r"sxm\d?(gdr)?")
+_MEMORY = re.compile(r"(\d+)\s*gb\b")
 
 
 @dataclass(frozen=True, slots=True)
 class GpuType:
-    """One type of GPU; ``runpod`` is its id there, empty where it has none."""
+    """One type of GPU; two that share ``name`` but for the memory are two types."""
 
     name: str
     vram_gb: int
-    runpod: str = ""
+    spellings: tuple[str, ...] = ()
+    """What some cloud calls it, where that is not its name in another dress."""
     family: str = ""
     """The short word that also means this type, e.g. ``H100`` for all three H100s."""
 
 
 GPUS = (
-    GpuType("RTX 3070", 8, "NVIDIA GeForce RTX 3070"),
-    GpuType("RTX 3080", 10, "NVIDIA GeForce RTX 3080"),
-    GpuType("RTX 3080 Ti", 12, "NVIDIA GeForce RTX 3080 Ti"),
-    GpuType("RTX 3090", 24, "NVIDIA GeForce RTX 3090"),
-    GpuType("RTX 3090 Ti", 24, "NVIDIA GeForce RTX 3090 Ti"),
-    GpuType("RTX 4070 Ti", 12, "NVIDIA GeForce RTX 4070 Ti"),
-    GpuType("RTX 4080", 16, "NVIDIA GeForce RTX 4080"),
-    GpuType("RTX 4080 SUPER", 16, "NVIDIA GeForce RTX 4080 SUPER"),
-    GpuType("RTX 4090", 24, "NVIDIA GeForce RTX 4090"),
-    GpuType("RTX 5080", 16, "NVIDIA GeForce RTX 5080"),
-    GpuType("RTX 5090", 32, "NVIDIA GeForce RTX 5090"),
-    GpuType("RTX A2000", 6, "NVIDIA RTX A2000"),
-    GpuType("RTX A4000", 16, "NVIDIA RTX A4000", family="A4000"),
-    GpuType("RTX A4500", 20, "NVIDIA RTX A4500", family="A4500"),
-    GpuType("RTX A5000", 24, "NVIDIA RTX A5000", family="A5000"),
-    GpuType("RTX A6000", 48, "NVIDIA RTX A6000", family="A6000"),
-    GpuType("RTX 2000 Ada", 16, "NVIDIA RTX 2000 Ada Generation"),
-    GpuType("RTX 4000 Ada", 20, "NVIDIA RTX 4000 Ada Generation"),
-    GpuType("RTX 5000 Ada", 32, "NVIDIA RTX 5000 Ada Generation"),
-    GpuType("RTX 6000 Ada", 48, "NVIDIA RTX 6000 Ada Generation"),
-    GpuType("RTX PRO 6000", 96, "NVIDIA RTX PRO 6000 Blackwell Server Edition", family="RTX PRO 6000"),
-    GpuType("RTX PRO 6000 WK", 96, "NVIDIA RTX PRO 6000 Blackwell Workstation Edition", family="RTX PRO 6000"),
+    GpuType("RTX 3060", 12),
+    GpuType("RTX 3060 Ti", 8),
+    GpuType("RTX 3070", 8),
+    GpuType("RTX 3070 Ti", 8),
+    GpuType("RTX 3080", 10),
+    GpuType("RTX 3080 Ti", 12),
+    GpuType("RTX 3090", 24),
+    GpuType("RTX 3090 Ti", 24),
+    GpuType("RTX 4060 Ti", 16),
+    GpuType("RTX 4070", 12),
+    GpuType("RTX 4070 Ti", 12),
+    GpuType("RTX 4080", 16),
+    GpuType("RTX 4080 SUPER", 16, ("RTX 4080S",)),
+    GpuType("RTX 4090", 24),
+    GpuType("RTX 5070 Ti", 16),
+    GpuType("RTX 5080", 16),
+    GpuType("RTX 5090", 32),
+    GpuType("RTX A2000", 6),
+    GpuType("RTX A4000", 16),
+    GpuType("RTX A4500", 20),
+    GpuType("RTX A5000", 24),
+    GpuType("RTX A6000", 48),
+    GpuType("RTX 4000", 8),
+    GpuType("RTX 5000", 16),
+    GpuType("RTX 6000", 24),
+    GpuType("RTX 8000", 48),
+    GpuType("RTX 2000 Ada", 16),
+    GpuType("RTX 4000 Ada", 20, ("RTX 4000 SFF Ada",)),
+    GpuType("RTX 5000 Ada", 32),
+    GpuType("RTX 6000 Ada", 48),
+    GpuType("RTX PRO 6000", 96, ("RTX PRO 6000 Blackwell Server Edition", "RTX PRO 6000 S", "RTX_PRO_6000B"), "RTX PRO 6000"),
+    GpuType("RTX PRO 6000 WK", 96, ("RTX PRO 6000 Blackwell Workstation Edition", "RTX PRO 6000 WS", "RTX_PRO_6000B"), "RTX PRO 6000"),
+    GpuType("P4", 8),
+    GpuType("P40", 24),
+    GpuType("P100", 16),
+    GpuType("V100", 16, ("V100 SXM2", "V100 PCIe", "V100 FHHL"), family="V100"),
+    GpuType("V100 32GB", 32, ("V100 SXM2", "V100 PCIe"), family="V100"),
     GpuType("T4", 16),
-    GpuType("A10", 24),
-    GpuType("A40", 48, "NVIDIA A40"),
-    GpuType("L4", 24, "NVIDIA L4"),
-    GpuType("L40", 48, "NVIDIA L40"),
-    GpuType("L40S", 48, "NVIDIA L40S"),
-    GpuType("A100 PCIe", 80, "NVIDIA A100 80GB PCIe", family="A100"),
-    GpuType("A100 SXM", 80, "NVIDIA A100-SXM4-80GB", family="A100"),
-    GpuType("H100 PCIe", 80, "NVIDIA H100 PCIe", family="H100"),
-    GpuType("H100 SXM", 80, "NVIDIA H100 80GB HBM3", family="H100"),
-    GpuType("H100 NVL", 94, "NVIDIA H100 NVL", family="H100"),
-    GpuType("H200 SXM", 141, "NVIDIA H200"),
-    GpuType("H200 NVL", 143, "NVIDIA H200 NVL"),
-    GpuType("GH200", 96),
-    GpuType("B200", 180, "NVIDIA B200"),
-    GpuType("B300", 288, "NVIDIA B300 SXM6 AC"),
-    GpuType("MI300X", 192, "AMD Instinct MI300X OAM"),
-)
+    GpuType("A10", 24, ("A10G",)),
+    GpuType("A30", 24),
+    GpuType("A40", 48),
+    GpuType("L4", 24),
+    GpuType("L40", 48),
+    GpuType("L40S", 48),
+    GpuType("A100 PCIe", 80, family="A100"),
+    GpuType("A100 SXM", 80, family="A100"),
+    GpuType("A100 PCIe 40GB", 40, family="A100"),
+    GpuType("A100 SXM 40GB", 40, family="A100"),
+    GpuType("H100 PCIe", 80, family="H100"),
+    GpuType("H100 SXM", 80, ("H100 80GB HBM3",), family="H100"),
+    GpuType("H100 NVL", 94, family="H100"),
+    GpuType("H200 SXM", 141, ("H200",)),
+    GpuType("H200 NVL", 143),
+    GpuType("GH200", 96, ("GH200 480GB", "GH200 SXM"), family="GH200"),
+    GpuType("GH200 144GB", 144, ("GH200 624GB",), family="GH200"),
+    GpuType("B200", 180, ("B200 SXM6", "B200 192GB")),
+    GpuType("B300", 288, ("B300 SXM6 AC", "B300 SXM6", "B300 262GB")),
+    GpuType("GB200", 186, ("GB200 192GB",)),
+    GpuType("GB300", 288),
+    GpuType("MI300X", 192, ("MI300X OAM",)),
+)  # fmt: skip
+"""A family's types in the order in which they are preferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuWords:
+    """A name taken apart: its words without case and punctuation, and the memory (GB) it states, 0 where it states none."""
+
+    key: str
+    memory: int
 
 
 def has_memory(vram_gb: float | None, least: float | None) -> bool:
@@ -73,43 +111,66 @@ def has_memory(vram_gb: float | None, least: float | None) -> bool:
     return vram_gb is None or least is None or vram_gb >= 0.95 * least
 
 
-def plain(text: str) -> str:
-    """Return a name without case, punctuation and makers' words, so that spellings can be compared."""
-    words = re.sub(r"[^a-z0-9]+", " ", text.lower()).split()
-    return "".join(word for word in words if word not in _NOISE)
-
-
+@cache
 def find(text: str) -> tuple[GpuType, ...]:
-    """Return the types a name stands for: one by any spelling, several by a family's word, none if unknown."""
-    if not plain(text):
+    """Return the types a name stands for: one by any spelling, several by a family's word, none if unknown.
+
+    ``A100`` means the types of 80 and of 40 GB, ``A100 80GB`` those of 80: a name that states its memory means no other.
+    """
+    words = _words(text)
+    if not words.key:
         return ()
-    if as_written := tuple(gpu for gpu in GPUS if text == gpu.runpod):  # its plain word may be a family's
-        return as_written
-    key = plain(text)
-    key = key.removesuffix("80gb") if key in ("a10080gb", "h10080gb") else key
-    short = key.removeprefix("rtx")
-    exact = tuple(gpu for gpu in GPUS if key in _spellings(gpu) or (short.isdigit() and plain(gpu.name) == "rtx" + short))
-    family = tuple(gpu for gpu in GPUS if gpu.family and key == plain(gpu.family))
-    return family or exact
+    if words.memory and (as_spelled := tuple(gpu for gpu in GPUS if words in map(_words, gpu.spellings))):
+        return as_spelled
+    return tuple(gpu for gpu in GPUS if _bare(words.key) in _keys(gpu) and (not words.memory or _near(words.memory, gpu.vram_gb)))
+
+
+@cache
+def types_of(names: tuple[str, ...]) -> tuple[GpuType, ...]:
+    """Return the types that one entry of a catalog may be, by all that it is called there: the more names, the fewer types."""
+    meanings = [kinds for name in names if (kinds := find(name))]
+    return tuple(gpu for gpu in meanings[0] if all(gpu in kinds for kinds in meanings)) if meanings else ()
 
 
 def match(text: str, names: Iterable[tuple[str, ...]]) -> list[int]:
     """Return the indexes of the entries that a name stands for, in the order of the table.
 
-    Each entry holds all names by which one cloud's catalog calls it; so types this table has never heard of are
-    found by the catalog's own spelling.
+    Each entry holds all names by which one cloud's catalog calls it, and may be told apart by more than the catalog's own:
+    ``("A100 SXM4", "A100 40GB")``. An entry that may also be another type (``H100``, when ``H100 PCIe`` is asked) is none of them.
+    Types this table has never heard of are found by the catalog's own spelling.
     """
-    entries = [{plain(name) for name in entry if name} for entry in names]
-    hits = [index for gpu in find(text) for index, entry in enumerate(entries) if entry & _spellings(gpu)]
-    hits += [index for index, entry in enumerate(entries) if plain(text) in entry]
-    return list(dict.fromkeys(hits))
+    asked, own = find(text), _words(text)
+    entries = list(names)
+    kinds = [types_of(entry) for entry in entries]
+    sure = [index for gpu in asked for index, some in enumerate(kinds) if gpu in some and all(kind in asked for kind in some)]
+    spelled = [index for index, entry in enumerate(entries) if own.key and own in map(_words, entry)]
+    return list(dict.fromkeys((*sure, *spelled)))
 
 
 def suggestions(text: str, names: Iterable[str] = ()) -> list[str]:
     """Return up to three known names that look like the text."""
-    known = {plain(name): name for name in (*(gpu.name for gpu in GPUS), *names)}
-    return [known[hit] for hit in nearest(plain(text), known)]
+    known = {_words(name).key: name for name in (*(gpu.name for gpu in GPUS), *names)}
+    return [known[hit] for hit in nearest(_words(text).key, known)]
 
 
-def _spellings(gpu: GpuType) -> set[str]:
-    return {plain(name) for name in (gpu.name, gpu.runpod) if name}
+@cache
+def _words(text: str) -> GpuWords:
+    low = text.lower().replace("_", " ")
+    stated = _MEMORY.search(low)
+    words = re.sub(r"[^a-z0-9]+", " ", _MEMORY.sub(" ", low)).split()
+    kept = ("sxm" if _SOCKET.fullmatch(word) else word for word in words if not _NOISE.fullmatch(word))
+    return GpuWords("".join(kept), int(stated[1]) if stated else 0)
+
+
+@cache
+def _keys(gpu: GpuType) -> frozenset[str]:
+    return frozenset(_bare(_words(name).key) for name in (gpu.name, gpu.family, *gpu.spellings) if name)
+
+
+def _bare(key: str) -> str:
+    """Return a key as people shorten it: 4090, A6000."""
+    return key.removeprefix("rtx")
+
+
+def _near(stated: float, vram_gb: int) -> bool:
+    return abs(stated - vram_gb) <= 0.1 * vram_gb

@@ -127,8 +127,8 @@ def _center(settings: StackSettings, env: Mapping[str, str]) -> str:
     named = _ENDPOINT.search(env.get("RUNPOD_S3_ENDPOINT", ""))
     if named and named[1].upper() in stock.CENTERS:
         return named[1].upper()
-    kinds = [stock.gpu(gpu.runpod) for name in settings.gpu for gpu in gpus.find(str(name))]
-    places = [center for kind in kinds if kind for center in kind.centers]
+    rented = [(kind.id,) for kind in stock.TYPES]
+    places = [center for name in settings.gpu for index in gpus.match(str(name), rented) for center in stock.TYPES[index].centers]
     return next((center for center in places if center not in stock.OLD_DRIVERS), "EU-RO-1")
 
 

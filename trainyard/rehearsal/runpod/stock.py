@@ -40,12 +40,12 @@ class Type:
     @property
     def memory(self) -> int:
         """Its memory in GB."""
-        return next(gpu.vram_gb for gpu in gpus.GPUS if gpu.runpod == self.id)
+        return gpus.find(self.id)[0].vram_gb
 
     @property
     def label(self) -> str:
         """Its short name."""
-        return next(gpu.name for gpu in gpus.GPUS if gpu.runpod == self.id)
+        return gpus.find(self.id)[0].name
 
 
 TYPES = (
