@@ -28,6 +28,13 @@ def test_what_a_row_names_is_there(cloud: CloudEntry) -> None:
     assert cloud.name not in OTHER_ACCOUNTS
 
 
+@pytest.mark.parametrize("cloud", BUILT_IN, ids=lambda cloud: cloud.name)
+def test_a_row_promises_what_the_adapter_does(cloud: CloudEntry, tmp_path: Path) -> None:
+    able = open_cloud(cloud.name, dict.fromkeys(cloud.keys, "key"), places(tmp_path, {})).capabilities
+
+    assert (able.ssh, able.self_terminate, able.deadline) == (cloud.ssh, cloud.self_terminate, cloud.deadline)
+
+
 def test_a_setting_that_not_all_clouds_read_is_read_by_those_whose_rows_name_it() -> None:
     named = {name for cloud in entries().values() for name in cloud.settings}
 

@@ -49,6 +49,12 @@ class CloudEntry:
     """Where a key is made, in words: ``RunPod's console (Settings, API keys)``."""
     settings: tuple[str, ...] = ()
     """Settings of a stack that it reads beside those that all clouds read (``some_clouds`` in settings/table.py)."""
+    self_terminate: bool = False
+    """A pod can end itself, with a key of its own or without any. Where not, the reaper, a worker or a schedule keeps the lease's end."""
+    deadline: bool = False
+    """The cloud itself ends a pod at its time."""
+    bill: bool = False
+    """It tells what was billed for one pod."""
     emulator: str = ""
     """Module (later ``module:name``) of its emulator; empty: `rehearse` knows none."""
     extra: str = ""
@@ -59,14 +65,17 @@ IMAGE_SETTINGS = ("image", "image_gb", "registry")
 """Of clouds that start a container of the user's choice."""
 
 BUILT_IN: tuple[CloudEntry, ...] = (
-    CloudEntry(name="local", title="this machine", opener="trainyard.clouds.local:open_local", rented=False, settings=("volume",)),
+    CloudEntry(
+        name="local", title="this machine", opener="trainyard.clouds.local:open_local", rented=False, settings=("volume",),
+        self_terminate=True, deadline=True,
+    ),
     CloudEntry(
         name="runpod", title="RunPod", opener="trainyard.clouds.runpod:open_runpod",
         keys=("RUNPOD_API_KEY",), key_page="RunPod's console (Settings, API keys)",
         more=("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL", "RUNPOD_POST_SECONDS", "RUNPOD_SETTLE_SECONDS"),
         pod_variables=("RUNPOD_POD_ID", "RUNPOD_POD_HOSTNAME", "RUNPOD_PUBLIC_IP", "RUNPOD_DC_ID", "RUNPOD_GPU_COUNT"),
         settings=(*IMAGE_SETTINGS, "template", "volume", "regions", "tier", "spot", "min_cuda"),
-        emulator="trainyard.rehearsal.runpod",
+        self_terminate=True, bill=True, emulator="trainyard.rehearsal.runpod",
     ),
 )  # fmt: skip
 """In the order in which lists show them."""
