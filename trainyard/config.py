@@ -248,9 +248,15 @@ def settings_file(root: Path, stack: str) -> Path:
         raise UserError(f"'{stack}' is no stack name: use a-z, 0-9, '.', '_' and '-'")
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():
-        known = sorted(p.name[len("Pulumi.") : -len(".yaml")] for p in root.glob("Pulumi.*.yaml") if p.name.count(".") == 2)
-        raise UserError(f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(known) or 'none'}.")
+        raise UserError(
+            f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(stack_names(root)) or 'none'}."
+        )
     return path
+
+
+def stack_names(root: Path) -> list[str]:
+    """Return the environments of a repository, by the names of their settings files."""
+    return sorted(path.name[len("Pulumi.") : -len(".yaml")] for path in root.glob("Pulumi.*.yaml") if path.name.count(".") == 2)
 
 
 def git(*words: str, at: Path | None = None) -> str:

@@ -57,13 +57,13 @@ def train(
     base = None if root is None else Path(root).resolve()
 
     def call(context: CommandContext) -> RunSummary:
+        from trainyard.runs.verbs.auto import begin_training
         from trainyard.runs.verbs.keyed import start_key
-        from trainyard.runs.verbs.train import prepare
 
         request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, consent)
         request = replace(request, detach=detach, init_from=init_from, since=since)
         start = start_key(context, key, "train", request)
-        return _begun(context, lambda start: prepare(context, replace(request, key=start)), start, detach=detach)
+        return _summary_of(context, begin_training(context, request, start, detach=detach), detach=detach)
 
     return checked(finish(root, call, on_event), check=check)
 
@@ -264,9 +264,13 @@ def _begun(
 ) -> RunSummary:  # fmt: skip
     """Begin a run and drive it, or come back to the one of its key."""
     from trainyard.runs.verbs.beginning import begin_once
+
+    return _summary_of(context, begin_once(context, prepare, start, detach=detach), detach=detach)
+
+
+def _summary_of(context: CommandContext, run: RunSummary | KeyedRun, *, detach: bool) -> RunSummary:
     from trainyard.runs.verbs.keyed import KeyedRun
 
-    run = begin_once(context, prepare, start, detach=detach)
     return _of_elsewhere(context, run, detach=detach) if isinstance(run, KeyedRun) else run
 
 

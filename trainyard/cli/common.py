@@ -91,7 +91,7 @@ def show_json(value: Any) -> None:
 
 
 WORDS = {
-    "stack": "environment (default: local)",
+    "stack": "environment (default: local; train and submit also take auto: the cheapest)",
     "run": "label or user/label",
     "recipe": "what to train: a folder of templates/ (default: what --config names, else lora, or command where one stands behind --)",
     "data": "a file, a folder, s3://, gs://, hf://, https://...#sha256=..., run:USER/LABEL/PATH (default: the recipe's sample)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from trainyard.cli.common import finish, show_json, show_summary
@@ -23,15 +23,10 @@ KEY = "said again within a day, it gives the run that it gave first and begins n
 
 def prepare_and_drive(work: CommandContext, request: TrainRequest, as_json: bool, key: str | None = None) -> int:
     """Do what ``invoke train`` was asked for; returns the exit code."""
-    from trainyard.runs.verbs.train import prepare
+    from trainyard.runs.verbs.auto import begin_training
 
-    return drive_prepared(
-        work,
-        as_json,
-        lambda start: prepare(work, replace(request, key=start)),
-        detach=request.detach,
-        start=keyed(work, key, "train", request),
-    )
+    start = keyed(work, key, "train", request)
+    return _drive(work, as_json, lambda: begin_training(work, request, start, detach=request.detach), detach=request.detach)
 
 
 def keyed(
@@ -53,12 +48,17 @@ def drive_prepared(
 
     Where its key stands for a run already, that one is come back to instead.
     """
-    from trainyard.runs.signals import NothingRented
     from trainyard.runs.verbs.beginning import begin_once
+
+    return _drive(work, as_json, lambda: begin_once(work, prepare, start, detach=detach), detach=detach)
+
+
+def _drive(work: CommandContext, as_json: bool, begin: Callable[[], RunSummary | KeyedRun], *, detach: bool) -> int:
+    from trainyard.runs.signals import NothingRented
     from trainyard.runs.verbs.keyed import KeyedRun
 
     try:
-        run = begin_once(work, prepare, start, detach=detach)
+        run = begin()
     except NothingRented as left:
         work.ui.fail(str(left))
         return INTERRUPTED

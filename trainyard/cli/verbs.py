@@ -9,6 +9,7 @@ from trainyard.cli import (
     gitopsverbs,
     ledgerverbs,
     machineverbs,
+    marketverbs,
     noticeverbs,
     queueverbs,
     recordverbs,
@@ -21,7 +22,7 @@ from trainyard.cli import (
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
-    runverbs.extend, ledgerverbs.runs, ledgerverbs.costs, ledgerverbs.remove,
+    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.offers,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
@@ -34,6 +35,7 @@ _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
     "audit": {"account": stackverbs.audit, "log": auditverbs.audit_log, "verify": auditverbs.audit_verify},
     "gitops": {"plan": gitopsverbs.gitops_plan, "sync": gitopsverbs.gitops_sync, "watch": gitopsverbs.gitops_watch},
+    "costs": {"spent": ledgerverbs.costs, "table": marketverbs.costs_table},
     "queue": {
         "list": queueverbs.queue,
         "hold": queueverbs.queue_hold,
@@ -57,7 +59,7 @@ _GROUPS = {
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
 """Verbs behind a word, as in store.start."""
-_DEFAULTS = {"results": "list", "audit": "account", "queue": "list"}
+_DEFAULTS = {"results": "list", "audit": "account", "queue": "list", "costs": "spent"}
 """What such a word alone does."""
 
 

@@ -108,7 +108,7 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     Raises NoCapacity when the cloud has none that fits.
     """
     query = replace(query_of(settings), hours=hours + settings.rescue_minutes / 60)
-    offers = _allowed_offers(cloud.offers(query), settings)
+    offers = allowed_offers(cloud.offers(query), settings)
     if not offers:
         request = f"{query.gpu_count}x {' or '.join(query.gpus)}" if query.gpus else "a pod without GPU"
         hint = _advice(query, settings)
@@ -121,7 +121,7 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, disks, volume, tuple(avoided))
 
 
-def _allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:
+def allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:
     """Return the offers that the settings allow, as the provider will choose among them."""
     only, avoid = settings.only_offers, settings.avoid_offers
     return [offer for offer in offers if offer.id not in avoid and (only is None or offer.id in only)]

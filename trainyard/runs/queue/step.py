@@ -12,7 +12,6 @@ from typing import Literal
 
 from trainyard.errors import (
     Busy,
-    CloudError,
     EngineError,
     LimitReached,
     RefusedError,
@@ -26,12 +25,11 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.queue import submission
 from trainyard.runs.queue.claims import Withdrawn, host_of, is_here
 from trainyard.runs.records.attempts import Overtaken
-from trainyard.runs.records.parts import NO_POD
-from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary, verdict
 from trainyard.runs.verbs import rerun
 from trainyard.runs.verbs.fetch import bucket_of
-from trainyard.runs.verbs.known import KnownRun, known_run
+from trainyard.runs.verbs.known import KnownRun, had_no_pod, known_run
 from trainyard.runs.verbs.past import SeenAttempt
 from trainyard.runs.verbs.takeup import folder_of, left_to_its_pod
 from trainyard.runs.verbs.through import go_on
@@ -145,7 +143,7 @@ def _go_on(context: CommandContext, known: KnownRun) -> QueueStep:
             return _left(left_to_its_pod(context, folder), context)
     except Busy as busy:
         return QueueStep(state="elsewhere", says=busy.message)
-    if known.standing == "over" and known.record is not None and _had_no_pod(known.record):  # who began it was killed before it said so
+    if known.standing == "over" and known.record is not None and had_no_pod(known.record):  # who began it was killed before it said so
         return QueueStep(state="put back", says=known.record.error or _NO_POD, attempt=known.key.attempt + 1)
     if known.standing == "over":
         return QueueStep(state="over", says=known.says, error=known.record.error if known.record else None)
@@ -158,11 +156,7 @@ def _left(summary: RunSummary, context: CommandContext) -> QueueStep:
     if summary.ended_at is None:
         return QueueStep(state="training", folder=folder)
     record = folder.load()
-    if _had_no_pod(record):
+    if had_no_pod(record):
         return QueueStep(state="put back", says=summary.error or _NO_POD, attempt=record.attempt + 1)
     word = verdict(success=summary.success, cancelled=summary.cancelled, stopped=summary.stopped)
     return QueueStep(state="over", says=word, error=summary.error, folder=folder)
-
-
-def _had_no_pod(record: RunRecord) -> bool:
-    return record.error_code == CloudError.exit_code and record.pod == NO_POD and not record.pods and not record.cancelled

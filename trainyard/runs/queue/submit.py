@@ -27,6 +27,7 @@ from trainyard.runs.queue.submission import pack
 from trainyard.runs.records import attempts
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import new_label
+from trainyard.runs.verbs.auto import settled
 from trainyard.runs.verbs.prepare import RunPlan, priced
 from trainyard.runs.verbs.train import TrainRequest, planned_run
 from trainyard.settings.approval import approval_needed, approval_rules
@@ -51,7 +52,7 @@ def draft(
     for name in after:
         if not _RUN.fullmatch(name):
             raise UserError(f"--after {name}: a run is named as user/label", hint="See what there is: invoke runs, invoke queue")
-    plan, cloud = planned_run(context, request)
+    plan, cloud = planned_run(context, settled(context, request))
     say_unknown(context, after)
     return _drafted(context, plan, cloud, request.name, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from trainyard.config import attempt_number
+from trainyard.errors import CloudError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.waiting import Predecessor
 from trainyard.runs.records import attempts
@@ -64,6 +65,11 @@ def known_here(run: RunId, folder: RunFolder) -> KnownRun:
 def gave_up(record: RunRecord) -> bool:
     """Tell whether whoever began an attempt was told to go before a training began: that is nobody's verdict on the run."""
     return record.error_code == _INTERRUPTED and not record.starting and not record.cancelled
+
+
+def had_no_pod(record: RunRecord) -> bool:
+    """Tell whether an attempt has ended because its cloud had no pod for it: what it was to do may be asked for again, elsewhere too."""
+    return record.error_code == CloudError.exit_code and record.pod.pod_id is None and not record.pods and not record.cancelled
 
 
 def _word(record: RunRecord) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trainyard.config import stack_names
 from trainyard.errors import UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.announce import announce
@@ -15,10 +16,9 @@ from trainyard.settings import reader
 def stacks_of(context: CommandContext, cloud: str) -> list[str]:
     """Return the stacks whose pods are of a cloud; one whose settings cannot be read is none."""
     stacks = []
-    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
-        stack = path.name[len("Pulumi.") : -len(".yaml")]
+    for stack in stack_names(context.places.root):
         try:
-            if "." not in stack and reader.cloud_of(context.places.root, stack) == cloud:
+            if reader.cloud_of(context.places.root, stack) == cloud:
                 stacks.append(stack)
         except UserError:
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from trainyard.config import stack_names
 from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
@@ -21,8 +22,7 @@ from trainyard.storage.manifest import ResultKey
 
 def stacks_of(context: CommandContext) -> list[str]:
     """Return the environments of this repository."""
-    paths = sorted(context.places.root.glob("Pulumi.*.yaml"))
-    return [path.name.split(".")[1] for path in paths if path.name.count(".") == 2]
+    return stack_names(context.places.root)
 
 
 def buckets(context: CommandContext) -> Iterator[StoreSettings]:

@@ -64,6 +64,8 @@ class TrainRequest:
     """An attempt whose data are not taken again; ``last`` as of ``init_from``."""
     values: ConfigDocument | None = None
     """Variables that win over those of ``config``."""
+    only_offers: tuple[str, ...] | None = None
+    """Ids of the only offers to try, in this order; None: as the settings say."""
     base: Path | None = None
     """The folder that stands for the one in which a command is typed; None: the working directory."""
 
@@ -115,6 +117,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     chosen = load_recipe(context.places.root, request.recipe)
     startbook.refuse(context.places.root, ui.say)
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
+    settings = settings if request.only_offers is None else replace(settings, only_offers=request.only_offers)
     for line in told_by_env:
         ui.say(f"settings   {line}")
     request = _with_last(context, request, chosen, user)

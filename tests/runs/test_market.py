@@ -1,0 +1,142 @@
+"""All clouds are asked at once: what they offer stands in one table, and what one of them lacks is said."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.yard import Yard
+from tests.faults.world import STACK, World, world
+from tests.leases.model_cloud import ModelCloud
+from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
+from trainyard.errors import CloudUnknown, UserError
+from trainyard.runs.planning.market import CloudReply, Question, ask, cheapest_first, types_with
+from trainyard.runs.verbs.offers import Market, OfferSearch, lines
+from trainyard.runs.verbs.pricetable import Purchase
+
+QUERY = OfferQuery(gpus=("H100",))
+
+
+class Shop(ModelCloud):
+    """A cloud with one offer at a price, or with trouble."""
+
+    def __init__(self, price: float = 1.0, trouble: Callable[[], object] = lambda: None) -> None:
+        self.price, self.trouble = price, trouble
+
+    def offers(self, query: OfferQuery) -> list[Offer]:
+        self.trouble()
+        return [Offer("one", "shop", "NVIDIA H100 PCIe", 2, self.price)]
+
+    def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
+        return 0.5
+
+
+def question(cloud: Cloud, hours: float = 1.0) -> Question:
+    return Question(opener=lambda: cloud, query=QUERY, hours=hours)
+
+
+def raising(error: Exception) -> Callable[[], object]:
+    def trouble() -> object:
+        raise error
+
+    return trouble
+
+
+def test_a_cloud_that_is_silent_or_broken_never_hides_the_others() -> None:
+    stuck = threading.Event()
+    replies = ask(
+        {
+            "silent": question(Shop(trouble=lambda: stuck.wait(30))),
+            "dear": question(Shop(4.0)),
+            "down": question(Shop(trouble=raising(CloudUnknown("it keeps failing")))),
+            "faulty": question(Shop(trouble=raising(KeyError("price")))),
+            "cheap": question(Shop(2.0)),
+        },
+        patience=0.2,
+    )
+    stuck.set()
+    assert [(one.cloud, one.problem) for one in replies] == [
+        ("silent", "no answer within 0.2 s"), ("dear", None), ("down", "it keeps failing"), ("faulty", "KeyError: 'price'"),
+        ("cheap", None),
+    ]  # fmt: skip
+    assert [(one.cloud, one.per_hour) for one in cheapest_first(replies)] == [("cheap", 2.5), ("dear", 4.5)]
+
+
+def test_clouds_are_asked_at_the_same_time() -> None:
+    together = threading.Barrier(3, timeout=10)
+    replies = ask({name: question(Shop(trouble=together.wait)) for name in "abc"})
+    assert [reply.problem for reply in replies] == [None, None, None]
+
+
+def test_an_offer_costs_its_price_and_its_disks_for_the_hours_of_the_run() -> None:
+    (reply,) = ask({"shop": question(Shop(2.0), hours=8)})
+    (one,) = reply.offers
+    assert (one.machine, one.vram_gb, one.per_hour, one.dollars) == ("2x H100 PCIe", 80, 2.5, 20.0)
+
+
+def test_memory_alone_names_the_types_that_have_it() -> None:
+    assert "RTX 4090" in types_with(24)
+    assert "RTX 4080" not in types_with(24)
+    assert types_with(24)[0] == "RTX 3090"
+
+
+def test_the_table_says_what_is_not_known_and_who_was_not_asked() -> None:
+    replies = (*ask({"shop": question(Shop(2.0))}), CloudReply(cloud="down", problem="it keeps failing"))
+    text = list(lines(Market(search=OfferSearch(), replies=replies, without_keys=("vast",))))
+    assert "2x H100 PCIe" in text[1]
+    assert text[-2:] == ["not known: down: it keeps failing", "not asked, no key is set: vast"]
+    assert max(map(len, text)) <= 80
+
+
+def test_buying_pays_once_what_is_saved_each_hour_has_paid_for_it() -> None:
+    own = Purchase(dollars=2000, watts=500, per_kwh=0.30)
+    assert own.hours_to_break_even(0.65) == pytest.approx(4000)
+    assert own.hours_to_break_even(0.15) is None
+
+
+@pytest.fixture(scope="module")
+def cloud_world() -> Iterator[World]:
+    """One emulated account."""
+    with world() as made:
+        yield made
+
+
+def stacks(yard: Yard, **prices: str) -> None:
+    """Make a stack for each, of one GPU."""
+    text = (yard.root / f"Pulumi.{STACK}.yaml").read_text()
+    (yard.root / f"Pulumi.{STACK}.yaml").unlink()
+    for name, gpu in prices.items():
+        (yard.root / f"Pulumi.{name}.yaml").write_text(text.replace("NVIDIA RTX A4000", gpu))
+
+
+def test_a_run_goes_to_the_cheapest_stack_and_on_to_the_next_when_that_is_sold_out_after_all(cloud_world: World) -> None:
+    yard = cloud_world.yard()
+    stacks(yard, dear="RTX 4090", cheap="NVIDIA RTX A4000", away="H100")
+    (yard.root / "Pulumi.away.yaml").write_text("config:\n  trainyard:cloud: nowhere\n")
+    offers = len(yard.cloud.offers(OfferQuery(gpus=("NVIDIA RTX A4000",), max_price=4)))
+    cloud_world.emulator.faults.on("create-no-capacity", times=offers)
+    words = [word if word != STACK else "auto" for word in yard.train("--name", "a", "--json", steps=2)]
+    done = yard.invoke(*words).expect()
+    summary = json.loads(done.out)
+    assert (summary["stack"], summary["attempt"], summary["success"]) == ("dear", 2, True)
+    assert "auto       cheap (1x RTX A4000" in done.err
+    assert "auto       not away: " in done.err
+    assert cloud_world.pods() == []
+
+
+def test_a_price_of_buying_needs_the_gpu_that_is_bought(tmp_path: Path, cloud_world: World) -> None:
+    done = cloud_world.yard().invoke("costs.table", "--buy", "2000").expect(2)
+    assert "--gpu" in done.err
+
+
+def test_an_unknown_gpu_and_an_unknown_cloud_are_named_before_anybody_is_asked(cloud_world: World) -> None:
+    yard = cloud_world.yard()
+    assert "RTX 5090" in yard.invoke("offers", "--gpu", "RTX5900").expect(2).err
+    assert "runpod" in yard.invoke("offers", "--cloud", "runpot").expect(2).err
+    said = json.loads(yard.invoke("offers", "--vram", "80", "--hours", "2", "--json").expect().out)
+    assert said["offers"][0]["dollars"] == pytest.approx(2 * said["offers"][0]["per_hour"])
+    assert UserError.exit_code == 2

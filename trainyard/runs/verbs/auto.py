@@ -1,0 +1,139 @@
+"""``--stack auto``: the stack on which a run is cheapest now, of those that can have it; the next one when that is sold out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from trainyard.config import stack_names
+from trainyard.errors import NoCapacity, UserError, in_short
+from trainyard.ledger.keys import StartKey
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.values import needs_of
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import shape
+from trainyard.runs.planning.estimate import allowed_offers, query_of
+from trainyard.runs.planning.market import PricedOffer, Question, ask, cheapest_first
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.summary import RunSummary
+from trainyard.runs.verbs.beginning import begin_once
+from trainyard.runs.verbs.keyed import KeyedRun
+from trainyard.runs.verbs.known import had_no_pod
+from trainyard.runs.verbs.train import TrainRequest, prepare, values_of
+from trainyard.settings.table import StackSettings
+
+AUTO = "auto"
+"""As a stack's name: the cheapest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackOffers:
+    """A stack and what its cloud offers for a run, the cheapest first."""
+
+    stack: str
+    offers: tuple[PricedOffer, ...]
+
+    def __str__(self) -> str:
+        best = self.offers[0]
+        return f"{self.stack} ({best.machine} at ${best.per_hour:.2f}/h)"
+
+
+def begin_training(
+    context: CommandContext, request: TrainRequest, start: StartKey | None, *, detach: bool = False
+) -> RunSummary | KeyedRun:  # fmt: skip
+    """Begin a run where it was asked for and go through with it, as begin_once() does; on ``auto`` where it is cheapest.
+
+    A stack that is sold out after all, before any pod of the run existed, is followed by the next one as the run's next attempt.
+    """
+    if request.stack != AUTO:
+        return begin_once(context, lambda key: prepare(context, replace(request, key=key)), start, detach=detach)
+    return _Choice(context, request).begin(start, detach=detach)
+
+
+def settled(context: CommandContext, request: TrainRequest) -> TrainRequest:
+    """Return a request with the stack that is cheapest now in place of ``auto``; raises NoCapacity where none has a pod for it."""
+    return replace(request, stack=rank(context, request)[0].stack) if request.stack == AUTO else request
+
+
+@dataclass(slots=True)
+class _Choice:
+    """A request without a stack, and the stacks that are left for it."""
+
+    context: CommandContext
+    request: TrainRequest
+    left: list[StackOffers] | None = field(default=None)
+    name: str | None = None
+
+    def begin(self, start: StartKey | None, *, detach: bool) -> RunSummary | KeyedRun:
+        while True:
+            run = begin_once(self.context, self._prepare, start, detach=detach)
+            if isinstance(run, KeyedRun) or not self.left or run.ended_at is None:
+                return run
+            if not had_no_pod(self.context.folder(f"{run.user}/{run.label}/{run.attempt}").load()):
+                return run
+            self.name = run.label
+            self.context.ui.warn(f"{run.stack} had no pod for it after all; the next is tried: {self.left[0]}")
+
+    def _prepare(self, key: StartKey | None) -> RunFolder:
+        if self.left is None:
+            self.left = rank(self.context, self.request)
+        while self.left:
+            chosen = self.left.pop(0)
+            request = replace(
+                self.request, stack=chosen.stack, key=key, name=self.name or self.request.name,
+                only_offers=tuple(one.offer.id for one in chosen.offers),
+            )  # fmt: skip
+            try:
+                return prepare(self.context, request)
+            except NoCapacity as error:
+                if not self.left:
+                    raise
+                self.context.ui.warn(f"{chosen.stack}: {error.message}; the next is tried: {self.left[0]}")
+        raise NoCapacity("no stack has a pod for this run now")
+
+
+def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
+    """Return the stacks that can have a run now, the cheapest first, having said what they cost and why others are left out.
+
+    Asked are, at once, all stacks of the repository that rent GPUs and whose keys are set. Raises NoCapacity where none is left.
+    """
+    settings, out = _settings(context, request)
+    failed = {stack: shape.failed_lately(context.ledger(), each.cloud) for stack, each in settings.items()}
+    stacks = []
+    for reply in ask({stack: _question(context, stack, each) for stack, each in settings.items()}):
+        here = allowed_offers([one.offer for one in reply.offers], settings[reply.cloud])
+        avoided = shape.avoidable(here, failed[reply.cloud])
+        ids = {offer.id for offer in here if offer.id not in avoided}
+        if ids:
+            stacks.append(StackOffers(stack=reply.cloud, offers=tuple(one for one in cheapest_first([reply]) if one.offer.id in ids)))
+        else:
+            out[reply.cloud] = reply.problem or "no offer that fits"
+    stacks.sort(key=lambda one: one.offers[0].dollars)
+    for one in stacks:
+        context.ui.say(f"auto       {one}, ${one.offers[0].dollars:.2f} for {one.offers[0].hours:g} h")
+    for stack, why in out.items():
+        context.ui.say(f"auto       not {stack}: {why}")
+    if not stacks:
+        raise NoCapacity("no stack has a pod for this run now", hint="invoke offers shows what all clouds have.")
+    return stacks
+
+
+def _settings(context: CommandContext, request: TrainRequest) -> tuple[dict[str, StackSettings], dict[str, str]]:
+    """Return the settings that a run would have on each stack that rents GPUs, its lease in ``hours``; and why others are left out."""
+    chosen = load_recipe(context.places.root, request.recipe)
+    fit, out = dict[str, StackSettings](), dict[str, str]()
+    for stack in stack_names(context.places.root):
+        try:
+            settings, cloud = context.settings(stack), context.cloud(stack)
+            if cloud.name == "local" or not settings.gpu:
+                continue  # this machine, and what rents no GPU, is named by whoever means it
+            settings, _ = shape.from_environment(settings, context.env, cloud.name)
+            shaped = shape.raised(settings, needs_of(chosen, values_of(request, chosen, settings, cloud)), cloud.name)
+            fit[stack] = shaped if request.hours is None else replace(shaped, hours=request.hours)
+        except UserError as error:
+            out[stack] = in_short(error)
+    return fit, out
+
+
+def _question(context: CommandContext, stack: str, settings: StackSettings) -> Question:
+    query = replace(query_of(settings), hours=settings.hours + settings.rescue_minutes / 60)
+    return Question(opener=lambda: context.cloud(stack), query=query, hours=settings.hours)
