@@ -22,7 +22,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.pods import Deletions, note_deleted, note_ended, take_known, unproved_pods
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.stackresources import leases_in
-from trainyard.runs.signals import handled
+from trainyard.runs.signals import departs_in_time, handled
 from trainyard.stacks import facade
 from trainyard.stacks.model import Event, Stack
 
@@ -39,12 +39,17 @@ WHOLE = 600.0
 def shielded(
     what_is_left: Callable[[], str], say: Callable[[str], None], doing: str = "the teardown", *, code: int = StillThere.exit_code
 ) -> Iterator[None]:
-    """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves with ``code``."""
+    """Keep Ctrl-C, SIGTERM and SIGHUP from cutting a teardown; the second one says what is still there and leaves with ``code``.
+
+    Where a signal ends the process in time anyway (departing()), the first one only begins that.
+    """
     seen = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal seen
         seen += 1
+        if seen == 1 and departs_in_time():
+            return  # it is told there how long this may go on
         if seen == 1:
             say(f"{signal.Signals(number).name}: {doing} goes on; once more to leave it (the pod may then go on billing)")
         else:

@@ -7,6 +7,7 @@ bucket and the entry's row decide that no entry becomes two runs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -17,18 +18,21 @@ from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.retries import Backoff
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life.trouble import end_command, standing
 from trainyard.runs.queue.claims import Withdrawn, beating, is_here, is_seen_to, worker_name
 from trainyard.runs.queue.look import limits_of, look
 from trainyard.runs.queue.order import QueuePlace, is_later
 from trainyard.runs.queue.step import QueueStep, advance
 from trainyard.runs.queue.table import counted, word_of
-from trainyard.runs.records.attempts import Overtaken
+from trainyard.runs.records.attempts import Overtaken, at_home
 from trainyard.runs.records.record import RunFolder
-from trainyard.runs.signals import leaving
+from trainyard.runs.signals import departing, leaving
 
 Until = Literal["pass", "empty", "stopped"]
 EVERY = 15.0
 """Seconds between two looks."""
+GRACE = 5.0
+"""Seconds in which a worker that is told to go comes to a safe point; what is not there by then the next worker goes on with."""
 _AGAIN = Backoff(30.0, 900.0)
 """Between two tries to begin a run that something passing keeps from it."""
 _UNSEEN = 60.0
@@ -82,6 +86,10 @@ class _Worker:
     """Runs of others whose turn it is, by id, with the time since when nobody has begun them."""
     told: bool = False
     """That nobody begins them was said."""
+    current: QueueEntry | None = None
+    """What it sees to at the moment."""
+    leave_if_asked: Callable[[], object] = lambda: None
+    """Raises where somebody wants the worker to go."""
 
     def __post_init__(self) -> None:
         self.name = worker_name(self.context.places.home)
@@ -128,7 +136,9 @@ def work(
     Raises what the ledger raises; later than in the first pass only if it does not go on anyway.
     """
     worker, first = _Worker(context, hook, group, clock, every), True
-    with beating(worker.rows, worker.name, clock.now), leaving():
+    departure = departing(GRACE, context.ui.fail, lambda left: _last_words(worker, left))
+    with departure as departs, beating(worker.rows, worker.name, clock.now), leaving():
+        worker.leave_if_asked = departs.leave_if_asked
         while True:
             try:
                 if hook is not None:
@@ -142,7 +152,22 @@ def work(
                     raise
                 context.ui.fail(str(error))  # the ledger does not answer: what runs needs nobody meanwhile
             first = False
+            worker.leave_if_asked()
             clock.pause(every)
+
+
+def _last_words(worker: _Worker, left: str) -> str:
+    """Return what is left of what a worker was doing when its time was over."""
+    entry = worker.current
+    if entry is None:
+        return f"left ({left})"
+    said = f"left ({left}) while {entry.run} was seen to: the next worker goes on with it (invoke worker)"
+    with contextlib.suppress(Exception):  # it leaves whatever its record says
+        number = at_home(worker.context.places, entry.user, entry.label)
+        record = worker.context.folder(f"{entry.run}/{number}").load()
+        if not record.reached("ended") and (record.pod.pod_id or record.pods):
+            said += f"\nUntil then there may be {standing(record)}; end it now: {end_command(record)}"
+    return said
 
 
 def lines(report: WorkerReport) -> list[str]:
@@ -168,6 +193,7 @@ def _pass(worker: _Worker) -> None:
     """Go on with what is due and begin one run, until there is neither."""
     while True:
         for entry in worker.rows().entries(group=worker.group):
+            worker.leave_if_asked()
             if _is_due(worker, entry):
                 _see_to(worker, entry, lambda _: True)
         places = worker.places()
@@ -175,6 +201,7 @@ def _pass(worker: _Worker) -> None:
         chosen = next((place.entry for place in places if place.state == "starts"), None)
         if chosen is None:
             return
+        worker.leave_if_asked()
         limits = limits_of(worker.context, chosen.stack)
         _see_to(worker, chosen, lambda begun: limits.forbids(chosen, begun) is None)  # noqa: B023 - called before the next one
 
@@ -201,6 +228,7 @@ def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[Queue
     if entry.state == "queued":
         ui.say(f"begin      {entry.run} ({entry.recipe} on {entry.stack})")
         worker.report.begun.append(entry.run)
+    worker.current = taken
     values: dict[str, Any] = {"due": worker.clock.now() + worker.every}
     step: QueueStep | None = None
     try:
@@ -214,6 +242,7 @@ def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[Queue
         worker.report.exit_status = known.exit_code if worse else worker.report.exit_status
     finally:  # a signal, too: whoever comes next need not wait for this process to be gone
         mine = rows.change(taken, **values, beat=None)
+        worker.current = None
     if step is not None and mine:
         _tell(worker, replace(taken, **values), step)
 
