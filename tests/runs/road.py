@@ -138,7 +138,7 @@ class Road:
         self.patch(secrets, "_ROUNDS", 1)  # no other process opens what is sealed here
         self.patch(facade, "_once", self.engine.operate)
         self.patch(contexts, "open_cloud", lambda *_: self.cloud)
-        self.patch(pods, "connect", self._connect)
+        self.patch(pods, "dial", self._connect)
         self.patch(pods, "_SURE", 0.0)
         self.patch(teardown, "_PAUSE", 0.0)
         self.patch(teardown, "PATIENCE", 1.0)

@@ -533,7 +533,7 @@ def test_another_machine_takes_a_run_over_by_its_pod(road: Road, monkeypatch: py
     start.start(road.context, record, folder, pod_of(road.context, record))
     key = road.engine.keys
     shutil.rmtree(folder.path)
-    monkeypatch.setattr(adopt, "connect", road._connect)
+    monkeypatch.setattr(adopt, "dial", road._connect)
     with pytest.raises(UserError, match="knows no pod of ours 'p9'"):
         adopt.adopt(road.context, STACK, "p9", key)
     with pytest.raises(UserError, match=r"'9999.*\.\.\.' \(5,000 characters\)"):
@@ -562,7 +562,7 @@ def test_a_pod_on_which_no_training_was_started_is_not_adopted(road: Road, monke
     record = folder.load()
     rent.rent(road.context, record, folder)
     road.cloud.change("p0", host=["127.0.0.1", 22, "root"])
-    monkeypatch.setattr(adopt, "connect", road._connect)
+    monkeypatch.setattr(adopt, "dial", road._connect)
 
     with pytest.raises(PodFailed, match="no training was started on pod p0"):
         adopt.adopt(road.context, STACK, "p0", road.engine.keys)
