@@ -29,8 +29,9 @@ if [ "${1:-}" != keyless ]; then
     # 3. On without the pod's own keys: what starts anew here is the container's process 1, whose /proc/1/environ
     #    people read, and an init that reaps what the training leaves behind.
     init=$(command -v tini) && init="$init --"
-    # shellcheck disable=SC2086 # two words, or none
-    exec env -u SSH_HOST_ED25519_KEY -u RUNPOD_API_KEY -u CONTAINER_API_KEY -u JUPYTER_PASSWORD $init sh "$0" keyless
+    # shellcheck disable=SC2046,SC2086 # several words, or none
+    exec env -u SSH_HOST_ED25519_KEY -u RUNPOD_API_KEY -u CONTAINER_API_KEY -u JUPYTER_PASSWORD \
+        $(for name in ${TRAINYARD_POD_KEYS:-}; do printf ' -u %s' "$name"; done) $init sh "$0" keyless
 fi
 
 # 4. Who may log in, and what a session sees: the pod's variables.

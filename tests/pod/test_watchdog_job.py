@@ -42,6 +42,19 @@ def test_a_job_is_asked_once_and_never_killed_before_end(tmp_path: Path, clock: 
     assert job.log().count("asked") == 1 and job.process is not None and job.process.poll() is None
 
 
+def test_where_a_pod_cannot_end_itself_its_job_is_killed_at_the_end(tmp_path: Path, clock: TurnedClock, ended: Ended, job: Job) -> None:
+    job.start('trap "echo asked" TERM; echo ready; while :; do sleep 0.05; done')
+    job.wait_for(lambda: "ready" in job.log())
+    w = make(tmp_path, clock, ended, ways=[])
+    clock.go(2.5 * HOUR - 1)
+    w.tick()
+    job.wait_for(lambda: "asked" in job.log())
+    assert job.process is not None and job.process.poll() is None
+    clock.go(2)
+    w.tick()
+    assert job.process.wait(10) != 0 and status(tmp_path)["state"] == "ending"
+
+
 def test_a_job_started_after_stop_is_stopped_too(tmp_path: Path, clock: TurnedClock, ended: Ended, job: Job) -> None:
     w = make(tmp_path, clock, ended)
     clock.go(2 * HOUR)

@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from tests.pod.clock import TurnedClock
+from trainyard.clouds.runpod.request import ENDINGS
 from trainyard.pod.boot import boot_command, starts_watchdog_itself, watchdog_source
+from trainyard.pod.endings import ending_env
 from trainyard.pod.watchdog import EndingMethod, Refused, Watchdog, find_ways, format_time
 
 KEY = "rpa_pod_secret_key"
@@ -225,9 +227,10 @@ class Cloud:
         return {
             "RUNPOD_POD_ID": "me",
             "RUNPOD_API_KEY": KEY,
-            "RUNPOD_API_URL": f"{self.address}/v2/",
+            "RUNPOD_API_URL": f"{self.address}/v2",
             "RUNPOD_GRAPHQL_URL": f"{self.address}/graphql",
             "WORKSPACE": str(tmp_path),
+            **ending_env(ENDINGS),
         }
 
 
@@ -323,7 +326,7 @@ def test_without_python_plain_sh_still_ends_the_pod(tmp_path: Path) -> None:
     curl.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked.new; cat >> {tmp_path}/asked.new; mv {tmp_path}/asked.new {tmp_path}/asked\n')
     (tools / "mv").symlink_to("/bin/mv")
     curl.chmod(0o755)
-    env = pod_env(tmp_path, RUNPOD_POD_ID="me", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:1/v2")
+    env = pod_env(tmp_path, RUNPOD_POD_ID="me", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:1/v2", **ending_env(ENDINGS))
     env |= {"PATH": str(tools), "TRAINYARD_END": format_time(time.time() - 1)}
     process = subprocess.Popen([str(tools / "sh"), *boot_command()[1:]], env=env, start_new_session=True)
     process.wait(timeout=60)

@@ -7,7 +7,7 @@ import base64
 import functools
 import gzip
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainyard.shellscript import load
@@ -17,7 +17,12 @@ OUR_IMAGE = "trainyard-trainer"
 
 KEYS = ("SSH_HOST_ED25519_KEY", "RUNPOD_API_KEY", "CONTAINER_API_KEY", "JUPYTER_PASSWORD")
 """Variables of a container that are the pod's own keys: for its watchdog and its SSH server, for nothing that a person starts."""
-FORGET_KEYS = f"unset {' '.join(KEYS)}\n"
+FORGET_KEYS = f"unset {' '.join(KEYS)} $TRAINYARD_POD_KEYS\n"
+
+
+def pod_keys(env: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the variables that hold keys of a pod: the known ones, and those that its create request names."""
+    return tuple(dict.fromkeys((*KEYS, *env.get("TRAINYARD_POD_KEYS", "").split())))
 
 
 def watchdog_source() -> str:

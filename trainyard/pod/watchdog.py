@@ -6,13 +6,14 @@ have nothing else. It never holds an account key: only what the cloud itself put
 
 Environment   TRAINYARD_STOP, TRAINYARD_END (UTC), TRAINYARD_LEASE_ID, WORKSPACE,
               TRAINYARD_BUDGET and TRAINYARD_PRICE (dollars; dollars per hour), TRAINYARD_HEARTBEAT_MINUTES,
-              TRAINYARD_POD_SOCKET (local pods), RUNPOD_POD_ID, RUNPOD_API_KEY, RUNPOD_API_URL, RUNPOD_GRAPHQL_URL
+              TRAINYARD_POD_SOCKET (local pods), TRAINYARD_ENDINGS (how this cloud's pods prove and end themselves, as data;
+              pod/endings.py writes it), TRAINYARD_POD_KEYS (names of the variables that hold the pod's own keys)
 Folder        $WORKSPACE/.trainyard/watchdog/: status.json, log, deadlines.json (ours); heartbeat (touched by
               controllers), budget.json (budget, spent, price, time). A lease that was extended or cut is asked from
               the cloud where it can tell (local pods: the pod's socket)
 
 Stop          TERM to the process group of the job, once a job; the job saves; nothing else is killed before end.
-End           every way the cloud has, in turn, with growing pauses, for ever.
+End           every way the cloud has, in turn, with growing pauses, for ever. A pod without any kills its job instead.
 Budget        used up means: stop, the rescue time, end; never later than the lease's own end.
 Heartbeat     silent for too long ends the pod only while no job runs and no uncommitted result lies on it.
 Alone         a controller may leave a plan here, in memory alone: the program and the signed URLs with which what the
@@ -47,6 +48,7 @@ import urllib.request
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 KEYS = ("RUNPOD_API_KEY", "CONTAINER_API_KEY", "SSH_HOST_ED25519_KEY", "JUPYTER_PASSWORD")
 """What of its environment only the watchdog and the SSH server are to know."""
@@ -67,10 +69,24 @@ LARGEST_PLAN = 8 << 20
 MESSAGE_SECONDS = 3.0
 """How long a message may take: it comes from this very machine, and the clocks must be looked at meanwhile."""
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
-RUNPOD_REST = "https://api.runpod.io/v2"
-RUNPOD_GRAPHQL = "https://api.runpod.io/graphql"
-GRAPHQL_READ = "query($input: PodFilter!) { pod(input: $input) { id } }"
-GRAPHQL_END = "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }"
+PLACEHOLDER = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+"""Stands for a variable of this pod."""
+_REST, _GRAPHQL = "{RUNPOD_API_URL}/pods/{RUNPOD_POD_ID}", "{RUNPOD_GRAPHQL_URL}"
+_POD = {"input": {"podId": "{RUNPOD_POD_ID}"}}
+_READ = {"query": "query($input: PodFilter!) { pod(input: $input) { id } }", "variables": _POD}
+_END = {"query": "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }", "variables": _POD}
+_CTL = ["run", "runpodctl", "get", "pod", "{RUNPOD_POD_ID}"]
+_OWN, _KEY = {"id": "RUNPOD_POD_ID"}, {"key": "RUNPOD_API_KEY"}
+UNTOLD: Sequence[Mapping[str, Any]] = (
+    {**_OWN, **_KEY, "name": "RunPod REST", "prove": ["GET", _REST], "at": ["id"], "end": ["DELETE", _REST]},
+    {
+        **_OWN, **_KEY, "name": "RunPod GraphQL",
+        "prove": ["POST", _GRAPHQL, _READ], "at": ["data", "pod", "id"], "end": ["POST", _GRAPHQL, _END],
+    },
+    {**_OWN, "name": "runpodctl", "prove": _CTL, "end": ["run", "runpodctl", "pod", "delete", "{RUNPOD_POD_ID}"]},
+    {**_OWN, "name": "older runpodctl", "prove": _CTL, "end": ["run", "runpodctl", "remove", "pod", "{RUNPOD_POD_ID}"]},
+)  # fmt: skip
+"""What holds where the create request told nothing: an older version's, and then it was RunPod's."""
 
 
 class PodClock:
@@ -153,7 +169,8 @@ def take_keys(arguments: Sequence[str]) -> None:
         with open(int(arguments[arguments.index("--keys") + 1])) as pipe:
             os.environ.update(json.load(pipe))
         return
-    keys = {name: value for name, value in os.environ.items() if name in KEYS}
+    names = pod_keys(os.environ)
+    keys = {name: value for name, value in os.environ.items() if name in names}
     if not keys:
         return
     with contextlib.suppress(OSError):
@@ -161,8 +178,13 @@ def take_keys(arguments: Sequence[str]) -> None:
         os.write(write_end, json.dumps(keys).encode())
         os.close(write_end)
         os.set_inheritable(taken, True)
-        rest = {name: value for name, value in os.environ.items() if name not in KEYS}
+        rest = {name: value for name, value in os.environ.items() if name not in names}
         os.execve(sys.executable, [sys.executable, os.path.abspath(__file__), *arguments, "--keys", str(taken)], rest)
+
+
+def pod_keys(env: Mapping[str, str]) -> Sequence[str]:
+    """Return the names of the variables that only the watchdog and the SSH server are to know."""
+    return (*KEYS, *env.get("TRAINYARD_POD_KEYS", "").split())
 
 
 def claim(env: Mapping[str, str]) -> int | None:
@@ -170,7 +192,7 @@ def claim(env: Mapping[str, str]) -> int | None:
 
     It lies on the pod's own disk: a network volume under WORKSPACE may be shared with other pods.
     """
-    name = "trainyard-watchdog-{}-{}".format(env.get("RUNPOD_POD_ID", ""), env.get("TRAINYARD_LEASE_ID", ""))
+    name = "trainyard-watchdog-{}-{}".format(own_id(env), env.get("TRAINYARD_LEASE_ID", ""))
     try:
         descriptor = os.open(os.path.join(tempfile.gettempdir(), name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
@@ -255,14 +277,9 @@ class Watchdog:
         if self.state == "watching":
             self._change("stopping", reason)
         started = read_text(os.path.join(self.workspace, "job", "pid"))
-        if not started or started in self.stopped_jobs or not self.job_runs():
-            return
-        self.stopped_jobs.add(started)
-        try:
-            os.killpg(int(started), signal.SIGTERM)
-            self.log(f"TERM sent to the job (process group {started})")
-        except (OSError, ValueError) as error:
-            self.log(f"the job could not be signalled: {error}")
+        if started and started not in self.stopped_jobs and self.job_runs():
+            self.stopped_jobs.add(started)
+            self._signal_job(signal.SIGTERM)
 
     def end_pod(self, reason: str) -> float:
         """Try the ways to end the pod; return the pause before the next try.
@@ -272,6 +289,8 @@ class Watchdog:
         """
         if self.state != "ending" or self.reason != reason:
             self._change("ending", reason)
+        if not self.ways:
+            self._signal_job(signal.SIGKILL)  # the lease is over, and somebody else has to end the pod
         for way in self.ways:
             try:
                 way.end(reason)
@@ -282,6 +301,17 @@ class Watchdog:
                 self.log(f"{way.name}: {error}")
         self.attempts += 1
         return min(60.0, 2.0 ** min(self.attempts, 6))
+
+    def _signal_job(self, number: signal.Signals) -> None:
+        """Send a signal to the process group of the job that runs; nothing where none does."""
+        started = read_text(os.path.join(self.workspace, "job", "pid"))
+        if not started or not self.job_runs():
+            return
+        try:
+            os.killpg(int(started), number)
+            self.log(f"{number.name[3:]} sent to the job (process group {started})")
+        except (OSError, ValueError) as error:
+            self.log(f"the job could not be signalled: {error}")
 
     def job_runs(self) -> bool:
         """Tell whether a job runs: it has no verdict yet and its lock is held."""
@@ -321,12 +351,13 @@ class Watchdog:
             "armed": self.end is not None,
             "pid": os.getpid(),
             "lease_id": self.env.get("TRAINYARD_LEASE_ID"),
-            "pod_id": self.env.get("RUNPOD_POD_ID"),
+            "pod_id": own_id(self.env) or None,
             "state": self.state,
             "reason": self.reason,
             "stop": utc(self.stop),
             "end": utc(self.end),
             "ways": [way.name for way in self.ways],
+            "self_terminate": bool(self.ways),
             "key_sees_pod": self.proven,
             "proof": self.proof,
             "alone": self.alone.text if self.alone else None,
@@ -352,7 +383,7 @@ class Watchdog:
         return deadlines[0], deadlines[1]
 
     def _key(self) -> Sequence[str | None]:
-        return [read_text("/proc/sys/kernel/random/boot_id"), self.env.get("RUNPOD_POD_ID"), self.env.get("TRAINYARD_LEASE_ID")]
+        return [read_text("/proc/sys/kernel/random/boot_id"), own_id(self.env) or None, self.env.get("TRAINYARD_LEASE_ID")]
 
     def _remember(self, stop: Deadline | None, end: Deadline | None) -> None:
         pairs = {name: [d.wall, d.boot] for name, d in (("stop", stop), ("end", end)) if d is not None}
@@ -486,7 +517,7 @@ class HeldPlan:
             return
         listener = socket.socket(socket.AF_UNIX)
         try:
-            listener.bind("\0trainyard-watchdog-{}-{}".format(lease, env.get("RUNPOD_POD_ID", "")))
+            listener.bind(f"\0trainyard-watchdog-{lease}-{own_id(env)}")
             listener.listen(8)
             listener.setblocking(False)
             self.socket = listener
@@ -750,17 +781,51 @@ def find_ways(env: Mapping[str, str]) -> list[EndingMethod]:
     path = env.get("TRAINYARD_POD_SOCKET")
     if path:
         ways.append(EndingMethod("pod socket", lambda: prove_socket(path), lambda reason: tell_socket(path, f"end {reason}\n")))
-    pod, key = env.get("RUNPOD_POD_ID"), env.get("RUNPOD_API_KEY")
-    if pod and key:
-        rest = "{}/pods/{}".format((env.get("RUNPOD_API_URL") or RUNPOD_REST).rstrip("/"), pod)
-        graphql = env.get("RUNPOD_GRAPHQL_URL") or RUNPOD_GRAPHQL
-        ways.append(EndingMethod("RunPod REST", lambda: prove_rest(rest, key, pod), lambda _: request("DELETE", rest, key)))
-        ways.append(
-            EndingMethod("RunPod GraphQL", lambda: prove_graphql(graphql, key, pod), lambda _: ask_graphql(graphql, key, pod, GRAPHQL_END))
-        )
-        if shutil.which("runpodctl"):
-            ways.append(EndingMethod("runpodctl", lambda: runpodctl("get", "pod", pod), lambda _: runpodctl_end(pod)))
+    for ending in told_endings(env):
+        with contextlib.suppress(LookupError, TypeError, ValueError):  # a variable that this pod lacks, or half a text: then not this way
+            ways.append(ending_method(ending, env))
     return ways
+
+
+def told_endings(env: Mapping[str, str]) -> Sequence[Mapping[str, Any]]:
+    """Return what the create request told of how pods of this cloud prove and end themselves."""
+    try:
+        items = json.loads(env.get("TRAINYARD_ENDINGS", ""))
+    except ValueError:
+        return UNTOLD
+    return [one for one in items if isinstance(one, dict)] if isinstance(items, list) else UNTOLD
+
+
+def own_id(env: Mapping[str, str]) -> str:
+    """Return this pod's id as the cloud has told it; an empty text where it tells none."""
+    return next((env[name] for one in told_endings(env) for name in [str(one.get("id"))] if env.get(name)), "")
+
+
+def ending_method(ending: Mapping[str, Any], env: Mapping[str, str]) -> EndingMethod:
+    """Return a way as the create request tells it; raises LookupError where this pod lacks what it needs."""
+    prove, end = filled(ending["prove"], env), filled(ending["end"], env)
+    if end[0] == "run":
+        if not shutil.which(end[1]):
+            raise LookupError(end[1])
+        return EndingMethod(ending["name"], lambda: run_tool(prove[1:]), lambda _: run_tool(end[1:]))
+    own, key = filled("{" + ending["id"] + "}", env), ending.get("key")
+    header = (ending.get("header") or "Authorization: Bearer {}").replace("{}", filled("{" + key + "}", env) if key else "")
+    place = ending.get("at") or []
+    return EndingMethod(ending["name"], lambda: prove_pod(header, prove, place, own), lambda _: ask_cloud(header, end))
+
+
+def filled(value: Any, env: Mapping[str, str]) -> Any:
+    """Return data with the pod's variables in their places; raises LookupError for one that is not set, or empty."""
+    if isinstance(value, dict):
+        return {name: filled(item, env) for name, item in value.items()}
+    if isinstance(value, list):
+        return [filled(item, env) for item in value]
+    if not isinstance(value, str):
+        return value
+    missing = [name for name in PLACEHOLDER.findall(value) if not env.get(name)]
+    if missing:
+        raise LookupError(missing[0])
+    return PLACEHOLDER.sub(lambda match: env[match[1]], value)
 
 
 def tell_socket(path: str, line: str, answered: bool = False) -> str:
@@ -789,21 +854,25 @@ def ask_lease(path: str) -> dict[str, object]:
     return answer if isinstance(answer, dict) else {}
 
 
-def request(method: str, url: str, key: str, body: object | None = None) -> tuple[object, float | None]:
-    """Make one request; return the JSON answer (None without one) and the server's time. Raises Refused."""
-    data = None if body is None else json.dumps(body).encode()
+def ask_cloud(header: str, call: Sequence[Any]) -> tuple[object, float | None]:
+    """Make one request (method, URL, JSON body); return the JSON answer (None without one) and the server's time. Raises Refused."""
+    data = json.dumps(call[2]).encode() if len(call) > 2 else None
+    name, _, value = header.partition(": ")
     # RunPod's edge refuses urllib's own name as a bot.
-    headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "User-Agent": "trainyard-watchdog/1"}
+    headers = {name: value, "Content-Type": "application/json", "User-Agent": "trainyard-watchdog/1"}
     try:
-        ask = urllib.request.Request(url, data=data, method=method, headers=headers)
+        ask = urllib.request.Request(call[1], data=data, method=call[0], headers=headers)
         with urllib.request.urlopen(ask, timeout=TIMEOUT, context=trust()) as answer:
             text = answer.read(1 << 20)
             date = email.utils.parsedate_tz(answer.headers.get("Date", ""))
-            return (json.loads(text) if text.strip() else None), (email.utils.mktime_tz(date) if date else None)
+            said = json.loads(text) if text.strip() else None
     except urllib.error.HTTPError as error:
         raise Refused(f"HTTP {error.code}") from None
     except (OSError, ValueError) as error:
         raise Refused(str(error) or type(error).__name__) from None
+    if isinstance(said, dict) and (said.get("errors") or said.get("success") is False):
+        raise Refused("the answer holds an error")
+    return said, (email.utils.mktime_tz(date) if date else None)
 
 
 def trust() -> ssl.SSLContext:
@@ -817,48 +886,24 @@ def trust() -> ssl.SSLContext:
     return context
 
 
-def prove_rest(url: str, key: str, pod: str) -> float | None:
-    """Read this very pod with its own key."""
-    answer, moment = request("GET", url, key)
-    if not isinstance(answer, dict) or answer.get("id") != pod:
+def prove_pod(header: str, call: Sequence[Any], place: Sequence[str], own: str) -> float | None:
+    """Read this very pod with its own key: its id must stand at a place of the answer."""
+    value, moment = ask_cloud(header, call)
+    for step in place:
+        value = value.get(step) if isinstance(value, dict) else None
+    if place and str(value) != own:
         raise Refused("the answer is not this pod")
     return moment
 
 
-def prove_graphql(url: str, key: str, pod: str) -> float | None:
-    """Read this very pod over GraphQL."""
-    data, moment = ask_graphql(url, key, pod, GRAPHQL_READ)
-    pod_data = data.get("pod")
-    if not isinstance(pod_data, dict) or pod_data.get("id") != pod:
-        raise Refused("the answer is not this pod")
-    return moment
-
-
-def ask_graphql(url: str, key: str, pod: str, query: str) -> tuple[dict[str, object], float | None]:
-    """Ask about this pod; return the answer's data and the server's time."""
-    answer, moment = request("POST", url, key, {"query": query, "variables": {"input": {"podId": pod}}})
-    if not isinstance(answer, dict) or answer.get("errors"):
-        raise Refused("the answer holds an error")
-    data = answer.get("data")
-    return (data if isinstance(data, dict) else {}), moment
-
-
-def runpodctl(*words: str) -> None:
-    """Run RunPod's own tool, which every pod has."""
+def run_tool(words: Sequence[str]) -> None:
+    """Run a program that the cloud has put into the pod."""
     try:
-        done = subprocess.run(["runpodctl", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Refused(str(error)) from None
     if done.returncode:
         raise Refused(f"exit code {done.returncode}")
-
-
-def runpodctl_end(pod: str) -> None:
-    """End the pod with the tool's present words, else with its older ones."""
-    try:
-        runpodctl("pod", "delete", pod)
-    except Refused:
-        runpodctl("remove", "pod", pod)
 
 
 def parse_time(text: object) -> float | None:

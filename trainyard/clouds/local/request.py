@@ -17,7 +17,7 @@ from trainyard.clouds.marker import marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
 from trainyard.clouds.volume import volume_env
 from trainyard.errors import CloudRefused, UserError
-from trainyard.pod.boot import KEYS
+from trainyard.pod.boot import pod_keys
 from trainyard.processes import boot_id
 
 ISOLATION_LEVELS = ("namespace", "process")
@@ -51,7 +51,7 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "host_key": _public(spec.host_key),
         "marker": 2**62 + secrets.randbits(60),
         "env": env,
-        "keys": list(KEYS),
+        "keys": list(pod_keys(env)),
         "boot": list(spec.boot),
         "boot_restart": boot_restart,
         "isolation": forced_isolation(),

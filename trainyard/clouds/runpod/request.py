@@ -13,7 +13,8 @@ from trainyard.clouds.protocol import Offer, PodSpec
 from trainyard.clouds.values import public_half
 from trainyard.clouds.volume import volume_env
 from trainyard.errors import UserError
-from trainyard.pod.boot import FORGET_KEYS, KEYS
+from trainyard.pod.boot import FORGET_KEYS, pod_keys
+from trainyard.pod.endings import PodEnding, ending_env
 from trainyard.shellscript import load
 
 MOST_VARIABLES = 50
@@ -21,6 +22,24 @@ CONTAINER_DISK_GB = 20
 """What pip and apt of a pod write outside of /workspace; the image's own layers do not count."""
 VOLUME_PATH = "/runpod-volume"
 CUDA_VERSIONS = tuple(f"12.{minor}" for minor in range(10)) + tuple(f"13.{minor}" for minor in range(6))
+
+_REST, _GRAPHQL = "{RUNPOD_API_URL}/pods/{RUNPOD_POD_ID}", "{RUNPOD_GRAPHQL_URL}"
+_POD = {"input": {"podId": "{RUNPOD_POD_ID}"}}
+_CTL = ("run", "runpodctl", "get", "pod", "{RUNPOD_POD_ID}")
+ENDINGS = (
+    PodEnding(
+        name="RunPod REST", own_id="RUNPOD_POD_ID", key="RUNPOD_API_KEY",
+        prove=("GET", _REST), proof_at=("id",), end=("DELETE", _REST),
+    ),
+    PodEnding(
+        name="RunPod GraphQL", own_id="RUNPOD_POD_ID", key="RUNPOD_API_KEY", proof_at=("data", "pod", "id"),
+        prove=("POST", _GRAPHQL, {"query": "query($input: PodFilter!) { pod(input: $input) { id } }", "variables": _POD}),
+        end=("POST", _GRAPHQL, {"query": "mutation($input: PodTerminateInput!) { podTerminate(input: $input) }", "variables": _POD}),
+    ),
+    PodEnding(name="runpodctl", own_id="RUNPOD_POD_ID", prove=_CTL, end=("run", "runpodctl", "pod", "delete", "{RUNPOD_POD_ID}")),
+    PodEnding(name="older runpodctl", own_id="RUNPOD_POD_ID", prove=_CTL, end=("run", "runpodctl", "remove", "pod", "{RUNPOD_POD_ID}")),
+)  # fmt: skip
+"""The key is the pod's own. Whether it may end the pod by REST is not documented: so there is more than one way."""
 
 _SCRIPT = "${TMPDIR:-/tmp}/.trainyard-start.sh"
 _GO_ON = "[ -x /start.sh ] && exec /start.sh; exec sleep infinity"
@@ -115,6 +134,7 @@ def spot_input(spec: PodSpec, offer: Offer, addresses: Mapping[str, str]) -> dic
 def pod_env(spec: PodSpec, addresses: Mapping[str, str]) -> dict[str, str]:
     """Return the pod's variables: the caller's, our marks, the keys of its SSH server, where the watchdog finds the API."""
     env = {"WORKSPACE": "/workspace", **spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **addresses}
+    env |= ending_env(ENDINGS)
     if spec.public_key:
         env["PUBLIC_KEY"] = spec.public_key
     if spec.host_key:
@@ -132,7 +152,7 @@ def start_args(spec: PodSpec) -> str:
     if not spec.boot:
         return ""
     # /start.sh writes its variables down for every session.
-    hide = shlex.quote(" ".join(f"-u {name}" for name in KEYS))
+    hide = shlex.quote(" ".join(f"-u {name}" for name in pod_keys(ending_env(ENDINGS))))
     script = f"{shlex.join(spec.boot)}\nhide={hide}\n{load(__package__, 'start_sshd')}{FORGET_KEYS}{_GO_ON}\n"
     # One level of quotes around letters and digits: how RunPod splits the string is not written down anywhere, and nested
     # quotes are known to break. A fixed time stamp keeps a retry's request the same.

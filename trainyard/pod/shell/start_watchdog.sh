@@ -9,9 +9,7 @@ else
     end=$(date -u -d "$(echo "$TRAINYARD_END" | tr TZ '  ')" +%s 2>/dev/null) || end=$(($(date +%s) + 2678400))
     while [ "$(date +%s)" -lt "$end" ]; do sleep 5; done
     while :; do
-      runpodctl pod delete "$RUNPOD_POD_ID" || runpodctl remove pod "$RUNPOD_POD_ID"
-      printf 'header = "Authorization: Bearer %s"\n' "$RUNPOD_API_KEY" |
-        curl -fsS -K - -X DELETE "${RUNPOD_API_URL:-https://api.runpod.io/v2}/pods/$RUNPOD_POD_ID"
+      eval "$TRAINYARD_END_COMMAND"
       sleep 15
     done ) >/dev/null 2>&1 </dev/null &
 fi
