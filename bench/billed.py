@@ -14,12 +14,12 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bench.link import Link
 from bench.measure import machine, table
 from tests.faults.world import STACK, World, world
-from trainyard.clouds.protocol import PodInfo
+from trainyard.rehearsal.kit import Container
+from trainyard.rehearsal.kit.machines import Machine
 from trainyard.storage import local
 from trainyard.storage.bucket import adopt_or_create
 from trainyard.storage.client import StoreSettings, with_bucket
@@ -96,9 +96,9 @@ def _slow_ssh(one: World, speed: float) -> None:
     machines = one.emulator.fleet.machines
     begin = machines.start
 
-    def start(record: Mapping[str, Any]) -> PodInfo:
-        info = begin(record)
-        return replace(info, ssh=replace(info.ssh, port=Link(speed, upwards=False).to(info.ssh.port))) if info.ssh else info
+    def start(container: Container, pod_id: str) -> Machine:
+        machine = begin(container, pod_id)
+        return replace(machine, port=Link(speed, upwards=False).to(machine.port)) if machine.port else machine
 
     machines.start = start  # type: ignore[method-assign]
 

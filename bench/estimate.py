@@ -25,7 +25,8 @@ from trainyard.clouds.protocol import Offer, PodSpec
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.ledger.ledger import Ledger
 from trainyard.ledger.runid import RunId
-from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.runs.planning.estimate import Estimate, estimate
 from trainyard.runs.planning.history import expect, measured_runs
 from trainyard.runs.records.measured import MEASURED, MeasuredRun, Workload
@@ -113,7 +114,7 @@ def measure(runs: int, seed: int) -> tuple[list[BilledRun], list[BilledRun]]:
     counted: list[BilledRun] = []
     first: list[BilledRun] = []
     with tempfile.TemporaryDirectory(prefix="tye") as folder:
-        emulator = start(Path(folder) / "cloud", timing=Timing(provisioning=1e12), limits={"minute": 10**6, "hour": 10**6}, env={})
+        emulator = start(RUNPOD, Path(folder) / "cloud", timing=Timing(provisioning=1e12), limits={"minute": 10**6, "hour": 10**6}, env={})
         try:
             for run in play(emulator, Ledger(Path(folder) / "ledger.db"), random.Random(seed)):
                 (counted if run.estimate.expected else first).append(run)

@@ -81,7 +81,7 @@ def _command(words: Sequence[str], env: Mapping[str, str]) -> float:
 @contextlib.contextmanager
 def _emulator(root: Path) -> Iterator[dict[str, str]]:
     """Yield the variables that lead a client to an emulator with the pods of a folder."""
-    words = [sys.executable, "-m", "trainyard.rehearsal.runpod", "--root", str(root), "--minute", str(_LIMIT)]
+    words = [sys.executable, "-m", "trainyard.rehearsal", "runpod", "--root", str(root), "--minute", str(_LIMIT)]
     with subprocess.Popen(words, cwd=find_root(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         exports = (process.stdout.readline().removeprefix("export ").rstrip("\n").partition("=") for _ in range(5))
@@ -125,10 +125,10 @@ def _record(number: int, verdict: Verdict, args: str) -> dict[str, Any]:
         "gpu": {"id": "NVIDIA GeForce RTX 4090", "count": 1}, "env": {**env, **{f"SETTING_{one}": "x" * 40 for one in range(10)}},
     }  # fmt: skip
     return {
-        "id": f"bench{number:09d}", "name": name, "request": request, "status": "RUNNING", "price": 0.69, "center": "EU-RO-1",
-        "spot": False, "created": now.timestamp() - 7200, "started": now.timestamp() - 7100, "due": _NEVER, "key": f"pod-{number}",
-        "port": 20_000 + number, "shown_port": None, "stale_port": None, "stale_until": 0.0, "user": "root",
-        "ports_at": 0.0, "restarts": 0, "boot": {}, "system": [], "lost": [],
+        "id": f"bench{number:09d}", "name": name, "request": request, "status": "RUNNING", "price": 0.69, "place": "EU-RO-1",
+        "image": request["image"], "gpu": True, "disk_price": 0.0, "spot": False, "created": now.timestamp() - 7200,
+        "started": now.timestamp() - 7100, "due": _NEVER, "key": f"pod-{number}", "port": 20_000 + number, "stale_port": None,
+        "stale_until": 0.0, "user": "root", "ports_at": 0.0, "restarts": 0, "boot": {}, "system": [], "lost": [],
     }  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from trainyard.clouds.http import Pace
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.errors import StillThere
-from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.secret import Secret
 
 SETTLE = 60.0
@@ -52,7 +53,7 @@ class Site:
 @pytest.fixture(scope="module")
 def account() -> Iterator[Emulator]:
     with tempfile.TemporaryDirectory(prefix="ab") as folder:
-        emulator = start(Path(folder), timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
+        emulator = start(RUNPOD, Path(folder), timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
         yield emulator
         emulator.stop(end_pods=True)
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests import recording
 from tests.e2e.yard import COUNT, Yard, kill_tree
-from trainyard.rehearsal.runpod import read_ledger
+from trainyard.rehearsal.kit import read_ledger
 from trainyard.runs.records.record import RunFolder
 
 OPENS = Path(__file__).parent / "opens"

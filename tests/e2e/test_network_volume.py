@@ -53,7 +53,7 @@ def test_the_result_goes_into_the_mounted_volume_and_counts_there(runpod: Yard) 
     [pod] = [json.loads(path.read_text()) for path in (base / "cloud/gone").glob("*.json")]
     assert pod["request"]["gpu"]["minCudaVersion"] == "13.0", "no pod with a driver that is too old"
     assert pod["request"]["gpu"]["id"] == "NVIDIA GeForce RTX 4090" and pod["request"]["image"] == "image-of-template/30zmvf89kd"
-    assert pod["center"] == "EU-RO-1" and pod["request"]["mounts"]["network"][0]["volumeId"] == VOLUME
+    assert pod["place"] == "EU-RO-1" and pod["request"]["mounts"]["network"][0]["volumeId"] == VOLUME
 
 
 def test_another_volume_than_the_bucket_is_found_out_and_the_result_comes_home_and_is_pushed(runpod: Yard) -> None:

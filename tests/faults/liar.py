@@ -17,8 +17,9 @@ from trainyard.clouds.http import Pace
 from trainyard.clouds.marker import PodName, new_id
 from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import RunPodCloud
-from trainyard.rehearsal.runpod import Emulator, Timing, start
-from trainyard.rehearsal.runpod.alter import EACH, WHOLE
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.rehearsal.kit.alter import EACH, WHOLE
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.secret import Secret
 
 Lie = Mapping[str, Any]
@@ -73,7 +74,7 @@ REPLIES: Mapping[str, Lie] = {
     "clock without zone": {"status": 500, "headers": {"Date": "Sat, 28 Nov 2026 10:00:00 -0000"}},
 }
 """Answers in the place of the true one."""
-ALTERED: Mapping[str, Lie] = {how: {"how": how} for how in (*WHOLE, *EACH)}
+ALTERED: Mapping[str, Lie] = {how: {"how": how} for how in (*WHOLE, *EACH, *RUNPOD.changes)}
 """True answers with something untrue in them."""
 CALLS = ("list", "get", "delete", "graphql")
 TO_CREATE = ("create", "list", "get", "catalog")
@@ -140,7 +141,8 @@ def make_spec(fence: str, hours: float, name: str = "") -> PodSpec:
 def site() -> Iterator[Site]:
     """An account whose pods never start, and a client whose waiting costs nothing."""
     with tempfile.TemporaryDirectory(prefix="li") as folder:
-        emulator = start(Path(folder), timing=Timing(provisioning=1e9), limits={"minute": 10**8, "hour": 10**8, "day": 10**8}, env={})
+        limits = {"minute": 10**8, "hour": 10**8, "day": 10**8}
+        emulator = start(RUNPOD, Path(folder), timing=Timing(provisioning=1e9), limits=limits, env={})
         try:
             yield open_site(emulator)
         finally:
@@ -150,5 +152,6 @@ def site() -> Iterator[Site]:
 def open_site(emulator: Emulator) -> Site:
     """Return a client of its own, as each verb is."""
     made = Site(emulator, None)  # type: ignore[arg-type]
-    made.cloud = RunPodCloud(Secret(emulator.key), emulator.url, emulator.graphql_url, {}, Pace(made.now, made.sleep, lambda: 0.5))
+    pace, graphql = Pace(made.now, made.sleep, lambda: 0.5), emulator.env["RUNPOD_GRAPHQL_URL"]
+    made.cloud = RunPodCloud(Secret(emulator.key), emulator.url, graphql, {}, pace)
     return made

@@ -127,7 +127,7 @@ TABLE = (
     Point("accepted", "the cloud has accepted, no answer came", _RENT,
           lambda s: not s.on("create-hangs-after") and bool(s.fresh()), "create-hangs-after", {"silent": STALL}),
     Point("answered", "the answer is sent, the outcome may not be recorded", _RENT,
-          lambda s: any(r["method"] == "POST" and r["path"] == "/v2/pods" for r in s.requests())),
+          lambda s: any(r.get("call") == "create" for r in s.requests())),
     Point("recorded", "the intent has its outcome, the state may not have the pod", _RENT, lambda s: "outcome" in s.intents()),
     Point("endpoint", "the pod is asked for its address", ("up", "train"), _asked_for_pod, "boot-slow", {"slow": STALL}),
     Point("playbook", "the playbook works on the pod", ("train",), lambda s: s.log("playbook.log"), victims=ALONE),

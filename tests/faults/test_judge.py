@@ -7,12 +7,13 @@ import time
 from tests.faults import judge
 from tests.faults.world import World
 from trainyard.clouds.marker import PodName, new_id
+from trainyard.rehearsal.kit import NewPod
 
 
 def rent(world: World, name: str, end: str = "2099-01-01T00:00:00Z") -> str:
     world.emulator.faults.on("boot-stuck-provisioning")  # no machine is needed here
     request = {"name": name, "env": {"TRAINYARD_END": end}}
-    return str(world.emulator.fleet.create(request, price=1.0, center="EU-RO-1")["id"])
+    return str(world.emulator.fleet.create(NewPod(request, name, 1.0))["id"])
 
 
 def name(lease: str, spec: str = "0" * 8) -> str:

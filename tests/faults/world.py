@@ -25,8 +25,8 @@ from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Cloud
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.config import Places, places
-from trainyard.rehearsal.runpod import Emulator, Timing, start
-from trainyard.rehearsal.runpod.ledger import Paid
+from trainyard.rehearsal.kit import Emulator, Paid, PodRecord, Timing, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.remote.transport import Address
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
@@ -106,7 +106,7 @@ class World:
         self._count += 1
         return RunPodYard(self.base / f"y{self._count}", extra, world=self, user=user)
 
-    def pods(self) -> list[dict[str, Any]]:
+    def pods(self) -> list[PodRecord]:
         """Return the emulator's records of all pods that exist: stopped ones too, and those whose machine is being ended."""
         return list(self.emulator.fleet.ledger.pods.values())
 
@@ -149,7 +149,7 @@ class World:
 def world() -> Iterator[World]:
     """A world in a folder with a short path (Unix sockets allow no long one), gone at the end."""
     base = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))
-    emulator = start(base / "e", timing=QUICK, limits={"minute": 10**6, "hour": 10**6, "day": 10**7}, env={})
+    emulator = start(RUNPOD, base / "e", timing=QUICK, limits={"minute": 10**6, "hour": 10**6, "day": 10**7}, env={})
     made = World(base, emulator)
     try:
         yield made

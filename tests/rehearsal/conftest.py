@@ -17,7 +17,8 @@ from trainyard.clouds.marker import PodName, new_id
 from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.pod.boot import boot_command
-from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.remote.keys import host_key, new_ssh_key
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
@@ -36,7 +37,7 @@ def root() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def module_rehearsal(root: Path) -> Iterator[Emulator]:
     """One rehearsal for the tests of a file."""
-    emulator = start(root / "one", timing=QUICK, limits={"minute": 10**6}, env={})
+    emulator = start(RUNPOD, root / "one", timing=QUICK, limits={"minute": 10**6}, env={})
     yield emulator
     emulator.stop(end_pods=True)
     assert not (root / "one/errors.log").exists(), (root / "one/errors.log").read_text()
@@ -54,7 +55,7 @@ def rehearsal(module_rehearsal: Emulator) -> Iterator[Emulator]:
 @pytest.fixture(scope="module")
 def paper(root: Path) -> Iterator[Emulator]:
     """An emulator whose pods never start: for what the API says."""
-    emulator = start(root / "paper", timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
+    emulator = start(RUNPOD, root / "paper", timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
     yield emulator
     emulator.stop(end_pods=True)
 

@@ -13,10 +13,10 @@ import pytest
 
 from tests.rehearsal.conftest import body
 from trainyard.errors import Busy, RefusedError
-from trainyard.rehearsal.runpod import Emulator, Timing, billing, refuse_beside_the_real, schema, start
+from trainyard.rehearsal.kit import Emulator, Paid, Timing, Window, refuse_beside_the_real, start
+from trainyard.rehearsal.kit.limits import Limits
+from trainyard.rehearsal.runpod import RUNPOD, billing, schema
 from trainyard.rehearsal.runpod.billing import BillQuery
-from trainyard.rehearsal.runpod.ledger import Paid
-from trainyard.rehearsal.runpod.server import Limits
 
 
 def test_a_pod_is_made_shown_listed_ended_and_then_unknown(api: httpx.Client) -> None:
@@ -172,7 +172,7 @@ def test_the_bill_tells_compute_and_disks_apart_and_only_of_the_window() -> None
 
 
 def test_a_rate_limit_turns_away_and_says_for_how_long(root: Path) -> None:
-    emulator = start(root / "limited", timing=Timing(provisioning=1e9), limits={"minute": 3}, env={})
+    emulator = start(RUNPOD, root / "limited", timing=Timing(provisioning=1e9), limits={"minute": 3}, env={})
     try:
         with httpx.Client(base_url=emulator.url, headers={"Authorization": f"Bearer {emulator.key}"}, trust_env=False) as client:
             answers = [client.get("/pods") for _ in range(5)]
@@ -187,12 +187,12 @@ def test_a_rate_limit_turns_away_and_says_for_how_long(root: Path) -> None:
 
 def test_limits_are_free_again_in_the_next_window() -> None:
     now = [0.0]
-    limits = Limits({"minute": 2, "hour": 3, "day": 100}, lambda: now[0])
-    assert [limits.take()[1] for _ in range(3)] == [None, None, "minute"]
+    limits = Limits([Window("minute", 60, 2), Window("hour", 3600, 3)], lambda: now[0])
+    assert [limits.take().exceeded for _ in range(3)] == [None, None, "minute"]
     now[0] = 60
-    assert limits.take()[1] == "hour"
+    assert limits.take().exceeded == "hour"
     now[0] = 3600
-    assert limits.take()[1] is None
+    assert limits.take().exceeded is None
 
 
 RENT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
@@ -200,7 +200,7 @@ RENT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(inpu
 
 def graphql(paper: Emulator, query: str, key: str | None = None, **variables: object) -> Any:
     headers = {"Authorization": f"Bearer {key or paper.key}"}
-    answer = httpx.post(paper.graphql_url, json={"query": query, "variables": variables}, headers=headers, trust_env=False)
+    answer = httpx.post(paper.env["RUNPOD_GRAPHQL_URL"], json={"query": query, "variables": variables}, headers=headers, trust_env=False)
     return answer.json()
 
 
@@ -242,19 +242,19 @@ def test_graphql_errors_come_inside_the_answer(paper: Emulator, query: str, vari
 @pytest.mark.parametrize("name", ["RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL"])
 def test_a_rehearsal_never_starts_beside_a_real_address(name: str, url: str, tmp_path: Path) -> None:
     with pytest.raises(RefusedError, match=name):
-        start(tmp_path, env={name: url})
+        start(RUNPOD, tmp_path, env={name: url})
     assert list(tmp_path.iterdir()) == []
-    refuse_beside_the_real({name: "http://127.0.0.1:1234/v2", "RUNPOD_API_KEY": "x"})
+    refuse_beside_the_real(RUNPOD, {name: "http://127.0.0.1:1234/v2", "RUNPOD_API_KEY": "x"})
 
 
 def test_two_rehearsals_never_share_a_folder(paper: Emulator) -> None:
     with pytest.raises(Busy):
-        start(paper.root, env={})
+        start(RUNPOD, paper.root, env={})
 
 
 def test_as_a_program_it_prints_where_it_is_and_survives_a_kill(tmp_path: Path, root: Path) -> None:
     def launch() -> tuple[subprocess.Popen[str], dict[str, str]]:
-        command = [sys.executable, "-m", "trainyard.rehearsal.runpod", "--root", str(root / "program"), "--minute", "1000"]
+        command = [sys.executable, "-m", "trainyard.rehearsal", "runpod", "--root", str(root / "program"), "--minute", "1000"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         lines = [process.stdout.readline().strip().removeprefix("export ") for _ in range(5)]

@@ -16,7 +16,8 @@ from tests.rehearsal.conftest import PRIVATE_KEY, QUICK, eventually, make_foreig
 from trainyard.clouds.protocol import PodInfo
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.errors import CloudRefused
-from trainyard.rehearsal.runpod import Emulator, Paid, start
+from trainyard.rehearsal.kit import Emulator, Paid, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.remote.transport import Address, connect
 
 
@@ -99,7 +100,7 @@ def test_other_faults_of_the_pods_key_refuse_it_too(cloud: RunPodCloud, rehearsa
 def test_where_the_cloud_puts_no_key_into_the_pod_there_is_none(cloud: RunPodCloud, rehearsal: Emulator) -> None:
     rehearsal.faults.on("pod-key-absent")
     record = rehearsal.fleet.get(rent(cloud, make_spec()).id)
-    assert record is not None and "RUNPOD_API_KEY" not in rehearsal.fleet.machines.env(record)
+    assert record is not None and "RUNPOD_API_KEY" not in rehearsal.cloud.container(rehearsal.fleet.machines, record).env
 
 
 def test_a_pods_key_sees_and_ends_only_its_own_pod(cloud: RunPodCloud, rehearsal: Emulator) -> None:
@@ -173,7 +174,7 @@ def test_running_comes_before_the_port_and_the_port_before_the_right_one(cloud: 
 def test_a_killed_container_is_started_again_and_billing_goes_on(cloud: RunPodCloud, rehearsal: Emulator, tmp_path: Path) -> None:
     info = reachable(cloud, rent(cloud, make_spec()).id)
     rehearsal.fleet.machines.end(info.id)
-    eventually(lambda: (rehearsal.fleet.get(info.id) or {}).get("restarts") == 1)
+    eventually(lambda: rehearsal.fleet.existing(info.id)["restarts"] == 1)
     eventually(lambda: (cloud.get(info.id) or info).ssh not in (None, info.ssh))
     again = reachable(cloud, info.id)
     eventually(lambda: watchdog(again, tmp_path).get("armed"))
@@ -204,7 +205,7 @@ def test_a_pod_that_does_not_boot_stays_so_and_is_paid_until_it_is_ended(
 ) -> None:
     rehearsal.faults.on(fault, times=1)
     made = rent(cloud, make_spec())
-    eventually(lambda: (rehearsal.fleet.get(made.id) or {})["status"] == status)
+    eventually(lambda: rehearsal.fleet.existing(made.id)["status"] == status)
     found = cloud.get(made.id)
     assert found is not None and found.raw_status == status and (found.ssh is not None) is address
     cloud.terminate(made.id)
@@ -250,7 +251,7 @@ def test_a_machine_that_does_not_start_is_tried_again_without_a_rush(cloud: RunP
 
 def test_a_killed_emulator_goes_on_where_it_was(root: Path, tmp_path: Path) -> None:
     """Killed as SIGKILL would: no word of goodbye, one delete half done, and a machine that nobody knows."""
-    first = start(root / "two", timing=QUICK, limits={"minute": 10**6}, env={})
+    first = start(RUNPOD, root / "two", timing=QUICK, limits={"minute": 10**6}, env={})
     cloud = RunPodCloud.from_env(first.env)
     kept, half, forgotten = (reachable(cloud, rent(cloud, make_spec()).id) for _ in range(3))
     first.stop()
@@ -258,7 +259,7 @@ def test_a_killed_emulator_goes_on_where_it_was(root: Path, tmp_path: Path) -> N
     record["deleting"] = "killed in the middle"
     first.fleet.ledger.save(record)
     (root / "two/pods" / f"{forgotten.id}.json").unlink()
-    second = start(root / "two", timing=QUICK, limits={"minute": 10**6}, env={})
+    second = start(RUNPOD, root / "two", timing=QUICK, limits={"minute": 10**6}, env={})
     try:
         assert second.env == first.env, "a client would not find it again"
         eventually(lambda: sorted(second.fleet.machines.all()) == [kept.id])

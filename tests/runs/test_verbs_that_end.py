@@ -21,7 +21,8 @@ from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import OfferQuery, PodInfo
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.ledger.ledger import Ledger
-from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.remote.transport import Address
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import teardown
@@ -42,7 +43,8 @@ NO_WAY = ("delete-forbidden", "graphql-error")
 def emulator() -> Iterator[Emulator]:
     """An account whose pods cost money and never start."""
     with tempfile.TemporaryDirectory(prefix="ve") as folder:
-        running = start(Path(folder), timing=Timing(provisioning=1e9), limits={"minute": 10**6, "hour": 10**6, "day": 10**7}, env={})
+        limits = {"minute": 10**6, "hour": 10**6, "day": 10**7}
+        running = start(RUNPOD, Path(folder), timing=Timing(provisioning=1e9), limits=limits, env={})
         yield running
         running.stop(end_pods=True)
 

@@ -221,13 +221,7 @@ def rehearse(
 ) -> int:  # fmt: skip
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
-    from trainyard.errors import UserError
-
-    try:
-        from trainyard.rehearsal.session import rehearsal
-    except ModuleNotFoundError as error:
-        hint = "In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[rehearsal]', or the same with pip or uv."
-        raise UserError(f"a rehearsal needs the package '{error.name}', which this Python does not have", hint=hint) from None
+    from trainyard.rehearsal.session import rehearsal
     from trainyard.runs.context import CommandContext
 
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)

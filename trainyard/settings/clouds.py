@@ -56,7 +56,7 @@ class CloudEntry:
     bill: bool = False
     """It tells what was billed for one pod."""
     emulator: str = ""
-    """Module (later ``module:name``) of its emulator; empty: `rehearse` knows none."""
+    """``module:NAME`` of the EmulatedCloud that plays it (trainyard/rehearsal/kit); empty: `rehearse` knows none."""
     extra: str = ""
     """Extra of the package without which its opener cannot be imported: ``pip install 'trainyard[EXTRA]'``."""
 
@@ -75,7 +75,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         more=("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL", "RUNPOD_POST_SECONDS", "RUNPOD_SETTLE_SECONDS"),
         pod_variables=("RUNPOD_POD_ID", "RUNPOD_POD_HOSTNAME", "RUNPOD_PUBLIC_IP", "RUNPOD_DC_ID", "RUNPOD_GPU_COUNT"),
         settings=(*IMAGE_SETTINGS, "template", "volume", "regions", "tier", "spot", "min_cuda"),
-        self_terminate=True, bill=True, emulator="trainyard.rehearsal.runpod",
+        self_terminate=True, bill=True, emulator="trainyard.rehearsal.runpod:RUNPOD",
     ),
 )  # fmt: skip
 """In the order in which lists show them."""

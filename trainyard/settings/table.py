@@ -69,7 +69,7 @@ class StackSettings:
 
     cloud: str = setting(
         "where pods are rented", "", unset="the cloud of the stack's name", choices=tuple(entries()), travels=True,
-        readers="doctor program runs stacks",
+        readers="doctor program rehearsal runs stacks",
     )  # fmt: skip
     gpu: tuple[str, ...] = setting(
         "GPUs in order of preference", (), unset="a pod without GPU", travels=True, readers="program rehearsal runs"

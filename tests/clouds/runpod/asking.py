@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.clouds.runpod import RunPodCloud
-from trainyard.rehearsal.runpod import Emulator
+from trainyard.rehearsal.kit import Emulator
 
 Make = Callable[..., PodSpec]
 WANTED = OfferQuery(gpus=("RTX 5090",))

@@ -12,14 +12,15 @@ from trainyard.clouds.http import Pace
 from trainyard.clouds.marker import PodName, new_id
 from trainyard.clouds.protocol import PodSpec
 from trainyard.clouds.runpod import RunPodCloud
-from trainyard.rehearsal.runpod import Emulator, Timing, start
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.remote.keys import host_key
 
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     """One rehearsal for the tests of a file: its threads must be gone when other tests of this process fork an engine."""
-    emulator = start(tmp_path_factory.mktemp("rp"), timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
+    emulator = start(RUNPOD, tmp_path_factory.mktemp("rp"), timing=Timing(provisioning=1e9), limits={"minute": 10**6}, env={})
     yield emulator
     emulator.stop(end_pods=True)
 

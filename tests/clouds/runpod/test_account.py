@@ -11,7 +11,7 @@ from tests.clouds.runpod.asking import WANTED, Make, first, foreign
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
-from trainyard.rehearsal.runpod import Emulator
+from trainyard.rehearsal.kit import Emulator
 
 LIST_ERRORS = ["list-500", "list-hangs", "list-cut", "list-page", "list-v1-array", "everything-500"]
 

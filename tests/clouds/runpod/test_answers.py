@@ -7,8 +7,7 @@ import pytest
 from tests.clouds.runpod.scripted import Say, Scripted, TurnedPace
 from trainyard.clouds.runpod import RunPodCloud, answers
 from trainyard.errors import CloudError, CloudUnknown
-from trainyard.rehearsal.runpod import Emulator
-from trainyard.rehearsal.runpod.faults import Faults
+from trainyard.rehearsal.kit import Emulator, Faults
 
 
 def running(**changes: object) -> dict[str, object]:
@@ -76,7 +75,7 @@ def test_a_listed_pod_without_id_makes_the_list_an_error() -> None:
 
 
 def test_faults_can_be_switched_from_another_process(cloud: RunPodCloud, rehearsal: Emulator) -> None:
-    Faults(rehearsal.root).on("list-v1-array", times=1)
+    Faults(rehearsal.root, rehearsal.cloud.faults).on("list-v1-array", times=1)
     with pytest.raises(CloudError):
         cloud.list()
     assert cloud.list() == []

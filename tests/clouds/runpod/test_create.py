@@ -17,7 +17,8 @@ from trainyard.clouds.protocol import OfferQuery
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.clouds.runpod.request import pod_env, rest_body, start_args
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
-from trainyard.rehearsal.runpod import Emulator, schema
+from trainyard.rehearsal.kit import Emulator
+from trainyard.rehearsal.runpod import schema
 from trainyard.remote.keys import host_key
 
 
@@ -159,9 +160,7 @@ def test_a_create_is_definite_exactly_when_nothing_was_made(
 
 
 def test_every_create_fault_of_the_table_is_tried_here(rehearsal: Emulator) -> None:
-    from trainyard.rehearsal.runpod import FAULTS
-
-    names = {fault.name for fault in FAULTS if fault.on == "POST /pods"} - {"create-slow", "lie-create"}
+    names = {fault.name for fault in rehearsal.cloud.faults if fault.on == "create"} - {"create-slow", "lie-create"}
     assert names <= {name for name, _, _ in CREATE_FAULTS}
 
 

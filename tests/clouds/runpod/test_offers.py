@@ -10,7 +10,8 @@ from tests.clouds.runpod.asking import WANTED, Make, first
 from trainyard.clouds.protocol import OfferQuery
 from trainyard.clouds.runpod import RunPodCloud
 from trainyard.errors import UserError
-from trainyard.rehearsal.runpod import Emulator
+from trainyard.rehearsal.kit import Emulator
+from trainyard.rehearsal.runpod.furnish import add_volume
 
 
 def test_offers_follow_the_users_order_of_gpus_in_any_spelling(cloud: RunPodCloud) -> None:
@@ -82,7 +83,7 @@ def test_a_gpu_with_less_memory_than_the_recipe_needs_is_not_offered(cloud: RunP
 
 
 def test_with_a_network_volume_only_its_data_center_is_offered(cloud: RunPodCloud, rehearsal: Emulator) -> None:
-    volume = rehearsal.add_volume("vol1", "EU-RO-1")
+    volume = add_volume(rehearsal, "vol1", "EU-RO-1")
     assert {offer.region for offer in cloud.offers(replace(WANTED, volume=volume))} == {"EU-RO-1"}
     with pytest.raises(UserError, match="lies in EU-RO-1, which 'regions' leaves out"):
         cloud.offers(replace(WANTED, volume=volume, regions=("US",)))

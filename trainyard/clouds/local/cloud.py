@@ -129,6 +129,11 @@ class LocalCloud:
             while data := file.read(65536):
                 yield data
 
+    def exit_code(self, pod_id: str) -> int | None:
+        """Return the exit code of a boot command that is not started again; None while it runs."""
+        code = (registry.read(self.registry.pod(pod_id), "exit") or {}).get("code")
+        return code if isinstance(code, int) else None
+
     def costs(self) -> builtins.list[CostItem]:
         """Return every pod with its price, and what ended ones still take from the disk: nothing else is here."""
         pods = [CostItem("pod", pod.id, pod.name, pod.price_per_hour or 0.0, pod.lease_id is not None) for pod in self.list()]

@@ -228,7 +228,7 @@ def _serve(pod: LocalPod, served: doors.Doors) -> str:
     while True:
         dead = _reap()
         boot.step(dead)
-        served.step(dead)
+        served.step(set(dead))
         if time.monotonic() >= next_look:
             next_look = time.monotonic() + tick
             if not pod.is_recorded():
@@ -255,17 +255,21 @@ class _Entrypoint:
         self.argv = pod.spec["boot"]
         self.restart = pod.spec["boot_restart"]
         self.log_fd = pod.log_fd
+        self.write = pod.write
         self.null_fd = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self.served = served
         self.pid = 0
         self.due: float | None = 0.0 if self.argv else None
 
-    def step(self, dead: set[int]) -> None:
-        """Note a death, start what is due."""
+    def step(self, dead: dict[int, int]) -> None:
+        """Note a death (and its exit code, where it was the last), start what is due."""
         now = time.monotonic()
         if self.pid in dead:
-            self.pid = 0
             self.due = now + 1.0 if self.restart else None
+            if not self.restart:
+                with contextlib.suppress(OSError):
+                    self.write("exit", {"code": dead[self.pid]})
+            self.pid = 0
         if self.due is not None and now >= self.due:
             self.due = None
             try:
@@ -280,14 +284,16 @@ class _Entrypoint:
         return 3600.0 if self.due is None else max(0.0, self.due - time.monotonic())
 
 
-def _reap() -> set[int]:
-    dead: set[int] = set()
+def _reap() -> dict[int, int]:
+    """Return the children that have died, each with its exit code (as a shell counts: 128 and the signal)."""
+    dead: dict[int, int] = {}
     with contextlib.suppress(ChildProcessError):
         while True:
-            pid = os.waitpid(-1, os.WNOHANG)[0]
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if not pid:
                 break
-            dead.add(pid)
+            code = os.waitstatus_to_exitcode(status)
+            dead[pid] = code if code >= 0 else 128 - code
     return dead
 
 

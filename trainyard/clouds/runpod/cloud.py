@@ -16,6 +16,7 @@ from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.keys import account_keys
 from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQlClient
@@ -27,8 +28,6 @@ from trainyard.secret import Secret
 
 REST = "https://api.runpod.io/v2"
 GRAPHQL = "https://api.runpod.io/graphql"
-REHEARSAL_KEY = "rpa_rehearsal_"
-"""How the keys of rehearsals begin; they are of no use at the real API."""
 POST_TIMEOUT = 90.0
 SETTLE = 60.0
 LOG_IDLE = 3.0
@@ -56,7 +55,7 @@ class RunPodCloud:
     _graphql: GraphQlClient = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
+        self.simulated = is_rehearsal(self.key.reveal())
         self.address = self.url if self.url != REST else self.graphql_url if self.graphql_url != GRAPHQL else None
         self.capabilities = Capabilities(
             self_terminate=True, deadline=False, change_markers=False,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainyard.clock import format_time
-from trainyard.rehearsal.runpod.ledger import Paid
+from trainyard.rehearsal.kit import Paid
 
 _SECONDS = {"hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400, "year": 365 * 86400}
 _WINDOW = 30 * 86400

@@ -11,13 +11,14 @@ from typing import Any
 from graphql import GraphQLError, GraphQLResolveInfo, GraphQLSchema, GraphQLSyntaxError, build_schema, execute_sync, parse, validate
 
 from trainyard.jsontext import parse_json
+from trainyard.rehearsal.kit import ACCOUNT, Action, Fleet, Reply, Request, Route
 from trainyard.rehearsal.runpod import stock
-from trainyard.rehearsal.runpod.rest import Reply, Request, Rest, shown_address
+from trainyard.rehearsal.runpod.rest import Rest, new_pod, shown_port
 
 Info = GraphQLResolveInfo
 
 
-def answer(rest: Rest, request: Request) -> Reply:
+def answer(fleet: Fleet, request: Request) -> Reply:
     """Answer one query or mutation over the same fleet."""
     try:
         body = parse_json(request.body)
@@ -26,10 +27,14 @@ def answer(rest: Rest, request: Request) -> Reply:
         return _failed([str(error)], "GRAPHQL_PARSE_FAILED", 400)
     if wrong := validate(_schema(), document):
         return _failed([error.message for error in wrong], "GRAPHQL_VALIDATION_FAILED", 400)
-    done = execute_sync(_schema(), document, _Root(rest, request.who), variable_values=body.get("variables") or {})
+    done = execute_sync(_schema(), document, _Root(Rest(fleet), request.who), variable_values=body.get("variables") or {})
     if done.errors:
         return _failed([error.message for error in done.errors])
     return Reply(200, {"data": done.data})
+
+
+ROUTE = Route("POST", "/graphql", "graphql", answer, pods="all")
+"""A pod's own key may come in: what it may ask is looked at for each field."""
 
 
 @functools.cache
@@ -76,7 +81,7 @@ class _Root:
         return self._create(input, spot=True)
 
     def _only_account(self) -> None:
-        if self.who != "account":
+        if self.who != ACCOUNT:
             raise GraphQLError("Unauthorized")
 
     def _may(self, pod_id: str) -> bool:
@@ -90,7 +95,7 @@ class _Root:
             raise GraphQLError(f"pod not found: {pod_id}")
         return pod_id
 
-    def _act(self, pod_id: str, action: str) -> dict[str, Any]:
+    def _act(self, pod_id: str, action: Action) -> dict[str, Any]:
         self.rest.fleet.act(self._existing(pod_id), action)
         return self._pod(pod_id)
 
@@ -118,13 +123,13 @@ class _Root:
         price, center = self.rest.place(body, spot=spot)
         if spot and request["bidPerGpu"] * body["gpu"]["count"] + 1e-9 < price:
             raise GraphQLError("Your bid is too low for this GPU type.")
-        return self._pod(self.rest.fleet.create(body, price=price, center=center, spot=spot)["id"])
+        return self._pod(self.rest.fleet.create(new_pod(body, price, center, spot=spot))["id"])
 
     def _pod(self, pod_id: str) -> dict[str, Any]:
         record = self.rest.fleet.get(pod_id)
         if record is None:
             raise GraphQLError(f"pod not found: {pod_id}")
-        address, request = shown_address(record, self.rest.fleet.now()), record["request"]
+        address, request = shown_port(self.rest.fleet, record), record["request"]
         status = record["status"] if record["status"] in ("EXITED", "TERMINATED") else "RUNNING"
         ports = [{"ip": "127.0.0.1", "isIpPublic": True, "privatePort": 22, "publicPort": address, "type": "tcp"}]
         runtime = {"uptimeInSeconds": 1, "ports": ports} if address else None
