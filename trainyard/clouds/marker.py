@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trainyard.clock import format_time
+from trainyard.clock import format_time, parse_time
 
 LONGEST_LEASE = timedelta(days=31)
 """A marker whose end cannot be read is ended when the pod is older than this."""
@@ -69,3 +69,23 @@ def marker_env(fence_id: str, lease_id: str, stop: datetime | None, end: datetim
     if end is not None:
         env["TRAINYARD_END"] = format_time(end)
     return env
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a label says that the cloud changes while a pod runs: the pod's name, its stop and its end."""
+
+    name: PodName
+    stop: datetime | None
+    end: datetime | None
+
+    def __str__(self) -> str:
+        moments = ("-" if moment is None else format_time(moment) for moment in (self.stop, self.end))
+        return " ".join((str(self.name), *moments))
+
+
+def parse_label(label: str) -> Label | None:
+    """Return what a label of ours says (stop and end are None where they cannot be read), None for any other."""
+    first, stop, end = [*label.split()[:3], "", "", ""][:3]
+    name = parse_name(first)
+    return Label(name, parse_time(stop), parse_time(end)) if name else None

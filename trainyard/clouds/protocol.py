@@ -56,6 +56,10 @@ class OfferQuery:
     """Network volume that the pod mounts: only where it lies can the pod be rented."""
     disk_gb: int = DEFAULTS.disk_gb
     """Disk of the pod; where it is part of an offer's price, it is in that price."""
+    reliability: float | None = None
+    """Least reliability (0 to 1) of a host; None: what the cloud's adapter takes for enough."""
+    inet_down: float | None = None
+    """Least speed (Mbit/s) at which a host downloads; None: the same."""
     hours: float | None = None
     """How long the pod must be to be had; None: not known."""
 

@@ -103,6 +103,8 @@ class LeasedPod(pulumi.ComponentResource):
                 registry=keep_secret("registry", settings.registry),
                 min_cuda=settings.min_cuda,
                 min_vram_gb=settings.min_vram_gb,
+                reliability=settings.reliability,
+                inet_down=settings.inet_down,
                 only_offers=settings.only_offers,
                 avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
                 bucket=args.bucket,

@@ -59,6 +59,8 @@ class PodInputs:
     registry: str | None = prop("The cloud's registry credential for a private image.", None, replaces=True)
     min_cuda: str | None = prop("Lowest CUDA version that the machine's driver must carry.", None, replaces=True)
     min_vram_gb: float | None = prop("Least memory of each GPU in GB.", None, replaces=True)
+    reliability: float | None = prop("Least reliability of a marketplace's host (0 to 1).", None)
+    inet_down: float | None = prop("Least speed (Mbit/s) at which a marketplace's host downloads.", None)
     only_offers: tuple[str, ...] | None = prop("Ids of the only offers to try, in this order.", None, replaces=True)
     avoid_offers: tuple[str, ...] | None = prop("Ids of offers never to take.", None, replaces=True)
     store: str | None = prop("Kind of the store whose bucket says whether the environment is closed.", None, ignored=True)
@@ -219,8 +221,8 @@ def _seed(text: str) -> bytes | None:
     return seed if len(seed) >= 16 else None
 
 
-def _request(typed: PodInputs, name: str) -> PodRequest:
-    query = OfferQuery(
+def _query(typed: PodInputs) -> OfferQuery:
+    return OfferQuery(
         gpus=typed.gpus,
         gpu_count=typed.gpu_count,
         max_price=typed.max_price,
@@ -231,7 +233,12 @@ def _request(typed: PodInputs, name: str) -> PodRequest:
         min_vram_gb=typed.min_vram_gb,
         volume=typed.volume,
         disk_gb=typed.disk_gb,
+        reliability=typed.reliability,
+        inet_down=typed.inet_down,
     )
+
+
+def _request(typed: PodInputs, name: str) -> PodRequest:
     spec = PodSpec(
         name=name,
         fence_id=typed.fence_id,
@@ -249,7 +256,7 @@ def _request(typed: PodInputs, name: str) -> PodRequest:
         registry=typed.registry,
     )
     return PodRequest(
-        query=query,
+        query=_query(typed),
         spec=spec,
         key=host_key(_seed(typed.host_key_seed) or b"", name),
         budget=typed.budget,

@@ -87,6 +87,10 @@ class PodArgs:
     """Lowest CUDA version that the machine's driver must carry."""
     min_vram_gb: pulumi.Input[float] | None = None
     """Least memory of each GPU in GB."""
+    reliability: pulumi.Input[float] | None = None
+    """Least reliability of a marketplace's host (0 to 1)."""
+    inet_down: pulumi.Input[float] | None = None
+    """Least speed (Mbit/s) at which a marketplace's host downloads."""
     only_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     """Ids of the only offers to try, in this order."""
     avoid_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None

@@ -77,11 +77,18 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         settings=(*IMAGE_SETTINGS, "template", "volume", "regions", "tier", "spot", "min_cuda"),
         self_terminate=True, bill=True, emulator="trainyard.rehearsal.runpod:RUNPOD",
     ),
+    CloudEntry(
+        name="vast", title="Vast.ai", opener="trainyard.clouds.vast:open_vast",
+        keys=("VAST_API_KEY",), key_page="Vast.ai's console (Keys)",
+        more=("VAST_URL", "VAST_POST_SECONDS", "VAST_SETTLE_SECONDS", "VAST_HASTE"),
+        pod_variables=("CONTAINER_ID", "VAST_CONTAINERLABEL", "PUBLIC_IPADDR", "GPU_COUNT", "TRAINYARD_START", "TRAINYARD_POD_NAME"),
+        settings=(*IMAGE_SETTINGS, "regions", "tier", "spot", "min_cuda", "reliability", "inet_down"),
+        self_terminate=True, bill=True,
+    ),
 )  # fmt: skip
 """In the order in which lists show them."""
 
 OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
-    "vast": ("VAST_API_KEY",),
     "jarvislabs": ("JARVISLABS_API_KEY", "JL_API_KEY"),
     "lambda": ("LAMBDA_API_KEY",),
     "prime": ("PRIME_API_KEY",),

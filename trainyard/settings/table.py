@@ -109,6 +109,14 @@ class StackSettings:
     min_vram_gb: float | None = setting(
         "least memory of each GPU", unset="what the recipe needs", unit="GB", least=0, travels=True, readers="program runs",
     )  # fmt: skip
+    reliability: float | None = setting(
+        "least reliability of a host, as the marketplace rates it", unset="0.95", least=0, most=1, travels=True, some_clouds=True,
+        readers="program runs",
+    )  # fmt: skip
+    inet_down: float | None = setting(
+        "least speed at which a host downloads", unset="100", unit="Mbit/s", least=0, travels=True, some_clouds=True,
+        readers="program runs",
+    )  # fmt: skip
     only_offers: tuple[str, ...] | None = setting("offers that may be taken, by id", unset="any", travels=True, readers="program runs")
     avoid_offers: tuple[str, ...] = setting("offers that are not taken, by their ids", (), travels=True, readers="program runs")
     pod_env: Mapping[str, str | Encrypted] | Encrypted = setting(  # noqa: RUF009

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.clouds.runpod.asking import WANTED, Make, first, foreign
+from trainyard.clouds.bootlog import boot_problem
 from trainyard.clouds.runpod import RunPodCloud
-from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
 from trainyard.rehearsal.kit import Emulator
 

@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 import httpx
 
 from trainyard import __version__
+from trainyard.clouds.bootlog import boot_problem
 from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.keys import account_keys
 from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.runpod import answers, catalog
-from trainyard.clouds.runpod.bootlog import boot_problem
 from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import disks, rest_body, spot_input
 from trainyard.clouds.values import json_object, number, path_id, seconds_of

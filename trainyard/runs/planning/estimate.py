@@ -99,6 +99,8 @@ def query_of(settings: StackSettings) -> OfferQuery:
         min_vram_gb=settings.min_vram_gb,
         volume=settings.volume,
         disk_gb=settings.disk_gb,
+        reliability=settings.reliability,
+        inet_down=settings.inet_down,
     )
 
 
@@ -138,7 +140,8 @@ def _advice(query: OfferQuery, settings: StackSettings) -> str:
         return "Stack 'local' is this machine: 'gpu' names a GPU of its own, or nothing (invoke doctor shows which there are)."
     ways = ["add another GPU to 'gpu'"] if query.gpus else []
     ways += ["raise 'max_price'"] if query.max_price is not None else []
-    named = [name for name in ("regions", "tier", "min_vram_gb", "min_cuda", "volume", "spot", "only_offers") if getattr(settings, name)]
+    narrowing = ("regions", "tier", "min_vram_gb", "min_cuda", "reliability", "inet_down", "volume", "spot", "only_offers")
+    named = [name for name in narrowing if getattr(settings, name)]
     ways += [f"loosen {' or '.join(repr(name) for name in named)}"] if named else []
     return f"In the stack's settings: {', or '.join(ways) or 'name a GPU with `gpu`'}."
 
@@ -149,6 +152,8 @@ def _limits(query: OfferQuery) -> str:
         " at ${:g}/h or less": query.max_price,
         " with {:g} GB of memory each": query.min_vram_gb,
         " and a driver for CUDA {}": query.min_cuda,
+        " of reliability {:g}": query.reliability,
+        " with {:g} Mbit/s": query.inet_down,
         " beside network volume {}": query.volume,
         " in {}": ", ".join(query.regions) or None,
         " in tier {}": query.tier,

@@ -1,4 +1,4 @@
-"""Why a pod does not boot, read from RunPod's own log and the container's. Makes no request."""
+"""Why a pod does not boot, read from the cloud's own log and the container's. Makes no request."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _PULL = re.compile(
 )
 _SPACE = re.compile(r"no space left on device", re.IGNORECASE)
 _PLATFORM = re.compile(r"exec format error|does not match the (detected|specified) .*platform", re.IGNORECASE)
+_CREATE = re.compile(r"OCI runtime create failed", re.IGNORECASE)
 _START = re.compile(r"\bstart(ing|ed)? container\b", re.IGNORECASE)
 
 
@@ -26,6 +27,8 @@ def boot_problem(system: Sequence[str], container: Sequence[str]) -> str | None:
         return f"the image cannot be pulled ({line}); check its name and, if it is private, the registry credential"
     if line := _first(_SPACE, system):
         return f"the image does not fit on the machine's disk ({line})"
+    if line := _first(_CREATE, system):
+        return f"the container cannot be made ({line})"
     starts = sum(1 for line in system if _START.search(line))
     if starts >= RESTARTS:
         last = next((line for line in reversed(container) if line.strip()), "it printed nothing")
