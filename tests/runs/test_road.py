@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,17 @@ def test_a_pod_that_only_others_can_end_is_told_with_the_end_of_its_lease(road: 
 
     assert summary.success and summary.ends_itself is False
     assert "only from outside can pod p0 be ended" in road.said() and "HTTP 401" in road.said()
+    assert "a pod of model can be ended" not in road.said(), "it is this pod that cannot, not those of its cloud"
+
+
+def test_of_a_cloud_whose_pods_cannot_end_themselves_that_is_said_before_one_is_rented(road: Road) -> None:
+    road.cloud.capabilities = replace(road.cloud.capabilities, self_terminate=False)
+    road.armed(key_sees_pod=False, self_terminate=False, proof="no way to end this pod from inside")
+
+    assert road.run(name="a").success
+    before, _, after = road.said().partition("rented")
+    assert "a pod of model can be ended only from outside" in before and f"invoke reap --stack {STACK}" in before
+    assert "pod p0 be ended (no way to end this pod from inside)" in after and "own key" not in after
 
 
 def test_a_start_whose_answer_was_lost_is_asked_for_and_gone_on_with(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,8 +89,9 @@ def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: objec
     proven, why = status.get("key_sees_pod") is True, str(status.get("proof") or "its watchdog does not say")
     record.pod = replace(record.pod, ends_itself=proven, ends_itself_proof=why)
     if not proven:
+        blind = "" if status.get("self_terminate") is False else "its watchdog's own key does not reach it: "
         context.ui.warn(
-            f"only from outside can pod {record.pod.pod_id} be ended: its watchdog's own key does not reach it ({why}).\n"
+            f"only from outside can pod {record.pod.pod_id} be ended ({blind}{why}).\n"
             f"Its lease is over at {record.pod.end}: leave this running, or run then: invoke reap --stack {record.environment}"
         )
 

@@ -30,7 +30,7 @@ from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
-from trainyard.runs.planning import consent, jobkeys, route, shape, storageplan
+from trainyard.runs.planning import consent, jobkeys, leaseend, route, shape, storageplan
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, estimate
 from trainyard.runs.planning.history import expect, expect_size, measured_runs
@@ -132,6 +132,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     ui.say(f"estimate   {expected.text()}")
     if expected.storage and (kept := expected.storage.text()):
         ui.say(f"storage    {kept}")
+    if lack_of_end := leaseend.only_from_outside(cloud, plan.stack):
+        ui.warn(lack_of_end)
     named = consent.pod_secrets(plan.settings, context.env)
     if named:
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
