@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from trainyard.config import secret
-from trainyard.errors import UserError
+from trainyard.errors import CloudRefused, UserError
 from trainyard.secret import Secret
 from trainyard.settings.clouds import entries
 
@@ -19,6 +20,12 @@ def account_keys(name: str, env: Mapping[str, str]) -> tuple[Secret, ...]:
         verb = "is" if len(missing) == 1 else "are"
         raise UserError(f"{', '.join(missing)} {verb} not set", hint=f"Make a key in {cloud.key_page} and put it into .env.")
     return tuple(value for value in values if value is not None)
+
+
+def refuse_key_in(body: object, key: Secret) -> None:
+    """Raise CloudRefused where a create request holds the account's key: on no road does it get onto a pod."""
+    if key.reveal() in json.dumps(body):
+        raise CloudRefused("the create request holds the account's own key, which never goes to a pod; nothing was sent")
 
 
 def _first_set(env: Mapping[str, str], names: tuple[str, ...]) -> Secret | None:

@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from trainyard.clock import format_time, parse_time
 
@@ -22,6 +22,8 @@ HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 """The variable that tells a pod's public host key, so that a second machine can pin it, too."""
 
 _ID = r"[0-9a-f]{10}"
+_TIMED = re.compile(r"^(ty-.+-[0-9a-f]{8})-([0-9a-z]{6})-([0-9a-z]{6})$")
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NAME = re.compile(rf"^ty-({_ID})-({_ID})-([a-z0-9]+(?:-[a-z0-9]+)*)-([0-9a-f]{{8}})$")
 
 
@@ -89,3 +91,31 @@ def parse_label(label: str) -> Label | None:
     first, stop, end = [*label.split()[:3], "", "", ""][:3]
     name = parse_name(first)
     return Label(name, parse_time(stop), parse_time(end)) if name else None
+
+
+def timed_name(name: str, stop: datetime | None, end: datetime | None) -> str:
+    """Return a pod's name with its stop and end, for a cloud where the name is all that a list tells of a pod."""
+    return f"{name}-{compact_time(stop)}-{compact_time(end)}"
+
+
+def parse_timed_name(text: str) -> tuple[str, datetime | None, datetime | None]:
+    """Return the name in it, stop and end; a text that is no such name is a name itself."""
+    match = _TIMED.match(text.lower())
+    if match is None or parse_name(match[1]) is None:
+        return text, None, None
+    return match[1], parse_compact_time(match[2]), parse_compact_time(match[3])
+
+
+def compact_time(moment: datetime | None) -> str:
+    """Return a moment, to the second, as six digits and letters; zeros for none."""
+    left, text = 0 if moment is None else int(moment.timestamp()), ""
+    for _ in range(6):
+        left, digit = divmod(left, 36)
+        text = _DIGITS[digit] + text
+    return text
+
+
+def parse_compact_time(text: str) -> datetime | None:
+    """Return the moment of six such digits, None for none."""
+    seconds = int(text, 36)
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None

@@ -147,7 +147,7 @@ class PodInfo:
 class CostItem:
     """Anything of the account that costs money now, for ``invoke audit``."""
 
-    kind: Literal["pod", "stopped pod", "volume", "disk"]
+    kind: Literal["pod", "stopped pod", "volume", "disk", "ssh key"]
     id: str
     name: str
     per_hour: float | None

@@ -85,13 +85,22 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         settings=(*IMAGE_SETTINGS, "regions", "tier", "spot", "min_cuda", "reliability", "inet_down"),
         self_terminate=True, bill=True,
     ),
+    CloudEntry(
+        name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",
+        keys=("LAMBDA_API_KEY",), key_page="Lambda's dashboard (API keys)",
+        more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"), settings=("regions",),
+    ),
+    CloudEntry(
+        name="prime", title="Prime Intellect", opener="trainyard.clouds.prime:open_prime",
+        keys=("PRIME_API_KEY",), key_page="Prime Intellect's dashboard (Settings, API keys)",
+        more=("PRIME_TEAM_ID", "PRIME_API_BASE_URL", "PRIME_BASE_URL", "PRIME_POST_SECONDS", "PRIME_SETTLE_SECONDS"),
+        settings=("template", "regions", "tier", "spot"), bill=True,
+    ),
 )  # fmt: skip
 """In the order in which lists show them."""
 
 OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
     "jarvislabs": ("JARVISLABS_API_KEY", "JL_API_KEY"),
-    "lambda": ("LAMBDA_API_KEY",),
-    "prime": ("PRIME_API_KEY",),
     "ionet": ("IOCLOUD_API_KEY",),
     "modal": ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
     "replicate": ("REPLICATE_API_TOKEN",),

@@ -4,7 +4,6 @@ without a restart; so the watchdog and the reaper carry the lease's end."""
 from __future__ import annotations
 
 import builtins
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import httpx
 from trainyard import __version__
 from trainyard.clouds.bootlog import boot_problem
 from trainyard.clouds.http import Api, Pace, check_address
-from trainyard.clouds.keys import account_keys
+from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
@@ -108,8 +107,7 @@ class RunPodCloud:
         except UserError as error:
             # Whoever asks must know that nothing was sent.
             raise CloudRefused(error.message, hint=error.hint) from None
-        if self.key.reveal() in json.dumps(body):
-            raise CloudRefused("the create request holds the account's own key, which never goes to a pod; nothing was sent")
+        refuse_key_in(body, self.key)
         if offer.spot:
             return self._info_of(self._graphql.create_spot(body, limit=self.post_timeout))
         response = self._api.create("/pods", body, limit=self.post_timeout)

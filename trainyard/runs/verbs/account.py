@@ -22,6 +22,7 @@ from trainyard.runs.records.notes import note_end
 from trainyard.runs.verbs import leaks, reap
 from trainyard.runs.verbs.anchors import anchoring
 from trainyard.runs.verbs.latebills import fill_in
+from trainyard.runs.verbs.stalekeys import remove_stale
 from trainyard.settings import reader
 from trainyard.stacks import facade
 
@@ -48,6 +49,7 @@ def reap_stacks(
             unanswered = unanswered or error.exit_code
         else:
             _write_down(context, cloud.name, by_stack[cloud.name])
+            remove_stale(context, cloud, dry_run=dry_run, quiet=as_json)
             stacks = [name] if name is not None else leaks.stacks_of(context, cloud.name)
             leaks.pods_found(context, stacks, cloud.name, by_stack[cloud.name])
             if not by_stack[cloud.name] and _charged_unseen(context, cloud, sleep):
