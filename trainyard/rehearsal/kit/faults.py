@@ -18,7 +18,7 @@ from trainyard.filelock import hold_lock
 from trainyard.files import write_atomic
 from trainyard.jsontext import parse_json
 
-Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag", "price"]
+Kind = Literal["reply", "alter", "boot", "life", "key", "clock", "stock", "lag", "price", "page"]
 EVERY = "*"
 
 
@@ -126,6 +126,7 @@ FAULTS = (
     Fault("clock-ahead", "clock", "", "the cloud's clock is an hour ahead", {"seconds": 3600}),
     Fault("create-dearer", "price", "", "the create's answer names another price than the catalog", {"factor": 10.0}),
     Fault("sold-out", "stock", "", "stock-outs of a type, a place or all", {"what": ["*"]}),
+    Fault("short-pages", "page", "", "a list of more pages than anyone has tried", {"size": 2}),
     reply("catalog-500", "catalog", "transient upstream failure", status=500),
     reply("everything-500", EVERY, "an outage", status=503),
     # Any lie that a test says: an answer of its own, or "how".

@@ -154,6 +154,11 @@ class Fleet:
         fault = self.faults.met("stock")
         return frozenset(fault["what"]) if fault else frozenset()
 
+    def page(self, most: int) -> int:
+        """Return how many items a page of a list may have, where the cloud lists in pages of ``most``."""
+        fault = self.faults.met("page")
+        return int(fault["size"]) if fault else most
+
     def port(self, record: PodRecord) -> int | None:
         """Return the public port of a pod's SSH server that the API shows now: none yet, another's for a while, the real one."""
         now = self.now()

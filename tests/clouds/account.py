@@ -1,0 +1,131 @@
+"""An account at an emulated cloud, whichever: what the contract is tried with.
+
+No machine is started, and waiting costs nothing: the clock of every client is moved by its sleeping alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from trainyard.clouds import open_cloud
+from trainyard.clouds.absence import KnownPod, Proof, prove
+from trainyard.clouds.http import Pace
+from trainyard.clouds.marker import PodName, new_id
+from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.config import places
+from trainyard.errors import UserError
+from trainyard.rehearsal.emulators import emulator_of
+from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.remote.keys import host_key
+
+_GPUS = ("RTX 4090", "RTX 5090", "H100", "A100", "L40S", "A10", "T4")
+_SILENT = 0.05
+"""Seconds for which a connection that hangs is kept."""
+
+
+@dataclass(repr=False)
+class Account:
+    """An account at an emulated cloud whose pods never get a machine, and the client that every verb has."""
+
+    emulator: Emulator
+    folder: Path
+    at: list[float] = field(default_factory=lambda: [1000.0])
+    _offer: list[Offer] = field(default_factory=list)
+    _cloud: list[Cloud] = field(default_factory=list)
+
+    @property
+    def cloud(self) -> Cloud:
+        """The client of this case."""
+        if not self._cloud:
+            self._cloud.append(self.open())
+        return self._cloud[0]
+
+    def open(self, **env: str) -> Cloud:
+        """Return a client of its own, as another process has."""
+        return open_cloud(self.emulator.cloud.name, {**self.emulator.env, **env}, places(self.folder, {}))
+
+    def now(self) -> float:
+        return self.at[0]
+
+    def sleep(self, seconds: float) -> None:
+        self.at[0] += seconds
+
+    def offer(self) -> Offer:
+        """Return something that can be rented."""
+        if not self._offer:
+            self._offer += next(offers for gpu in _GPUS if (offers := _offers(self.cloud, gpu)))
+        return self._offer[0]
+
+    def rent(self, spec: PodSpec | None = None) -> PodInfo:
+        """Rent a pod."""
+        return self.cloud.create(spec or make_spec(self.cloud), self.offer())
+
+    def alive(self) -> set[str]:
+        """Return the pods that the books know."""
+        return {record["id"] for record in self.emulator.fleet.all()}
+
+    def creates(self) -> list[object]:
+        """Return the answers to all creates so far."""
+        return [line["status"] for line in self.emulator.requests() if line.get("call") == "create"]
+
+    def lie(self, *names: str, times: int | None = None) -> None:
+        """Switch faults on; one that hangs does it for a moment only."""
+        for name in names:
+            hangs = any(fault.name == name and fault.does.get("hang") for fault in self.emulator.cloud.faults)
+            self.emulator.faults.on(name, times=times, **({"silent": _SILENT} if hangs else {}))
+
+    def prove(self, pod_id: str, patience: float = 60.0) -> Proof:
+        """End a pod as every verb does, and return what is proved."""
+        return prove(self.cloud, [KnownPod(pod_id)], patience=patience, time=self.now, sleep=self.sleep)
+
+    def run(self, pod_id: str, port: int) -> None:
+        """Let a pod run, as far as the API can tell."""
+        record = self.emulator.fleet.existing(pod_id)
+        record["status"], record["started"], record["due"] = "RUNNING", self.emulator.fleet.now(), float("inf")
+        record["port"], record["user"], record["workspace"] = port, "root", "/workspace"
+        self.emulator.fleet.ledger.save(record)
+
+    def clear(self) -> None:
+        """Take everything of a case away."""
+        self.emulator.faults.off()
+        for record in self.emulator.fleet.all():
+            self.emulator.fleet.delete(record["id"], "after a case")
+        self._cloud.clear()
+
+
+@contextmanager
+def account(cloud: str, folder: Path) -> Iterator[Account]:
+    """Open an account at a cloud's emulator; every client made meanwhile waits on its clock."""
+    played = emulator_of(cloud)
+    limits = {window.name: 10**9 for window in played.limits}
+    emulator = start(played, folder / "cloud", timing=Timing(provisioning=1e9), limits=limits, env={})
+    opened, usual = Account(emulator, folder), Pace.__init__.__defaults__
+    Pace.__init__.__defaults__ = (opened.now, opened.sleep, lambda: 0.5)
+    try:
+        yield opened
+    finally:
+        Pace.__init__.__defaults__ = usual
+        emulator.stop(end_pods=True)
+
+
+def make_spec(cloud: Cloud, **changes: object) -> PodSpec:
+    """Return a spec of a pod of ours, of its own fence and lease."""
+    fence, lease, end = new_id(), new_id(), datetime.now(UTC).replace(microsecond=0) + timedelta(hours=2)
+    name = str(PodName(fence, lease, "pod", "0123abcd"))
+    spec = PodSpec(
+        name=name, fence_id=fence, lease_id=lease, stop=end - timedelta(minutes=30), end=end,
+        image="example/trainyard-trainer@sha256:00", public_key="ssh-ed25519 AAAA me", host_key=host_key(b"s" * 32, name).private_pem,
+        command=() if cloud.capabilities.ssh else ("sh", "-c", "true"),
+    )  # fmt: skip
+    return replace(spec, **changes)  # type: ignore[arg-type]
+
+
+def _offers(cloud: Cloud, gpu: str) -> list[Offer]:
+    try:
+        return cloud.offers(OfferQuery(gpus=(gpu,)))
+    except UserError:
+        return []

@@ -1,0 +1,39 @@
+"""The contract, with every cloud of the table that has an emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.clouds.account import Account, account
+from tests.clouds.contract import CANNOT, CASES
+from trainyard.settings.clouds import emulated
+
+
+@pytest.fixture(scope="module", params=emulated())
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with account(request.param, tmp_path_factory.mktemp("contract")) as made:
+        yield made
+
+
+@pytest.fixture
+def at(opened: Account) -> Iterator[Account]:
+    yield opened
+    opened.clear()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+def test_a_cloud_keeps_the_contract(at: Account, case: Callable[[Account], None]) -> None:
+    excuse = CANNOT.get(at.emulator.cloud.name, {}).get(case.__name__)
+    if excuse is None:
+        case(at)
+        return
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        case(at)
+
+
+def test_an_excuse_is_for_a_case_and_a_cloud_that_there_are() -> None:
+    names = {case.__name__ for case in CASES}
+
+    assert all(cloud in emulated() and set(excuses) <= names and all(excuses.values()) for cloud, excuses in CANNOT.items())
