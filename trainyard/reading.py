@@ -46,7 +46,7 @@ class Shape:
     """What a value must be."""
 
     kind: Kind
-    choices: tuple[str, ...] = ()
+    choices: Sequence[str] = ()
     least: float | None = None
     above: float | None = None
     most: float | None = None

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from tests.settings.packages import Install, installing
 from trainyard.clouds import open_cloud
 from trainyard.clouds.keys import account_keys
 from trainyard.config import places
 from trainyard.errors import UserError
-from trainyard.settings.clouds import BUILT_IN, OTHER_ACCOUNTS, CloudEntry, entries
-from trainyard.settings.table import SETTINGS
+from trainyard.settings import page, reader
+from trainyard.settings.clouds import BUILT_IN, OTHER_ACCOUNTS, CloudEntry, entries, problems
+from trainyard.settings.table import SETTINGS, known_to
+from trainyard.settings.variables import account_keys as all_account_keys
+from trainyard.settings.variables import never_sent
 from trainyard.shipped import shipped
 
 
@@ -51,3 +58,66 @@ def test_a_missing_key_is_said_with_where_it_is_made() -> None:
 def test_an_unknown_cloud_is_said_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown cloud 'runpot' \(did you mean 'runpod'\?\)"):
         open_cloud("runpot", {}, places(tmp_path, {}))
+
+
+ROW = """
+from trainyard.settings.clouds import CloudEntry
+ACME = CloudEntry(name="acme", title="Acme", opener="acme_cloud:open_acme", keys=("ACME_KEY",), key_page="Acme's desk", settings=("spot",))
+def open_acme(env, places):
+    return "opened"
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    with installing(folder, monkeypatch) as install:
+        yield install
+
+
+def test_a_package_adds_a_cloud_and_everything_knows_it(install: Install, tmp_path: Path) -> None:
+    install("acme-gpu", {"acme_cloud.py": ROW, "entry_points": "acme = acme_cloud:ACME"})
+    (tmp_path / "Pulumi.acme.yaml").write_text("config:\n  trainyard:spot: true\n")
+
+    assert str(open_cloud("acme", {}, places(tmp_path, {}))) == "opened"
+    assert reader.load(tmp_path, "acme").cloud == "acme"
+    assert "ACME_KEY" in never_sent() and all_account_keys()["acme"] == ("ACME_KEY",)
+    assert not known_to("tier", "acme") and "acme" in page.schema_text()
+    (tmp_path / "Pulumi.acme.yaml").write_text("config:\n  trainyard:tier: SECURE\n  trainyard:pod_secrets: ACME_KEY\n")
+    with pytest.raises(UserError, match="ACME_KEY, which opens an account"):
+        reader.load(tmp_path, "acme")
+
+
+@pytest.mark.parametrize(
+    ("module", "point", "why"),
+    [
+        ("raise OSError('no disk')", "acme = broken:ACME", "OSError: no disk"),
+        ("import no_such_package", "acme = broken:ACME", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("ACME = 'a text'", "acme = broken:ACME", "'a text' is no CloudEntry"),
+        (ROW, "acne = broken:ACME\nacme = broken:NONE", "its row is called 'acme'"),
+        (ROW, "runpod = broken:ACME", "its row is called 'acme'"),
+        (ROW.replace('"acme"', '"runpod"'), "runpod = broken:ACME", "there is a cloud of this name"),
+    ],
+)
+def test_a_package_whose_cloud_cannot_be_had_is_named_and_hinders_no_other(
+    install: Install, tmp_path: Path, module: str, point: str, why: str
+) -> None:
+    install("acme-broken", {"broken.py": module, "entry_points": point})
+    install("acme-gpu", {"good_cloud.py": ROW.replace("acme", "good"), "entry_points": "good = good_cloud:ACME"})
+    name = point.partition(" ")[0]
+
+    assert {"local", "runpod", "good"} <= set(entries()) and (name == "runpod" or name not in entries())
+    assert next((problem.package, problem.why) for problem in problems()) == ("acme-broken", why)
+    if name != "runpod":
+        with pytest.raises(UserError, match="the package acme-broken offers this cloud"):
+            open_cloud(name, {}, places(tmp_path, {}))
+        (tmp_path / "Pulumi.x.yaml").write_text(f"config:\n  trainyard:cloud: {name}\n")
+        with pytest.raises(UserError, match="the package acme-broken offers this cloud"):
+            reader.load(tmp_path, "x")
+
+
+def test_packages_are_not_looked_through_for_a_cloud_of_ours() -> None:
+    program = "import sys; from trainyard.settings import clouds, table; clouds.entry('runpod'); print('importlib.metadata' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -17,7 +17,8 @@ from trainyard.errors import UserError
 from trainyard.fields import Fields
 from trainyard.files import write_atomic
 from trainyard.nearest import suggest
-from trainyard.settings.clouds import entries
+from trainyard.settings.clouds import BUILT_IN
+from trainyard.settings.page import schema_text
 from trainyard.settings.variables import account_keys, groups
 from trainyard.shipped import shipped
 from trainyard.templating import render_file
@@ -84,7 +85,7 @@ class Record:
 
 def clouds() -> list[str]:
     """Return the clouds that Trainyard brings settings for, beside this machine."""
-    return [name for name in entries() if name != "local" and shipped(f"Pulumi.{name}.yaml").is_file()]
+    return [name for cloud in BUILT_IN if (name := cloud.name) != "local"]
 
 
 def choices(stacks: Sequence[str], ci: str | None) -> Choices:
@@ -102,6 +103,7 @@ def texts(chosen: Choices) -> dict[str, str]:
     """Return the text of each file by its path, the project file last: with it a folder is a repository."""
     stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
     shipped_texts = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], *SCHEMAS, *stacks)}
+    shipped_texts[SCHEMA] = schema_text()  # with the clouds of other packages, too
     own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
     known = {
         "keys": _keys(chosen),

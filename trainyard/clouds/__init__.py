@@ -10,7 +10,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
-from trainyard.settings.clouds import entries, entry
+from trainyard.settings.clouds import entries, entry, problem_of
 
 
 def open_cloud(name: str, env: Mapping[str, str], places: Places) -> Cloud:
@@ -21,6 +21,8 @@ def open_cloud(name: str, env: Mapping[str, str], places: Places) -> Cloud:
     """
     row = entry(name)
     if row is None:
+        if lost := problem_of(name):
+            raise UserError(f"cloud '{name}': {lost.words}", hint=lost.hint)
         raise UserError(f"unknown cloud '{name}'{suggest(name, entries())}", hint=f"Clouds: {', '.join(entries())}.")
     module, _, function = row.opener.partition(":")
     try:

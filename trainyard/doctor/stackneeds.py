@@ -10,6 +10,7 @@ from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
 from trainyard.runs.notices import readiness
 from trainyard.settings import reader
+from trainyard.settings.clouds import problems
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
 from trainyard.storage.stores import can_sign, store_settings
@@ -25,6 +26,8 @@ def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
         if have:
             none = False
             yield Finding(f"{cloud} key", "ok", f"{', '.join(have)} set")
+    for problem in problems():
+        yield Finding(f"{problem.name} cloud", "warn", problem.words, problem.hint)
     for store in groups("store"):
         needed = (*store.keys, *store.needed)
         if any(env.get(name) for name in needed):

@@ -13,14 +13,19 @@ To add a cloud:
 4. Its emulator, named by ``emulator``, and its line in the contract that every cloud passes (tests/clouds/).
 5. ``python -m trainyard.settings.page`` writes docs/settings.md and the schema anew.
 
+A package of a user's adds a cloud without any of this: an entry point of the group ``trainyard.clouds`` names its row
+(docs/clouds.md shows a whole one).
+
 A setting that no cloud has had yet is a field of StackSettings with ``some_clouds=True``; the rows name who reads it.
 Loads the standard library only, and imports nothing of a cloud.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import overload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,16 +113,107 @@ OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
 """Keys of accounts that nothing is rented from here: kept from pods and engines all the same. Who adds a row takes its line away."""
 
 
+ENTRY_POINTS = "trainyard.clouds"
+"""Group of entry points by which an installed package adds clouds: each names one, and a CloudEntry."""
+
+
+@dataclass(frozen=True, slots=True)
+class CloudProblem:
+    """A cloud of somebody's package that cannot be had."""
+
+    name: str
+    package: str
+    why: str
+
+    @property
+    def words(self) -> str:
+        """What a person must hear."""
+        return f"the package {self.package} offers this cloud, and it cannot be had: {self.why}"
+
+    @property
+    def hint(self) -> str:
+        """What to do about it."""
+        return f"Mend the package, update it, or take it away: pip uninstall {self.package}"
+
+
+class CloudNames(Sequence[str]):
+    """The names of all clouds; packages are looked through only where a name is none of ours, or all are asked for."""
+
+    def __contains__(self, name: object) -> bool:
+        # One that cannot be had is a name all the same: who reads the settings as a whole says why it cannot.
+        return isinstance(name, str) and (entry(name) is not None or problem_of(name) is not None)
+
+    def __len__(self) -> int:
+        return len(entries())
+
+    def __bool__(self) -> bool:
+        return True
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        return tuple(entries())[index]
+
+
 def entries() -> Mapping[str, CloudEntry]:
-    """Return every cloud by its name."""
-    return {entry.name: entry for entry in BUILT_IN}
+    """Return every cloud by its name: ours, then those of other packages."""
+    return {**_OURS, **_of_packages()[0]}
+
+
+def added_clouds() -> tuple[CloudEntry, ...]:
+    """Return the clouds of other packages."""
+    return tuple(_of_packages()[0].values())
+
+
+def problems() -> tuple[CloudProblem, ...]:
+    """Return the clouds of other packages that cannot be had; they hinder no other cloud."""
+    return _of_packages()[1]
+
+
+def problem_of(name: str) -> CloudProblem | None:
+    """Return why the cloud of this name cannot be had; None for any other name."""
+    return next((problem for problem in problems() if problem.name == name), None)
 
 
 def emulated() -> tuple[str, ...]:
     """Return the clouds that there is an emulator of."""
-    return tuple(entry.name for entry in BUILT_IN if entry.emulator)
+    return tuple(cloud.name for cloud in entries().values() if cloud.emulator)
 
 
 def entry(name: str) -> CloudEntry | None:
     """Return a cloud's row; None for a name that no cloud has."""
-    return entries().get(name)
+    return _OURS.get(name) or _of_packages()[0].get(name)
+
+
+_OURS = {cloud.name: cloud for cloud in BUILT_IN}
+
+
+@cache
+def _of_packages() -> tuple[Mapping[str, CloudEntry], tuple[CloudProblem, ...]]:
+    from importlib.metadata import entry_points  # 25 ms, which no start with a cloud of ours waits for
+
+    rows: dict[str, CloudEntry] = {}
+    lost: list[CloudProblem] = []
+    for point in entry_points(group=ENTRY_POINTS):
+        package = point.dist.name if point.dist else point.module
+        try:
+            row = point.load()
+        except Exception as error:  # somebody else's code: whatever it raises, our clouds are there
+            lost.append(CloudProblem(point.name, package, f"{type(error).__name__}: {error}"))
+            continue
+        if why := _unfit(point.name, row, rows):
+            lost.append(CloudProblem(point.name, package, why))
+        else:
+            rows[row.name] = row
+    return rows, tuple(lost)
+
+
+def _unfit(name: str, row: object, others: Mapping[str, CloudEntry]) -> str | None:
+    """Return what is wrong with a row that a package gives, None when nothing is."""
+    if not isinstance(row, CloudEntry):
+        return f"{row!r:.80} is no CloudEntry"
+    if row.name != name:
+        return f"its row is called '{row.name}'"
+    return "there is a cloud of this name" if name in _OURS or name in others else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainyard.settings.clouds import entries
+from trainyard.settings.clouds import CloudNames, entry, problem_of
 from trainyard.settings.table import OF_OURS, SETTINGS, StackSettings, clouds_that_know, known_to
 from trainyard.settings.variables import never_sent
 
@@ -21,8 +21,10 @@ class Flaw:
 
 def flaw(settings: StackSettings, stack: str) -> Flaw | None:
     """Return what is wrong with settings as a whole, None when nothing is."""
-    if settings.cloud not in entries():
-        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(entries())}.")
+    if entry(settings.cloud) is None:
+        if lost := problem_of(settings.cloud):
+            return Flaw("cloud", f"says '{lost.name}': {lost.words}", "cloud", lost.hint)
+        return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(CloudNames())}.")
     if settings.image and settings.template:
         return Flaw("template", "and 'image' are given both: choose one", "template")
     if settings.pods and "hours" not in settings.explicit:

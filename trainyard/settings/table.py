@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainyard.reading import Shape
-from trainyard.settings.clouds import entries, entry
+from trainyard.settings.clouds import CloudNames, entries, entry
 from trainyard.settings.setting import Encrypted, read_table, setting
 
 STORES = ("local", "runpod", "aws", "r2", "s3")
@@ -68,7 +68,7 @@ class StackSettings:
     """The settings of an environment, typed, defaults filled in. ``cloud`` and ``store`` are what holds, not only what was said."""
 
     cloud: str = setting(
-        "where pods are rented", "", unset="the cloud of the stack's name", choices=tuple(entries()), travels=True,
+        "where pods are rented", "", unset="the cloud of the stack's name", choices=CloudNames(), travels=True,
         readers="doctor program rehearsal runs stacks",
     )  # fmt: skip
     gpu: tuple[str, ...] = setting(

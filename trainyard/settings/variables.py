@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trainyard.settings.clouds import OTHER_ACCOUNTS, CloudEntry, entries
+from trainyard.settings.clouds import BUILT_IN, OTHER_ACCOUNTS, CloudEntry, added_clouds
 
 Sort = Literal["cloud", "store", "source", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
 """cloud, store: what an account or a bucket is opened with. source: what data are read with or the ledger is opened with, by the
@@ -59,8 +59,8 @@ def _of_cloud(cloud: CloudEntry) -> Iterator[VariableGroup]:
 
 _ELSEWHERE = "the key of another account: kept from every pod and engine"
 GROUPS: tuple[VariableGroup, ...] = (
-    *(group for cloud in entries().values() for group in _of_cloud(cloud)),
-    *(VariableGroup(sort="cloud", of=name, says=_ELSEWHERE, keys=keys) for name, keys in OTHER_ACCOUNTS.items() if name not in entries()),
+    *(group for cloud in BUILT_IN for group in _of_cloud(cloud)),
+    *(VariableGroup(sort="cloud", of=name, says=_ELSEWHERE, keys=keys) for name, keys in OTHER_ACCOUNTS.items()),
     VariableGroup(
         sort="store", of="runpod", says="RunPod's S3; its bucket is the network volume's id",
         keys=("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY"), needed=("RUNPOD_S3_ENDPOINT",), usual=("RUNPOD_S3_BUCKET",),
@@ -156,8 +156,9 @@ NO_EFFECT: Mapping[str, str] = {
 
 
 def groups(*sorts: Sort) -> tuple[VariableGroup, ...]:
-    """Return the groups of some sorts, in their order."""
-    return tuple(group for group in GROUPS if group.sort in sorts)
+    """Return the groups of some sorts, in their order, those of other packages' clouds last."""
+    added = added_clouds() if {"cloud", "setup", "pod"}.intersection(sorts) else ()
+    return tuple(group for group in (*GROUPS, *(group for cloud in added for group in _of_cloud(cloud))) if group.sort in sorts)
 
 
 def store(kind: str) -> VariableGroup:
