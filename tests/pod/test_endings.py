@@ -142,3 +142,41 @@ def test_a_pod_that_cannot_end_itself_says_so_and_still_keeps_stop_and_end(tmp_p
     clock.go(60)
     watchdog.tick()
     assert watchdog.state == "ending"
+
+
+def labelled(console: Console, label: object) -> dict[str, object]:
+    console.answer = {"instances": {"id": 4711, "label": label}}
+    (way,) = find_ways(env_of(replace(console.ending(), lease_at=("instances", "label")), TRAINYARD_LEASE_ID="b" * 10))
+    assert way.lease is not None
+    return dict(way.lease())
+
+
+def test_a_lease_that_was_moved_is_read_from_the_label(console: Console) -> None:
+    moved = labelled(console, f"ty-{'a' * 10}-{'b' * 10}-pod-01234567 2026-12-01T02:30:00Z 2026-12-01T03:00:00Z")
+    assert {name: format_time(moment) for name, moment in moved.items() if isinstance(moment, float)} == {
+        "stop": "2026-12-01T02:30:00Z", "end": "2026-12-01T03:00:00Z",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "label", [None, "", 7, "my training", f"ty-{'a' * 10}-{'c' * 10}-pod-01234567 - 2999-01-01T00:00:00Z", f"ty-{'b' * 10} x"]
+)
+def test_a_label_of_another_lease_or_of_a_person_moves_nothing(console: Console, label: object) -> None:
+    assert labelled(console, label) == {}
+
+
+def test_a_cloud_that_does_not_answer_moves_nothing_and_the_known_lease_holds(tmp_path: Path, console: Console) -> None:
+    clock = TurnedClock()
+    end = clock.wall() + 3600
+    name = f"ty-{'a' * 10}-{'b' * 10}-pod-01234567"
+    console.answer = {"instances": {"id": 4711, "label": f"{name} - {format_time(end + 7200)}"}}
+    env = env_of(replace(console.ending(), lease_at=("instances", "label")), TRAINYARD_LEASE_ID="b" * 10, TRAINYARD_END=format_time(end))
+    watchdog = Watchdog({**env, "WORKSPACE": str(tmp_path)}, clock)
+    clock.go(60)
+    watchdog.tick()
+    assert watchdog.end is not None and format_time(watchdog.end.wall) == format_time(end + 7200)
+    console.server.shutdown()
+    console.server.server_close()
+    clock.go(60)
+    watchdog.tick()
+    assert format_time(watchdog.end.wall) == format_time(end + 7200)

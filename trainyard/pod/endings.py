@@ -45,6 +45,8 @@ class PodEnding:
     """How the key is sent."""
     proof_at: tuple[str, ...] = ()
     """Where in the answer to ``prove`` the pod's id must stand; empty: any answer will do."""
+    lease_at: tuple[str, ...] = ()
+    """Where in it the label stands that says stop and end, and that the cloud changes while the pod runs; empty: nowhere."""
 
 
 def ending_env(endings: Sequence[PodEnding]) -> dict[str, str]:
@@ -63,7 +65,7 @@ def _as_data(ending: PodEnding) -> dict[str, object]:
     header = "" if ending.header == BEARER else ending.header
     data = {
         "id": ending.own_id, "key": ending.key, "header": header, "name": ending.name,
-        "prove": list(ending.prove), "at": list(ending.proof_at), "end": list(ending.end),
+        "prove": list(ending.prove), "at": list(ending.proof_at), "lease": list(ending.lease_at), "end": list(ending.end),
     }  # fmt: skip
     return {name: value for name, value in data.items() if value}
 

@@ -118,7 +118,7 @@ def test_reads_of_one_endpoint_keep_the_interval_that_its_specification_says(ser
 
 
 def test_a_rehearsals_key_is_simulated_and_another_address_is_said(serve: Serve) -> None:
-    assert VastCloud(Secret("vast_rehearsal_1")).simulated and not VastCloud(Secret(KEY)).simulated
+    assert VastCloud(Secret("rehearsal_1")).simulated and not VastCloud(Secret(KEY)).simulated
     assert VastCloud(Secret(KEY)).address is None and serve(one()).cloud.address
     with pytest.raises(UserError, match="https"):
         VastCloud.from_env({"VAST_API_KEY": KEY, "VAST_URL": "http://198.51.100.7"})

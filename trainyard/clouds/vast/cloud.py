@@ -20,6 +20,7 @@ from trainyard.clouds.keys import account_keys
 from trainyard.clouds.marker import Label, parse_name
 from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, number, price_of, seconds_of, text
 from trainyard.clouds.vast import answers, offers
 from trainyard.clouds.vast.request import ask_of, create_body
@@ -27,8 +28,6 @@ from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity,
 from trainyard.secret import Secret
 
 ADDRESS = "https://console.vast.ai"
-REHEARSAL_KEY = "vast_rehearsal_"
-"""How the keys of rehearsals begin; they are of no use at the real API."""
 POST_TIMEOUT = 90.0
 SETTLE = 60.0
 PAGE = 25
@@ -62,7 +61,7 @@ class VastCloud:
     _api: Api = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
+        self.simulated = is_rehearsal(self.key.reveal())
         self.address = self.url if self.url != ADDRESS else None
         self.capabilities = Capabilities(
             self_terminate=True, deadline=False, change_markers=True,

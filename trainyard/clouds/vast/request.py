@@ -12,14 +12,24 @@ from trainyard.clouds.protocol import Offer, PodSpec
 from trainyard.clouds.values import public_half
 from trainyard.clouds.vast.answers import NAME_MARK
 from trainyard.errors import UserError
-from trainyard.pod.boot import KEYS
+from trainyard.pod.boot import pod_keys
+from trainyard.pod.endings import PodEnding, ending_env
 from trainyard.shellscript import load
 
 DEFAULT_IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
 """For whoever has not built the trainer image; the start script brings the watchdog."""
 START = "TRAINYARD_START"
-_ONSTART = f'printf %s "${START}" | base64 -d | gzip -d > /root/.trainyard-start.sh && sh /root/.trainyard-start.sh'
+_SCRIPT = "${TMPDIR:-/tmp}/.trainyard-start.sh"
+_ONSTART = f'printf %s "${START}" | base64 -d | gzip -d > "{_SCRIPT}" && sh "{_SCRIPT}"'
 """The script itself is a variable: ``onstart`` may have 4048 characters, and the watchdog alone has three times as many."""
+_OWN = "{VAST_URL}/api/v0/instances/{CONTAINER_ID}/"
+ENDINGS = (
+    PodEnding(
+        name="Vast.ai", own_id="CONTAINER_ID", key="CONTAINER_API_KEY", prove=("GET", _OWN), proof_at=("instances", "id"),
+        lease_at=("instances", "label"), end=("DELETE", _OWN),
+    ),
+)  # fmt: skip
+"""The key is the instance's own: it can start, stop, show and destroy that one."""
 _IN_OUR_IMAGE = ("python3", "/opt/trainyard/watchdog.py")
 _LOGIN = re.compile(r"-u \S+ -p \S+ \S+")
 
@@ -65,7 +75,7 @@ def create_body(spec: PodSpec, offer: Offer, address: str) -> dict[str, object]:
 def pod_env(spec: PodSpec, address: str) -> dict[str, str]:
     """Return the pod's variables: the caller's, our marks, the keys of its SSH server, its start, and ports in Docker's words."""
     env = {"WORKSPACE": "/workspace", **spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end)}
-    env |= {NAME_MARK: spec.name, "VAST_URL": address, START: start_script(spec)}
+    env |= {NAME_MARK: spec.name, "VAST_URL": address, START: start_script(spec)} | ending_env(ENDINGS)
     if spec.public_key:
         env["PUBLIC_KEY"] = spec.public_key
     if spec.host_key:
@@ -79,7 +89,7 @@ def pod_env(spec: PodSpec, address: str) -> dict[str, str]:
 
 def start_script(spec: PodSpec) -> str:
     """Return what an instance runs at its start, packed: the watchdog, then sessions' variables and the SSH server's own key."""
-    hide = "|".join((*KEYS, START, "HOME", "PWD", "OLDPWD", "SHLVL", "TERM", "_"))
+    hide = "|".join((*pod_keys(ending_env(ENDINGS)), START, "HOME", "PWD", "OLDPWD", "SHLVL", "TERM", "_"))
     script = f"{shlex.join(spec.boot or _IN_OUR_IMAGE)} </dev/null\nhide={shlex.quote(hide)}\n{load(__package__, 'start')}"
     # A fixed time stamp keeps a retry's request the same.
     return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
