@@ -21,11 +21,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import ending, hardware, launch, limits, registry, request
+from trainyard.clock import format_time
+from trainyard.clouds.local import ending, gpulocks, hardware, launch, limits, registry, request
 from trainyard.clouds.marker import is_id, parse_name
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, PodStatus, SshAddress
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity
-from trainyard.filelock import hold_lock
 from trainyard.processes import boot_id
 from trainyard.sizes import human_size
 
@@ -58,7 +58,8 @@ class LocalCloud:
         """Return this machine as a CPU offer, or its free GPUs where the query names any."""
         if not query.gpus:
             return hardware.offers(query, [], set())
-        return hardware.offers(query, hardware.gpus(), self._used_gpus())
+        have = self.gpus()
+        return hardware.offers(query, have, {gpu.index for gpu in have if gpu.index in self._used_gpus() or self.holder(gpu) is not None})
 
     def create(
         self,
@@ -77,14 +78,16 @@ class LocalCloud:
         self.registry.make()
         folder = self.registry.pod(spec.name)
         for _ in range(20):
-            claimed = self._claim(state, content, offer)
-            answer = launch.start(folder)
+            with _choosing(offer):
+                claimed = self._claim(state, content, offer)
+                answer = launch.start(folder)
             if "port" in answer:
                 info = self._info(spec.name, registry.read(folder, "state.json"), answer, "running")
                 return info
             if "error" in answer:
                 self.terminate(spec.name)
-                raise CloudRefused(f"the local pod did not start: {answer['error']}")
+                refusal = NoCapacity if answer.get("taken") else CloudRefused
+                raise refusal(f"the local pod did not start: {answer['error']}")
             if claimed:
                 raise CloudRefused(f"the local pod {spec.name} was ended while it started")
             # A pod of this name is on its way out: make room, then claim anew.
@@ -189,14 +192,26 @@ class LocalCloud:
     def _claim(self, state: dict[str, Any], content: Mapping[str, bytes], offer: Offer) -> bool:
         if not offer.gpu:
             return registry.claim(self.registry, state, content)
-        with hold_lock(self.root / "gpus.lock"):
-            used = self._used_gpus(without=state["name"])
-            free = [gpu.index for gpu in hardware.gpus() if gpu.name == offer.gpu and gpu.index not in used]
-            if len(free) < offer.gpu_count:
-                raise NoCapacity(f"{offer.gpu_count} x {offer.gpu} wanted, {len(free)} free on this machine")
-            mine = free[: offer.gpu_count]
-            env = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, mine)), **state["env"]}
-            return registry.claim(self.registry, {**state, "gpu_indices": mine, "env": env}, content)
+        used = self._used_gpus(without=state["name"])
+        fitting = [gpu for gpu in self.gpus() if gpu.name == offer.gpu]
+        held = {gpu.index: holder for gpu in fitting if (holder := self.holder(gpu)) is not None}
+        mine = [gpu for gpu in fitting if gpu.index not in used and gpu.index not in held][: offer.gpu_count]
+        if len(mine) < offer.gpu_count and not registry.read(self.registry.pod(state["name"]), "state.json"):
+            raise NoCapacity(f"{offer.gpu_count} x {offer.gpu} wanted, {len(mine)} free on this machine{_held_by(held)}")
+        # nvidia-smi counts in the order of the bus, CUDA by itself in another.
+        indices = ",".join(str(gpu.index) for gpu in mine)
+        env = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": indices, **state["env"]}
+        locks = [gpulocks.lock_path(gpu.uuid or f"index-{gpu.index}") for gpu in mine]
+        gpu_state = {"gpu_indices": [gpu.index for gpu in mine], "gpu_locks": locks, "env": env}
+        return registry.claim(self.registry, {**state, **gpu_state}, content)
+
+    def gpus(self) -> builtins.list[hardware.GpuDevice]:
+        """Return the GPUs that pods may have."""
+        return hardware.gpus()
+
+    def holder(self, gpu: hardware.GpuDevice) -> dict[str, Any] | None:
+        """Return what is said of the pod that has a GPU, of whichever user; None for one that is free."""
+        return gpulocks.holder(gpulocks.lock_path(gpu.uuid or f"index-{gpu.index}"))
 
     def _used_gpus(self, without: str = "") -> set[int]:
         used: set[int] = set()
@@ -265,6 +280,32 @@ class LocalCloud:
             host_key=state.get("host_key") or None,
             volume=state.get("volume"),
         )
+
+
+@contextlib.contextmanager
+def _choosing(offer: Offer) -> Iterator[None]:
+    if not offer.gpu:
+        yield
+        return
+    try:
+        with gpulocks.choosing():
+            yield
+    except TimeoutError as error:
+        raise NoCapacity(f"no GPU can be taken on this machine: {error}") from None
+
+
+def _held_by(held: Mapping[int, Mapping[str, Any]]) -> str:
+    """Say who has the GPUs, as the end of a sentence."""
+    return "".join(f"; GPU {index} is held by {holder_text(said)}" for index, said in sorted(held.items()))
+
+
+def holder_text(said: Mapping[str, Any]) -> str:
+    """Say whose pod has a GPU and until when. It was written by another user: what is no such text is not shown."""
+    user, pod, end = said.get("user"), said.get("pod"), said.get("end")
+    whose = f"{user if isinstance(user, str) and registry.NAME.match(user) else 'somebody'}"
+    named = f" ({pod})" if isinstance(pod, str) and registry.NAME.match(pod) else ""
+    until = f" until {format_time(_moment(float(end)))}" if isinstance(end, (int, float)) and 0 < end < 1e11 else ""
+    return f"{whose}{named}{until}"
 
 
 def _moment(seconds: float | None) -> datetime | None:

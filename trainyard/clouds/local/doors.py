@@ -1,7 +1,8 @@
 """The doors of a pod: SSH on a loopback port, and the socket by which the pod can ask for its own end.
 
 Runs inside the supervisor, so it knows nothing but the standard library. OpenSSH serves where it is installed and
-the pod has its own /etc (``sshd -i``, one process a connection); elsewhere an asyncssh child on the same port.
+the pod has its own /etc, or where nothing else is to be had (``sshd -i``, one process a connection); elsewhere an
+asyncssh child on the same port.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import select
+import shlex
 import signal
 import socket
 import time
@@ -27,8 +28,8 @@ BASE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST_TALKS = 32
 LONGEST_SOCKET = 100
 """Unix socket paths end at 108 bytes."""
-_SSHD = """HostKey {pod}/etc/host_key
-AuthorizedKeysFile {pod}/etc/authorized_keys
+_SSHD = """HostKey "{pod}/etc/host_key"
+AuthorizedKeysFile "{keys}"
 PubkeyAuthentication yes
 PasswordAuthentication no
 KbdInteractiveAuthentication no
@@ -43,9 +44,15 @@ MaxSessions 128
 MaxAuthTries 20
 UseDNS no
 X11Forwarding no
-Subsystem sftp internal-sftp
+Subsystem sftp {sftp}
 SetEnv {env}
 """
+# Without a passwd of the pod's own, sshd starts everything in the user's real home, by the user's own shell.
+_SESSION = """cd "$HOME" || exit
+[ -z "$SSH_ORIGINAL_COMMAND" ] || exec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"
+exec "$SHELL" -l
+"""
+_SFTP = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server", "/usr/libexec/sftp-server")
 
 
 class Doors:
@@ -181,9 +188,9 @@ def open_doors(spec: dict[str, Any], path: str, isolation: str, memory: limits.M
     os.chdir(env["WORKSPACE"])
     # The pod's own keys are for what it boots, not for who logs in.
     sessions = {name: value for name, value in env.items() if name not in spec.get("keys", ())}
-    each = own_root and bool(spec["sshd"])
+    each = bool(spec["sshd"]) and (own_root or not spec["asyncssh"])
     if each:
-        _write_sshd(pod, sessions)
+        _write_sshd(pod, sessions, own_root)
         server = [spec["sshd"], "-i", "-e", "-f", f"{pod}/etc/sshd_config"]
     else:
         server = [*spec["asyncssh"], f"{pod}/etc"]
@@ -223,7 +230,7 @@ def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> d
     env = {"LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "root", "LOGNAME": "root"}
     env |= container_env
     if not own_root:
-        env["USER"] = env["LOGNAME"] = _login_name()
+        env["USER"] = env["LOGNAME"] = sandbox.login_name()
         env["TMPDIR"] = path + "/tmp"
     control = pod + "/ctl"
     if len(control) > LONGEST_SOCKET:
@@ -236,16 +243,17 @@ def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> d
     return env
 
 
-def _login_name() -> str:
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+def _write_sshd(pod: str, env: dict[str, str], own_root: bool) -> None:
+    def write(name: str, text: str) -> None:
+        fd = os.open(f"{pod}/etc/{name}", os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
 
-
-def _write_sshd(pod: str, env: dict[str, str]) -> None:
     # Only the first SetEnv line counts, so all variables stand in one.
     words = ['"' + f"{name}={value}".replace("\\", "\\\\").replace('"', '\\"') + '"' for name, value in env.items()]
-    fd = os.open(f"{pod}/etc/sshd_config", os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(fd, "w", encoding="utf-8") as file:
-        file.write(_SSHD.format(pod=pod, env=" ".join(words)))
+    sftp = "internal-sftp" if own_root else next(filter(os.path.exists, _SFTP), "internal-sftp")
+    settings = _SSHD.format(pod=pod, keys=f"{pod}/etc/authorized_keys".replace("%", "%%"), env=" ".join(words), sftp=sftp)
+    if not own_root:
+        write("session", _SESSION)
+        settings += f"ForceCommand exec /bin/sh {shlex.quote(pod + '/etc/session')}\n"
+    write("sshd_config", settings)

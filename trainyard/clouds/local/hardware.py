@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from glob import glob
 
 from trainyard.clouds.gpus import has_memory
 from trainyard.clouds.protocol import Offer, OfferQuery
@@ -24,14 +23,15 @@ class GpuDevice:
     index: int
     name: str
     vram_gb: float
+    uuid: str = ""
 
 
 def gpus() -> list[GpuDevice]:
     """Return this machine's NVIDIA GPUs, none where there is no device or no driver."""
     tool = shutil.which("nvidia-smi")
-    if tool is None or not glob("/dev/nvidia[0-9]*"):
+    if tool is None:
         return []
-    command = [tool, "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+    command = [tool, "--query-gpu=index,name,memory.total,uuid", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
@@ -40,9 +40,9 @@ def gpus() -> list[GpuDevice]:
 
 
 def parse(text: str) -> list[GpuDevice]:
-    """Read what ``nvidia-smi --query-gpu=index,name,memory.total --format=csv,noheader,nounits`` prints."""
-    rows = (re.match(r"\s*(\d+), (.+), ([\d.]+)\s*$", line) for line in text.splitlines())
-    return [GpuDevice(int(row[1]), row[2].strip(), round(float(row[3]) / 1024, 1)) for row in rows if row]
+    """Read what ``nvidia-smi --query-gpu=index,name,memory.total,uuid --format=csv,noheader,nounits`` prints."""
+    rows = (re.match(r"\s*(\d+), (.+), ([\d.]+)(?:, ([\w-]+))?\s*$", line) for line in text.splitlines())
+    return [GpuDevice(int(row[1]), row[2].strip(), round(float(row[3]) / 1024, 1), row[4] or "") for row in rows if row]
 
 
 def price(env: Mapping[str, str] | None = None) -> float:

@@ -46,7 +46,7 @@ def remove_behind(folder: Path, lock: int) -> None:
 
 def python() -> list[str]:
     """Return the command of a bare Python: no site, no environment, no search path of ours."""
-    return [os.path.realpath(sys.executable), "-P", "-S", "-E"]
+    return [os.path.realpath(sys.executable), "-I", "-S"]
 
 
 def probe() -> str:
@@ -72,7 +72,7 @@ def find_sshd() -> str:
 def asyncssh_server() -> list[str]:
     """Return the command of the SSH server for where OpenSSH's cannot serve, empty when asyncssh is not installed."""
     folder = _asyncssh_folder()
-    return [sys.executable, "-P", "-E", str(_HERE / "sshserver.py"), folder] if folder else []
+    return [sys.executable, "-I", str(_HERE / "sshserver.py"), folder] if folder else []
 
 
 def needed_folders() -> list[str]:

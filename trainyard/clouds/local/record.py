@@ -15,8 +15,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trainyard.clouds.local import limits, sandbox
+    from trainyard.clouds.local import gpulocks, limits, sandbox
 else:
+    import gpulocks
     import limits
     import sandbox
 
@@ -38,6 +39,7 @@ class LocalPod:
         self.log_fd = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600, dir_fd=self.fd)
         self.spec: dict[str, Any] = {}
         self.stamp = (0, 0)
+        self.gpus: list[int] = []
         self.read()
 
     def read(self) -> None:
@@ -49,6 +51,8 @@ class LocalPod:
                 if (status.st_ino, status.st_mtime_ns) != self.stamp:
                     self.spec = json.loads(file.read())
                     self.stamp = (status.st_ino, status.st_mtime_ns)
+                    for gpu in self.gpus:
+                        gpulocks.write(gpu, self._lease())
 
     def is_recorded(self) -> bool:
         """Tell whether this very directory still stands under the pod's name."""
@@ -77,6 +81,14 @@ class LocalPod:
         if os.access("port", os.F_OK, dir_fd=self.fd) and name == "alive":
             raise Stop("dead")
 
+    def take_gpus(self) -> None:
+        """Take the locks of the pod's GPUs: they are held as long as this process lives, or one that it forks. Raises OSError."""
+        for path in self.spec.get("gpu_locks", ()):
+            self.gpus.append(gpulocks.take(path, self._lease()))
+
+    def _lease(self) -> dict[str, Any]:
+        return {"pod": self.name, **{key: self.spec.get(key) for key in ("user", "stop", "end", "marker")}}
+
     def write(self, name: str, value: dict[str, Any]) -> None:
         """Write a file so that it is whole or absent, on a full disk too. Not for after a reboot: that ends the pod."""
         data, fresh = json.dumps(value).encode(), name + ".new"
@@ -92,6 +104,8 @@ class LocalPod:
         """Take the pod out of the list, keep the record of its end, remove its files. Everything in it is dead already."""
         spec = self.spec
         limits.remove(spec)
+        for gpu in self.gpus:
+            gpulocks.write(gpu, None)
         kept = {key: spec.get(key) for key in ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")}
         with contextlib.suppress(OSError):
             self.write("ended.json", {**kept, "ended": time.time(), "reason": reason})

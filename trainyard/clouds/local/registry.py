@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import limits, sandbox
+from trainyard.clouds.local import gpulocks, limits, sandbox
 from trainyard.errors import CloudRefused
 from trainyard.filelock import acquire
 from trainyard.files import write_atomic
@@ -181,6 +181,8 @@ def bury(pod_registry: PodRegistry, folder: Path, reason: str) -> bool:
         written = True
     state = read(folder, "state.json")
     limits.remove(state or {})
+    for path in (state or {}).get("gpu_locks", ()):
+        gpulocks.clear(path, name)
     kept = ("name", "fence_id", "lease_id", "created", "stop", "end", "price", "boot_id")
     record = {**{key: (state or {}).get(key) for key in kept}, "ended": time.time(), "reason": reason}
     earlier = read(pod_registry.ended, f"{name}.json")

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import hardware, launch
+from trainyard.clouds.local import hardware, launch, sandbox
 from trainyard.clouds.local.registry import PodRegistry
 from trainyard.clouds.marker import marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
@@ -48,7 +48,8 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "gpu": offer.gpu,
         "gpu_count": offer.gpu_count if offer.gpu else 0,
         "region": offer.region,
-        "host_key": _public(spec.host_key),
+        "host_key": spec.env.get("TRAINYARD_HOST_KEY") or _public(spec.host_key),
+        "user": sandbox.login_name(),
         "marker": 2**62 + secrets.randbits(60),
         "env": env,
         "keys": list(pod_keys(env)),

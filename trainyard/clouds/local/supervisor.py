@@ -19,10 +19,11 @@ import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from trainyard.clouds.local import doors, limits, sandbox
+    from trainyard.clouds.local import doors, gpulocks, limits, sandbox
     from trainyard.clouds.local.record import LocalPod, Stop
 else:
     import doors
+    import gpulocks
     import limits
     import sandbox
     from record import LocalPod, Stop
@@ -79,6 +80,9 @@ def _start_in_namespace(pod: LocalPod, report: int) -> str:
     def build() -> None:
         try:
             enter()
+        except gpulocks.GpuTaken as error:
+            _tell(report, {"error": str(error.strerror), "taken": True})
+            raise Stop("taken") from None
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -88,6 +92,7 @@ def _start_in_namespace(pod: LocalPod, report: int) -> str:
 
     def enter() -> None:
         pod.lock("alive")
+        pod.take_gpus()
         # Opened before, it would be the root of the mount namespace that was left.
         os.close(pod.root_fd)
         pod.root_fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -139,8 +144,12 @@ def _start_under_subreaper(pod: LocalPod, report: int) -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: _kill_tree())
     try:
         pod.lock("subreaper")
+        pod.take_gpus()
     except Stop as stop:
         _tell(report, {"state": str(stop)})
+        os._exit(0)
+    except OSError as error:
+        _tell(report, {"error": str(error.strerror), "taken": isinstance(error, gpulocks.GpuTaken)})
         os._exit(0)
     subreaper = os.getpid()
     child = os.fork()
