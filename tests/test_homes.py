@@ -35,7 +35,11 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
     "locks": (
         r"\bfcntl\.(flock|lockf)\(",
         "filelock.py",
-        {"engine/locks.py": ENGINE, "clouds/local/record.py": SUPERVISOR + "; a lock whose holder can be asked for"},
+        {
+            "engine/locks.py": ENGINE,
+            "clouds/local/record.py": SUPERVISOR + "; a lock whose holder can be asked for",
+            "clouds/local/gpulocks.py": SUPERVISOR + "; a file that another user has made",
+        },
     ),
     "sha256 of a file": (r"\bfile_digest\(", "files.py", {}),
     "identity of a process": (
@@ -66,6 +70,8 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
             "recipes/basemodel.py": POD,
             "engine/shim.py": "the program's own Python may have no Trainyard",
             "clouds/local/record.py": SUPERVISOR,
+            "clouds/local/gpulocks.py": SUPERVISOR,
+            "clouds/ssh/loader.py": "runs before any module of ours is there",
             "clouds/local/launch.py": SUPERVISOR,
             "setup/bootstrap.py": "before any package is there; what it wrote itself",
             "setup/s3server.py": "before any package is there; what Go says",

@@ -60,6 +60,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "nearest",
         "jsontext",
         "sizes",
+        "openssh",
+        "sshlogin",
         "processes",
         "retries",
         "faults",

@@ -56,6 +56,8 @@ class Shape:
     """An example of what the pattern means, for messages."""
     empty: bool = False
     """A text may be empty."""
+    short: str = ""
+    """Key of a block that a plain text in the list of blocks stands for."""
 
 
 def read(shape: Shape, value: object, name: str) -> object:
@@ -63,6 +65,8 @@ def read(shape: Shape, value: object, name: str) -> object:
 
     ``name`` is what messages call it. Raises UserError, without a place, for what the shape does not allow.
     """
+    if shape.short and isinstance(listed := _from_json(value, "["), list):
+        value = [{shape.short: item} if isinstance(item, (str, int, float)) and not isinstance(item, bool) else item for item in listed]
     typed = _READERS[shape.kind](value)
     if typed is None or (typed == "" and not shape.empty):
         raise UserError(f"{name} must be {SAID[shape.kind]}, not {display(value)}")

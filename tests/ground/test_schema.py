@@ -68,6 +68,7 @@ def reader_says(folder: Path, config: dict[str, object]) -> str | None:
 BESIDE: dict[str, dict[str, object]] = {
     "pods": {"trainyard:hours": 2}, "i_know_that_pods_can_steal_my_store_keys": {"trainyard:pod_store": "read"},
     "reliability": {"trainyard:cloud": "vast"}, "inet_down": {"trainyard:cloud": "vast"},
+    "hosts": {"trainyard:cloud": "ssh"},
 }  # fmt: skip
 """What a setting needs beside it."""
 

@@ -114,6 +114,8 @@ class SshAddress:
     user: str = "root"
     command: tuple[str, ...] = ()
     """Where none does: the program of this machine, with its arguments, that passes a line on to a shell on the pod."""
+    through: str | None = None
+    """The machine whose own sshd leads there, as SshLogin.url; None: it is dialled directly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ lease ends it in any case.
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from trainyard import openssh
 from trainyard.clouds.protocol import Cloud, PodInfo, SshAddress
 from trainyard.errors import BootFailed, CloudError
 from trainyard.leases.world import OperationWorld
@@ -125,9 +125,10 @@ def door_of(info: PodInfo) -> Door:
         return "no address"
     if info.ssh.command:
         return "open" if passes(info.ssh.command) else "silent"
-    if not greets(info.ssh):
+    # What leads through another machine costs a login there each time: the key alone is asked for, it says the same and more.
+    if (info.ssh.through is None or info.host_key is None) and not greets(info.ssh):
         return "silent"
-    own = True if info.host_key is None else hostkey.shows(info.ssh.host, info.ssh.port, info.host_key)
+    own = True if info.host_key is None else hostkey.shows(info.ssh.host, info.ssh.port, info.host_key, through=info.ssh.through)
     return "silent" if own is None else "open" if own else "stranger"
 
 
@@ -144,7 +145,7 @@ def passes(command: Sequence[str], timeout: float = 60.0) -> bool:
 def greets(address: SshAddress, timeout: float = 5.0) -> bool:
     """Tell whether an SSH server answers at an address (a port mapping may exist long before it)."""
     try:
-        with socket.create_connection((address.host, address.port), timeout=timeout) as connection:
+        with openssh.open_socket(address.host, address.port, timeout, through=address.through) as connection:
             connection.settimeout(timeout)
             greeting = b""
             while len(greeting) < 4:

@@ -9,7 +9,7 @@ import pulumi
 
 from trainyard.program.settings import keep_secret
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
-from trainyard.settings.table import StackSettings
+from trainyard.settings.table import StackSettings, dials_pods
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +114,6 @@ class LeasedPod(pulumi.ComponentResource):
         )
 
     def _way_in(self, name: str, args: LeasedPodArgs, pod: Pod) -> dict[str, pulumi.Output[object]]:
-        from pulumi_command import remote  # 0.15 s that an environment without pods does not pay
-
         settings = args.settings
         endpoint = Endpoint(
             name,
@@ -129,6 +127,10 @@ class LeasedPod(pulumi.ComponentResource):
             ),
             pulumi.ResourceOptions(parent=self, deleted_with=pod),
         )
+        if not dials_pods(settings.cloud):
+            return _address_of(endpoint)  # the endpoint has seen the pod's own host key
+        from pulumi_command import remote  # 0.15 s that an environment without such pods does not pay
+
         remote.Command(
             name,
             connection=remote.ConnectionArgs(
@@ -149,7 +151,7 @@ class LeasedPod(pulumi.ComponentResource):
 def _address_of(endpoint: Endpoint) -> dict[str, pulumi.Output[object]]:
     return {
         "host": endpoint.host, "port": endpoint.port, "user": endpoint.user,
-        "login_command": endpoint.login_command, "workspace": endpoint.workspace,
+        "login_command": endpoint.login_command, "through": endpoint.through, "workspace": endpoint.workspace,
     }  # fmt: skip
 
 

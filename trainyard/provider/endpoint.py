@@ -36,6 +36,7 @@ class EndpointOutputs:
     port: int = prop("Port of the SSH server.")
     user: str = prop("Login name.")
     login_command: tuple[str, ...] | None = prop("Command that leads to a pod without an sshd of its own; none: it has one.", None)
+    through: str | None = prop("Machine whose sshd leads to the pod's own, as ssh://user@name:port; none: it is dialled directly.", None)
     workspace: str = prop("The pod's workspace folder, as processes in it see it.")
 
 
@@ -72,7 +73,8 @@ def _outputs(info: PodInfo) -> Properties:
     assert info.ssh is not None  # both callers looked
     door = info.ssh
     command: list[Tree] | None = list(door.command) or None
-    return {"host": door.host, "port": door.port, "user": door.user, "login_command": command, "workspace": info.workspace}
+    way: Properties = {"host": door.host, "port": door.port, "user": door.user, "login_command": command, "through": door.through}
+    return {**way, "workspace": info.workspace}
 
 
 ENDPOINT = ResourceHandler(

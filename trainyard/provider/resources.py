@@ -216,6 +216,8 @@ class Endpoint(TypedResource[EndpointArgs]):
     """Login name."""
     login_command: pulumi.Output[Sequence[str] | None]
     """Command that leads to a pod without an sshd of its own; none: it has one."""
+    through: pulumi.Output[str | None]
+    """Machine whose sshd leads to the pod's own, as ssh://user@name:port; none: it is dialled directly."""
     workspace: pulumi.Output[str]
     """The pod's workspace folder, as processes in it see it."""
 

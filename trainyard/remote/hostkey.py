@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import socket
+import logging
 import threading
+
+from trainyard import openssh
 
 
 def warm() -> None:
@@ -12,16 +14,19 @@ def warm() -> None:
     threading.Thread(target=importlib.import_module, args=("paramiko",), daemon=True).start()
 
 
-def shows(host: str, port: int, public: str, timeout: float = 10.0) -> bool | None:
+def shows(host: str, port: int, public: str, timeout: float = 10.0, *, through: str | None = None) -> bool | None:
     """Tell whether the server at an address shows this public key; None when it does not get as far as showing one.
 
-    Only the key exchange is made: no name, no key and no byte of ours goes there.
+    ``through``: the machine whose sshd leads there (SshLogin.url). Only the key exchange is made: no name, no key and no
+    byte of ours goes there.
     """
     import paramiko
 
+    # What goes wrong is returned; paramiko would write its own story of it to the terminal.
+    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     kind, _, blob = public.partition(" ")
     try:
-        with socket.create_connection((host, port), timeout=timeout) as connection, paramiko.Transport(connection) as transport:
+        with openssh.open_socket(host, port, timeout, through=through) as connection, paramiko.Transport(connection) as transport:
             transport.get_security_options().key_types = (kind,)
             transport.start_client(timeout=timeout)
             key = transport.get_remote_server_key()

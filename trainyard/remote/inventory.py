@@ -9,7 +9,7 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.remote.protocol import Address
 
-_NOT_VARIABLES = {"ssh_private_key", "host_key_seed", "pods", "host_key", "ssh_public_key", "ssh_key_file", "login_command"}
+_NOT_VARIABLES = {"ssh_private_key", "host_key_seed", "pods", "host_key", "ssh_public_key", "ssh_key_file", "login_command", "through"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def _target(entry: object, key: Path | None) -> InventoryHost:
     port, user = int(float(str(entry["port"]))), str(entry.get("user") or "root")
     command = entry.get("login_command")
     words = tuple(map(str, command)) if isinstance(command, Sequence) and not isinstance(command, str) else ()
-    address = Address(str(entry["host"]), port, user, _text(entry.get("host_key")), key, words)
+    address = Address(str(entry["host"]), port, user, _text(entry.get("host_key")), key, words, _text(entry.get("through")))
     return InventoryHost(name, address, {str(key): value for key, value in entry.items() if key not in _NOT_VARIABLES})
 
 

@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 from trainyard.errors import PodFailed, Unreachable
 from trainyard.secret import Secret
+from trainyard.sshlogin import parse_login
 
 OnBytes = Callable[[bytes], None]
 
@@ -39,9 +40,12 @@ class Address:
     key_file: Path | None = None
     command: tuple[str, ...] = ()
     """Program of this machine that passes a line on to a shell there, with its arguments: the way where no sshd of its own answers."""
+    through: str | None = None
+    """The machine whose own sshd leads there, as SshLogin.url; None: it is dialled directly."""
 
     def __str__(self) -> str:
-        return self.host if self.command else f"{self.user}@{self.host}:{self.port}"
+        behind = f" of {parse_login(self.through).name}" if self.through else ""
+        return self.host if self.command else f"{self.user}@{self.host}:{self.port}{behind}"
 
 
 @dataclass(frozen=True, slots=True)

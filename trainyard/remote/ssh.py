@@ -25,12 +25,14 @@ import fabric
 import paramiko
 
 from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
+from trainyard.openssh import LinkThrough
 from trainyard.remote.channel import LOST, feed, orderly, read, status
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
 from trainyard.remote.watch import Hearing, Watch
 from trainyard.retries import Backoff
+from trainyard.sshlogin import parse_login
 
 WINDOW = 16 * 1024 * 1024
 SESSIONS = 6
@@ -56,24 +58,31 @@ def connect(
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     if address.key_file is not None:
         _check_key_file(address.key_file)
-    connection = _connection(address, timeout, silence)
-    _trust(connection, address, on_new_host_key)
+    link = LinkThrough(parse_login(address.through), address.host, address.port) if address.through else None
     try:
-        connection.open()
-    except BaseException as error:
-        connection.client.close()
-        translated = _why(error, address)
-        if translated is None:
-            raise
-        raise translated from None
-    return SshTransport(connection, str(address), silence)
+        connection = _connection(address, timeout, silence, link)
+        _trust(connection, address, on_new_host_key)
+        try:
+            connection.open()
+        except BaseException as error:
+            connection.client.close()
+            translated = _why(error, address, link)
+            if translated is None:
+                raise
+            raise translated from None
+        return SshTransport(connection, str(address), silence, link)
+    except BaseException:
+        if link is not None:
+            link.close()
+        raise
 
 
 class SshTransport:
     """One SSH connection; several commands may run on it at once."""
 
-    def __init__(self, connection: fabric.Connection, name: str, silence: float) -> None:
+    def __init__(self, connection: fabric.Connection, name: str, silence: float, link: LinkThrough | None = None) -> None:
         self.name = name
+        self._link = link
         self._silence = silence
         self._connection = connection
         self._transport: paramiko.Transport = connection.transport
@@ -108,6 +117,8 @@ class SshTransport:
         self._watch.stop()
         self._opener.shutdown(wait=False, cancel_futures=True)
         self._connection.client.close()
+        if self._link is not None:
+            self._link.close()
         if self._connection.gateway and not isinstance(self._connection.gateway, str):
             self._connection.gateway.close()
 
@@ -193,11 +204,11 @@ def _check_key_file(path: Path) -> None:
         raise UserError(f"{path} is not a private key, or is damaged")
 
 
-def _connection(address: Address, timeout: float, silence: float) -> fabric.Connection:
+def _connection(address: Address, timeout: float, silence: float, link: LinkThrough | None) -> fabric.Connection:
     # lazy: nothing of ~/.fabric.yaml or FABRIC_* applies. The user's ssh_config does (jump hosts), but a
     # "Host *" with a proxy must not send a local pod's connection round the world.
     config = fabric.Config(lazy=True)
-    if not _is_loopback(address.host):
+    if link is None and not _is_loopback(address.host):
         try:
             config.load_ssh_config()
         except Exception as error:
@@ -212,11 +223,13 @@ def _connection(address: Address, timeout: float, silence: float) -> fabric.Conn
     )  # fmt: skip
     if own:
         connection.connect_kwargs["key_filename"] = str(address.key_file)
+    if link is not None:
+        connection.connect_kwargs["sock"] = link.socket
     return connection
 
 
 def _new_transport(sock: Any, *, silence: float, **options: Any) -> paramiko.Transport:
-    if isinstance(sock, socket.socket):
+    if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -270,7 +283,7 @@ def _changed(address: Address, public: str) -> HostKeyChanged:
     )
 
 
-def _why(error: BaseException, address: Address) -> Exception | None:
+def _why(error: BaseException, address: Address, link: LinkThrough | None) -> Exception | None:
     """Return the error as ours, None for what is not about the connection."""
     if isinstance(error, paramiko.BadHostKeyException):
         return _changed(address, f"{error.key.get_name()} {error.key.get_base64()}")
@@ -281,6 +294,7 @@ def _why(error: BaseException, address: Address) -> Exception | None:
         return KeyRefused(f"{address}: refuses {key}")
     if isinstance(error, LOST):
         said = error.strerror if isinstance(error, OSError) else None  # paramiko numbers none of its own
+        said = (link.said() if link is not None else "") or said
         return Unreachable(f"{address}: cannot be reached ({said or error or type(error).__name__})")
     return None
 

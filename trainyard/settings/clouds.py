@@ -42,6 +42,8 @@ class CloudEntry:
     """Its machines are somebody else's and cost money by the time."""
     ssh: bool = True
     """Pods have an sshd of their own; False: the run is the container's command."""
+    direct: bool = True
+    """This machine dials its pods' sshd itself; False: another machine or a command leads there, which Pulumi's remote commands cannot."""
     keys: tuple[str, ...] = ()
     """Variables with the secrets that open the account, all of them needed."""
     key_aliases: tuple[str, ...] = ()
@@ -100,6 +102,11 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         keys=("PRIME_API_KEY",), key_page="Prime Intellect's dashboard (Settings, API keys)",
         more=("PRIME_TEAM_ID", "PRIME_API_BASE_URL", "PRIME_BASE_URL", "PRIME_POST_SECONDS", "PRIME_SETTLE_SECONDS"),
         settings=("template", "regions", "tier", "spot"), bill=True,
+    ),
+    CloudEntry(
+        name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
+        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"),
+        self_terminate=True, deadline=True, direct=False,
     ),
 )  # fmt: skip
 """In the order in which lists show them."""

@@ -14,7 +14,7 @@ from trainyard.config import PROJECT, find_root
 from trainyard.reading import HUGE, NUMERAL, SAID, Shape
 from trainyard.settings.clouds import entries
 from trainyard.settings.setting import Setting
-from trainyard.settings.table import BLOCKS, LIMIT_NEEDS, OF_OURS, RULE_ACTIONS, SETTINGS, clouds_that_know, known_to
+from trainyard.settings.table import BLOCKS, HOST_NEEDS, LIMIT_NEEDS, OF_OURS, RULE_ACTIONS, SETTINGS, clouds_that_know, known_to
 from trainyard.settings.variables import SETTABLE, groups, never_sent
 
 SCHEMA = Path("infra", "stack.schema.json")
@@ -142,13 +142,15 @@ def _plain(setting: Setting) -> dict[str, object]:
         kept_back = {"not": {"enum": sorted(never_sent())}}
         return {"anyOf": [{"type": "object", "propertyNames": {**names, **kept_back}, "additionalProperties": values}, _in_quotes("{")]}
     if shape.kind == "mappings":
-        return {"anyOf": [{"type": "array", "items": _block(setting.name)}, _in_quotes("[")]}
+        block = {"anyOf": [value_schema(BLOCKS[setting.name][shape.short]), _block(setting.name)]} if shape.short else _block(setting.name)
+        return {"anyOf": [{"type": "array", "items": block}, _in_quotes("[")]}
     return one
 
 
 def _block(name: str) -> dict[str, object]:
     """Return what a block of a setting may say, and must: of some one at least, of a limit all that it needs."""
-    how, needed = {"lifecycle": ("anyOf", RULE_ACTIONS), "approve": ("anyOf", tuple(BLOCKS[name]))}.get(name, ("allOf", LIMIT_NEEDS))
+    needs = {"lifecycle": ("anyOf", RULE_ACTIONS), "approve": ("anyOf", tuple(BLOCKS[name])), "hosts": ("allOf", HOST_NEEDS)}
+    how, needed = needs.get(name, ("allOf", LIMIT_NEEDS))
     return {
         "type": "object",
         "properties": {key: {"anyOf": [*_values(each), {"type": "null"}]} for key, each in BLOCKS[name].items()},

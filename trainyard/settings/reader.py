@@ -14,6 +14,7 @@ from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.reading import read
 from trainyard.settings.flaws import flaw
+from trainyard.settings.hosts import own_hosts
 from trainyard.settings.limits import limit_rules
 from trainyard.settings.setting import Encrypted, Setting
 from trainyard.settings.table import SETTINGS, StackSettings, build
@@ -51,6 +52,7 @@ def load(root: Path, stack: str) -> StackSettings:
         where = config.where(at) if at in config else document.where("config")
         raise UserError(f"{PROJECT}:{wrong.name} {wrong.message}", where=where, hint=wrong.hint)
     limit_rules(settings.limits)
+    own_hosts(settings.hosts)
     return settings
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainyard import sshlogin
 from trainyard.reading import Shape
 from trainyard.settings.clouds import CloudNames, entries, entry
 from trainyard.settings.setting import Encrypted, read_table, setting
@@ -43,7 +44,25 @@ LIMIT: Mapping[str, Shape] = {
 """What a block of ``limits`` may say."""
 LIMIT_NEEDS = ("amount", "per")
 """A limit says both of them."""
-BLOCKS: Mapping[str, Mapping[str, Shape]] = {"lifecycle": RULE, "limits": LIMIT, "approve": APPROVAL_RULE}
+HOST: Mapping[str, Shape] = {
+    "name": Shape(kind="text", pattern=sshlogin.NAME, looks_like="gpu1"),
+    "address": Shape(kind="text", pattern=sshlogin.ADDRESS, looks_like="10.0.0.5"),
+    "user": Shape(kind="text", pattern=sshlogin.USER, looks_like="anna"),
+    "port": Shape(kind="whole", least=1, most=65535),
+    "key_file": Shape(kind="text", pattern=sshlogin.PATH, looks_like="~/.ssh/id_ed25519"),
+    "jump": Shape(kind="text", pattern=sshlogin.JUMP, looks_like="anna@gate:2222"),
+    "ssh_config": Shape(kind="text", pattern=sshlogin.PATH, looks_like="~/work/ssh_config"),
+    "accept_new_host_key": Shape(kind="flag"),
+    "gpus": Shape(kind="texts", pattern="[0-9]{1,3}", looks_like="0"),
+    "gpu": Shape(kind="text"),
+    "gpu_count": Shape(kind="whole", least=1, most=64),
+    "price": Shape(kind="number", least=0),
+    "folder": Shape(kind="text", pattern=sshlogin.PATH, looks_like="~/.trainyard-pods"),
+    "python": Shape(kind="text", pattern=r"[\w./~-]+", looks_like="/opt/conda/bin/python3"),
+}
+"""What a block of ``hosts`` may say; dollars an hour, indices of GPUs."""
+HOST_NEEDS = ("name",)
+BLOCKS: Mapping[str, Mapping[str, Shape]] = {"lifecycle": RULE, "limits": LIMIT, "approve": APPROVAL_RULE, "hosts": HOST}
 """What the blocks of those settings may say that are lists of them."""
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
@@ -69,7 +88,7 @@ class StackSettings:
 
     cloud: str = setting(
         "where pods are rented", "", unset="the cloud of the stack's name", choices=CloudNames(), travels=True,
-        readers="doctor program rehearsal runs stacks",
+        readers="clouds doctor program rehearsal runs stacks",
     )  # fmt: skip
     gpu: tuple[str, ...] = setting(
         "GPUs in order of preference", (), unset="a pod without GPU", travels=True, readers="program rehearsal runs"
@@ -189,6 +208,10 @@ class StackSettings:
     checkpoint_minutes: float = setting(
         "from one such checkpoint to the next, and from the start to the first", 10.0, unit="minutes", least=0, readers="runs",
     )  # fmt: skip
+    hosts: tuple[Mapping[str, object], ...] = setting(
+        "machines of one's own: names of ssh_config, or blocks with `name` and what ssh_config does not say (docs/clouds/ssh.md)", (),
+        short="name", some_clouds=True, readers="clouds",
+    )  # fmt: skip
     deliver: str | None = setting(
         "where the result goes after a run, in the background: local, local:DIR or hub:OWNER/REPO", unset="nowhere",
         pattern=r"local(:.+)?|hub:[A-Za-z0-9._-]+/[A-Za-z0-9._-]+", looks_like="local:~/models or hub:you/model", readers="runs",
@@ -278,3 +301,9 @@ def for_run(settings: StackSettings) -> dict[str, object]:
         for name, value in values.items()
         if value is not None and (name in settings.explicit or value != SETTINGS[name].default)
     }
+
+
+def dials_pods(cloud: str) -> bool:
+    """Tell whether the pods of a cloud have addresses that this machine dials itself."""
+    row = entry(cloud)
+    return row is None or row.direct

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from trainyard.clouds.local import limits, sandbox
+    from trainyard.clouds.local import gpulocks, limits, sandbox
 else:
+    import gpulocks
     import limits
     import sandbox
 
@@ -230,7 +231,7 @@ def _environment(spec: dict[str, Any], path: str, pod: str, own_root: bool) -> d
     env = {"LANG": "C.UTF-8", "SHELL": "/bin/bash", "USER": "root", "LOGNAME": "root"}
     env |= container_env
     if not own_root:
-        env["USER"] = env["LOGNAME"] = sandbox.login_name()
+        env["USER"] = env["LOGNAME"] = gpulocks.login_name()
         env["TMPDIR"] = path + "/tmp"
     control = pod + "/ctl"
     if len(control) > LONGEST_SOCKET:

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import pwd
 import struct
 import time
 from collections.abc import Iterator
@@ -41,6 +42,14 @@ def lock_path(gpu: str) -> str:
     """Return the file of a GPU, by its UUID or what else names it on this machine."""
     place = next(place for place in PLACES if os.path.isdir(place))
     return os.path.join(place, NAME, "gpu-" + gpu)
+
+
+def login_name() -> str:
+    """Return the name of the user who runs this, or the number where it has no name."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def take(path: str, record: dict[str, Any]) -> int:

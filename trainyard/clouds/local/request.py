@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.local import hardware, launch, sandbox
+from trainyard.clouds.local import gpulocks, hardware, launch
 from trainyard.clouds.local.registry import PodRegistry
 from trainyard.clouds.marker import marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
@@ -37,6 +38,7 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
     volume = os.path.realpath(spec.volume) if spec.volume is not None else None
     env = {**marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), "TRAINYARD_ENVS": str(pods.envs), **spec.env}
     env = {**volume_env(volume), **env} if volume else env
+    tools = [os.path.dirname(tool) for tool in [shutil.which("nvidia-smi")] if tool and offer.gpu]
     return {
         "name": spec.name,
         "fence_id": spec.fence_id,
@@ -49,7 +51,7 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "gpu_count": offer.gpu_count if offer.gpu else 0,
         "region": offer.region,
         "host_key": spec.env.get("TRAINYARD_HOST_KEY") or _public(spec.host_key),
-        "user": sandbox.login_name(),
+        "user": gpulocks.login_name(),
         "marker": 2**62 + secrets.randbits(60),
         "env": env,
         "keys": list(pod_keys(env)),
@@ -60,9 +62,9 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "memory": hardware.memory(),
         "tick": TICK,
         "mask": str(pods.root),
-        "binds": [str(pods.envs), *launch.needed_folders()],
+        "binds": [str(pods.envs), *launch.needed_folders(), *tools],
         "volume": volume,
-        "path": [os.path.dirname(os.path.realpath(sys.executable))],
+        "path": [os.path.dirname(os.path.realpath(sys.executable)), *tools],
         "sshd": sshd,
         "asyncssh": asyncssh,
     }

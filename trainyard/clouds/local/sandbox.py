@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
-import pwd
 import signal
 import struct
 import time
@@ -174,14 +173,6 @@ def kill_marked(marker: int, clean_passes: int) -> int:
         clean = 0 if count else clean + 1
         time.sleep(0.002)
     return killed
-
-
-def login_name() -> str:
-    """Return the name of the user who runs this, or the number where it has no name."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def say(text: str, fd: int = 2) -> None:

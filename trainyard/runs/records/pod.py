@@ -29,7 +29,9 @@ def pod_with(context: CommandContext, record: RunRecord, key: Callable[[CommandC
     known = record.pod
     if not (known.pod_id and known.lease_id and known.host and known.port and known.workspace):
         raise EngineError(f"the record of {record.id} does not say where its pod is reached")
-    address = Address(known.host, known.port, known.user or "root", known.host_key, key(context, record), tuple(known.login_command or ()))
+    address = Address(
+        known.host, known.port, known.user or "root", known.host_key, key(context, record), tuple(known.login_command or ()), known.through
+    )
     return ReachablePod(known.pod_id, known.lease_id, known.workspace, address, context.cloud_of(record))
 
 
@@ -91,7 +93,7 @@ class ReachablePod:
         if info is None or info.ssh is None:
             return False
         door, known = info.ssh, self.address
-        fresh = Address(door.host, door.port, door.user, known.host_key, known.key_file, door.command)
+        fresh = Address(door.host, door.port, door.user, known.host_key, known.key_file, door.command, door.through)
         changed = fresh != self.address
         self.address = fresh
         return changed

@@ -25,7 +25,7 @@ from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import take_from_cloud
 from trainyard.runs.records.record import RunFolder, RunRecord, read_record
 
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,190}")
 
 
 def find_pod(cloud: Cloud, reference: str) -> PodInfo:
@@ -66,7 +66,7 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     if not key_file.is_file():
         raise UserError(f"{key_file}: there is no such SSH key")
     door = pod.ssh
-    address = Address(door.host, door.port, door.user, pod.host_key, key_file.resolve(), door.command)
+    address = Address(door.host, door.port, door.user, pod.host_key, key_file.resolve(), door.command, door.through)
     with dial(address, timeout=20) as transport:
         answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
     if answer.rc:
@@ -119,7 +119,7 @@ def _record(content: object, environment: str, pod: PodInfo, address: Address, c
     record.pod = RunPod(
         pod_id=pod.id, pod_name=pod.name, lease_id=pod.lease_id, fence_id=pod.fence_id, price_per_hour=pod.price_per_hour,
         gpu=pod.gpu, gpu_count=pod.gpu_count, host=address.host, port=address.port, user=address.user,
-        login_command=address.command or None, workspace=pod.workspace, host_key=address.host_key,
+        login_command=address.command or None, through=address.through, workspace=pod.workspace, host_key=address.host_key,
         ssh_key_file=str(address.key_file), created_epoch=created,
         end=format_time(pod.end), volume_path=pod.volume, simulated=cloud.simulated, api_address=cloud.address,
     )  # fmt: skip

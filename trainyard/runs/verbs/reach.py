@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import shown
 from trainyard.runs.records.key import private_key
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.sshlogin import parse_login
 
 _PORT = re.compile("[0-9]{1,5}")
 
@@ -43,7 +45,15 @@ def ssh_command(context: CommandContext, record: RunRecord, folder: RunFolder, *
             "-o", "StrictHostKeyChecking=yes", "-o", "IdentitiesOnly=yes", "-o", "ServerAliveInterval=15",
             "-o", "GlobalKnownHostsFile=/dev/null",
         ]  # fmt: skip
+        options += _proxied(record.pod.through) if record.pod.through else []
         yield ["ssh", *options, *extra, f"{record.pod.user or 'root'}@{host}"]
+
+
+def _proxied(through: str) -> list[str]:
+    """Return the option by which ssh reaches the pod through another machine: a line of sh, in which %h and %p are the pod's."""
+    words = [shlex.quote(word).replace("%", "%%") for word in parse_login(through).words()]
+    at = words.index("--")
+    return ["-o", "ProxyCommand=" + " ".join([*words[:at], "-W", "[%h]:%p", *words[at:]])]
 
 
 def _quoted(path: Path) -> str:

@@ -1,0 +1,16 @@
+"""Machines of one's own as a cloud: pods on them are leases on their GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from trainyard.clouds.ssh.cloud import OwnMachines
+from trainyard.clouds.ssh.hosts import hosts_of
+from trainyard.config import Places
+
+__all__ = ["OwnMachines"]
+
+
+def open_ssh(env: Mapping[str, str], places: Places) -> OwnMachines:
+    """Return the cloud of all machines that the repository's stacks name as ``hosts``; raises UserError where none does."""
+    return OwnMachines(hosts_of(places.root), simulated=bool(env.get("TRAINYARD_SSH_REHEARSAL")))

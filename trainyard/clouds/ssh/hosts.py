@@ -1,0 +1,29 @@
+"""Which machines there are: those that any stack of the repository names.
+
+All of them, because a lease that one stack made is listed, audited and ended from another; which of them a run may be put
+on, its own stack says with ``regions``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainyard.errors import UserError
+from trainyard.settings import reader
+from trainyard.settings.hosts import OwnHost, own_hosts
+
+_HINT = "In Pulumi.ssh.yaml, below config:\n  trainyard:hosts: [gpu1]      (gpu1: as your ~/.ssh/config calls it)"
+
+
+def hosts_of(root: Path) -> list[OwnHost]:
+    """Return the machines of all stacks whose cloud is ``ssh``. Raises UserError for a wrong block, two of one name, none at all."""
+    hosts: dict[str, OwnHost] = {}
+    for path in sorted(root.glob("Pulumi.*.yaml")):
+        stack = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
+        settings = reader.partly(root, stack, "hosts")
+        for host in own_hosts(settings.hosts) if settings.cloud == "ssh" else ():
+            if hosts.setdefault(host.name, host) != host:
+                raise UserError(f"{path.name}: host '{host.name}' is another one than in another stack's file", hint="Name one anew.")
+    if not hosts:
+        raise UserError("no machine is named: trainyard:hosts is empty", hint=_HINT)
+    return list(hosts.values())
