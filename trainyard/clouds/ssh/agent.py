@@ -24,7 +24,7 @@ SKEW = 120.0
 """Seconds that this machine's clock may differ from the controller's: leases are kept by it."""
 
 
-class Machine(LocalCloud):
+class AgentCloud(LocalCloud):
     """The local cloud of a machine whose GPUs its owner may have named, or set apart."""
 
     def __init__(self, root: str, asked: dict[str, Any]) -> None:
@@ -42,7 +42,7 @@ class Machine(LocalCloud):
 
 def act(root: str, request: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked and return the answer: ``{"value": ...}``, or an error's kind and words."""
-    machine = Machine(root, request["host"])
+    machine = AgentCloud(root, request["host"])
     os.environ["PATH"] = os.environ.get("PATH", os.defpath) + ":/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin:/usr/local/sbin"
     try:
         return {"value": _VERBS[request["verb"]](machine, request.get("with") or {}), "now": time.time()}
@@ -56,11 +56,11 @@ def act(root: str, request: dict[str, Any]) -> dict[str, Any]:
         return {"error": "unknown", "message": f"{error.filename or 'the system'}: {error.strerror or error}"}
 
 
-def _look(machine: Machine, _: dict[str, Any]) -> object:
+def _look(machine: AgentCloud, _: dict[str, Any]) -> object:
     return [{**dataclasses.asdict(gpu), "holder": machine.holder(gpu)} for gpu in machine.gpus()]
 
 
-def _create(machine: Machine, asked: dict[str, Any]) -> object:
+def _create(machine: AgentCloud, asked: dict[str, Any]) -> object:
     ahead = time.time() - asked["now"]
     if abs(ahead) > SKEW:
         way = "ahead of" if ahead > 0 else "behind"
@@ -80,20 +80,20 @@ def _create(machine: Machine, asked: dict[str, Any]) -> object:
     return _pod(machine.create(spec, Offer(**asked["offer"])))
 
 
-def _list(machine: Machine, _: dict[str, Any]) -> object:
+def _list(machine: AgentCloud, _: dict[str, Any]) -> object:
     return [_pod(pod) for pod in machine.list()]
 
 
-def _get(machine: Machine, asked: dict[str, Any]) -> object:
+def _get(machine: AgentCloud, asked: dict[str, Any]) -> object:
     pod = machine.get(asked["pod"])
     return None if pod is None else _pod(pod)
 
 
-def _end(machine: Machine, asked: dict[str, Any]) -> None:
+def _end(machine: AgentCloud, asked: dict[str, Any]) -> None:
     machine.terminate(asked["pod"])
 
 
-def _change(machine: Machine, asked: dict[str, Any]) -> None:
+def _change(machine: AgentCloud, asked: dict[str, Any]) -> None:
     machine.change_markers(asked["pod"], parse_time(asked["stop"]), parse_time(asked["end"]))
 
 
