@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Verb = Literal["scan", "look", "sample", "send", "copy", "fetch", "alone", "tell"]
+Verb = Literal["scan", "look", "sample", "send", "copy", "fetch", "alone", "tell", "contain"]
 _SCANNER = ("files", "outputs", "orders", "scanner")
 _MODULES: dict[Verb, tuple[str, ...]] = {
     "scan": _SCANNER,
@@ -22,6 +22,7 @@ _MODULES: dict[Verb, tuple[str, ...]] = {
     "fetch": ("files", "orders", "links", "targets", "ranges", "fetcher"),
     "alone": ("files", "outputs", "links", "signed", "tarball", "alone"),
     "tell": ("tell",),
+    "contain": ("links", "signed", "live", "arrival", "container"),
 }
 """Each module comes after those that it imports; the last one is the program."""
 

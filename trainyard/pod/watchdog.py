@@ -435,9 +435,12 @@ class Watchdog:
         if not asks or self.clock.boot() - self.asked < patience:
             return
         self.asked, self.asked_due = self.clock.boot(), due
-        answer = next(filter(None, (ask() for ask in asks)), {})
+        self.take_lease(next(filter(None, (ask() for ask in asks)), {}))
+
+    def take_lease(self, said: Mapping[str, object]) -> None:
+        """Take over stop and end as who may move them tells them (epoch seconds)."""
         for name in ("stop", "end"):
-            moment, current = float_or_none(answer.get(name)), getattr(self, name)
+            moment, current = float_or_none(said.get(name)), getattr(self, name)
             if moment is not None and (current is None or abs(moment - current.wall) >= 1):
                 setattr(self, name, self._deadline(moment))
                 self.log(f"{name} is now {format_time(moment)}")
@@ -619,7 +622,10 @@ class LoneCommit:
         if first is not None and not hmac.compare_digest(str(first), secret):
             return {"error": "another"}
         self.watchdog.heard = self.watchdog.clock.boot()
+        self.watchdog.take_lease(said)
         content = dict(self.content, secret=secret)
+        if isinstance(said.get("why"), str):
+            content["why"] = said["why"]
         if isinstance(said.get("plan"), dict):
             plan = content.get("plan")
             same = isinstance(plan, dict) and plan.get("upload") == said["plan"].get("upload")  # type: ignore[attr-defined]
@@ -641,7 +647,8 @@ class LoneCommit:
     def _silent(self) -> bool:
         """Tell whether no controller is there; near the end of the lease a shorter silence says so."""
         plan, end = self.content.get("plan"), self.watchdog.end
-        patience = float_or_none(plan.get("silence") if isinstance(plan, dict) else None) or 300.0
+        said = float_or_none(plan.get("silence") if isinstance(plan, dict) else None)
+        patience = 300.0 if said is None else said
         if end is not None:
             patience = min(patience, max(ALONE_FLOOR, end.left(self.watchdog.clock) / 8))
         return self.watchdog.clock.boot() - self.watchdog.heard >= patience
@@ -649,7 +656,7 @@ class LoneCommit:
     def _due(self) -> dict[str, object] | None:
         """Return how the training ended, None while it may still end by itself."""
         w, job = self.watchdog, os.path.join(self.watchdog.workspace, "job")
-        reason = w.reason if w.state == "stopping" else ""
+        reason = w.reason if w.state == "stopping" else str(self.content.get("why") or "")
         verdict = read_text(os.path.join(job, "exit"))
         if verdict:
             return {"exit_code": int(verdict) if re.fullmatch("-?[0-9]{1,9}", verdict) else None, "reason": reason}
