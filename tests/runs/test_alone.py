@@ -104,7 +104,7 @@ def test_urls_that_die_a_minute_before_the_lease_are_renewed(
 
     monkeypatch.setattr(alone, "_tell", tell)
     monkeypatch.setattr(alone, "declared_anywhere", lambda *_: None)
-    monkeypatch.setattr(alone, "_order", lambda *_: None)
+    monkeypatch.setattr(alone, "order_for", lambda *_: None)
     monkeypatch.setattr(alone, "open_plan", lambda _settings, _order, last, *_: ({"upload": "u"}, last))
     record = record_of(bucket=RunBucket("b"), pod=RunPod(pod_id="p", end=format_time(end + moved)))
     until = alone.leave_plan(STORE, record, RunFolder(tmp_path), object(), object())  # type: ignore[arg-type]

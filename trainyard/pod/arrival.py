@@ -81,9 +81,6 @@ class Arrival:
         env = {**os.environ, **self.keys, "WORKSPACE": self.workspace}
         with open(os.devnull) as nothing:
             subprocess.run([sys.executable, program], env=env, stdin=nothing, check=False, timeout=60)
-        budget = self.order.get("budget")
-        if budget:
-            place(self.path(".trainyard", "watchdog", "budget.json"), json.dumps(dict(budget, time=time.time())).encode())
         until = time.monotonic() + WATCHDOG_SECONDS
         while True:
             answer = self.tell(plan=self.order["plan"], until=self.order["until"])

@@ -43,6 +43,22 @@ def boot_command(then: Sequence[str] = ()) -> tuple[str, ...]:
     return ("sh", "-c", script)
 
 
+SECRETS = "TRAINYARD_SECRETS"
+"""The one variable of a container without SSH that is a secret: where its bundle is, by which URLs it tells, what its job gets."""
+
+
+def container_command(sha256: str) -> tuple[str, ...]:
+    """Return all that a container without SSH runs: it fetches the bundle of that hash, proves it, and becomes what that says.
+
+    It holds no quote but those around the program's letters and digits, so that a cloud may split it as it likes.
+    """
+    packed = _pack(_without_docstrings((Path(__file__).parent / "entry.py").read_text(encoding="utf-8")))
+    start = f"import base64,gzip;exec(gzip.decompress(base64.b64decode('{packed}')))"
+    lacks = "trainyard: this image has no python3, and a cloud without SSH needs it in the image"
+    script = f'command -v python3 >/dev/null || {{ echo "{lacks}" >&2; exit 127; }}; exec python3 -I -X utf8 -c "{start}" {sha256}'
+    return ("sh", "-c", script)
+
+
 def starts_watchdog_itself(image: str | None) -> bool:
     """Tell whether an image's own entrypoint starts the watchdog."""
     name = (image or "").partition("@")[0].rpartition("/")[2].partition(":")[0]
@@ -51,8 +67,12 @@ def starts_watchdog_itself(image: str | None) -> bool:
 
 @functools.cache
 def _packed() -> str:
-    # A fixed time stamp: the same watchdog gives the same bytes, so a retry sends the same request.
-    return base64.b64encode(gzip.compress(_without_docstrings(watchdog_source()).encode(), 9, mtime=0)).decode()
+    return _pack(_without_docstrings(watchdog_source()))
+
+
+def _pack(source: str) -> str:
+    # A fixed time stamp: the same program gives the same bytes, so a retry sends the same request.
+    return base64.b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()
 
 
 def _without_docstrings(source: str) -> str:

@@ -119,8 +119,9 @@ class Worker:
         said = self.board.proven(answer.body) if answer.status == 200 else {}
         if not said:
             return None
-        self.phase = "committed"
-        return said["exit_code"] if isinstance(said.get("exit_code"), int) else 1
+        code = said["exit_code"] if isinstance(said.get("exit_code"), int) else 1
+        self.phase, self.job = "committed", f"exited\nexit {code}\n"
+        return code
 
     def begin(self) -> None:
         """Start watchdog and job, unless they were started here before; raises Refusal."""

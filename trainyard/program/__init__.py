@@ -44,6 +44,8 @@ def _run(stack: str) -> None:
             bucket=keys.fence_bucket,
             store=keys.fence_store,
             renew=False,
+            container_bundle=keys.container_bundle,
+            container_secrets=pulumi.Output.secret(keys.container_secrets) if keys.container_secrets else None,
         ),
     )
     for key, value in pod.outputs.items():

@@ -25,6 +25,9 @@ class LeasedPodArgs:
     store: pulumi.Input[str] | None
     renew: bool
     """Replace the lease and the pod when the lease has expired (environments); a run's is an error."""
+    container_bundle: str | None = None
+    """On a cloud without SSH: sha256 of the bundle that the container is made of."""
+    container_secrets: pulumi.Input[str] | None = None
 
 
 class LeasedPod(pulumi.ComponentResource):
@@ -54,7 +57,7 @@ class LeasedPod(pulumi.ComponentResource):
             "volume_path": pod.volume_path,
             "api_address": pod.api_address,
             "simulated": pod.simulated,
-            **self._way_in(name, args, pod),
+            **({} if args.container_bundle else self._way_in(name, args, pod)),
         }
         self.register_outputs({"pod_id": pod.pod_id})
 
@@ -109,6 +112,8 @@ class LeasedPod(pulumi.ComponentResource):
                 avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
                 bucket=args.bucket,
                 store=args.store,
+                container_bundle=args.container_bundle,
+                container_secrets=args.container_secrets,
             ),
             pulumi.ResourceOptions(parent=self),
         )

@@ -17,7 +17,7 @@ from trainyard.config import slug
 from trainyard.errors import CloudError
 from trainyard.leases import ending, rent
 from trainyard.leases.rent import PodRequest
-from trainyard.pod.boot import boot_command, starts_watchdog_itself
+from trainyard.pod.boot import SECRETS, boot_command, container_command, starts_watchdog_itself
 from trainyard.provider import model
 from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, Partial, ReadResult, ResourceDiff, ResourceHandler
@@ -63,6 +63,10 @@ class PodInputs:
     inet_down: float | None = prop("Least speed (Mbit/s) at which a marketplace's host downloads.", None)
     only_offers: tuple[str, ...] | None = prop("Ids of the only offers to try, in this order.", None, replaces=True)
     avoid_offers: tuple[str, ...] | None = prop("Ids of offers never to take.", None, replaces=True)
+    container_bundle: str | None = prop("On clouds without SSH: sha256 of the bundle that the container is made of.", None, ignored=True)
+    container_secrets: str | None = prop(
+        "On clouds without SSH: what the container may know and nobody else, as one variable.", None, secret=True, ignored=True
+    )
     store: str | None = prop("Kind of the store whose bucket says whether the environment is closed.", None, ignored=True)
     bucket: str | None = prop("Bucket that says whether the environment is closed.", None, ignored=True)
 
@@ -252,8 +256,10 @@ def _request(typed: PodInputs, name: str) -> PodRequest:
         ports=typed.ports,
         env=typed.env,
         public_key=typed.public_key,
-        boot=() if starts_watchdog_itself(typed.image) else boot_command(),
+        boot=() if typed.container_bundle or starts_watchdog_itself(typed.image) else boot_command(),
         registry=typed.registry,
+        command=container_command(typed.container_bundle) if typed.container_bundle else (),
+        secret_env={SECRETS: typed.container_secrets} if typed.container_secrets else {},
     )
     return PodRequest(
         query=_query(typed),

@@ -95,6 +95,10 @@ class PodArgs:
     """Ids of the only offers to try, in this order."""
     avoid_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     """Ids of offers never to take."""
+    container_bundle: pulumi.Input[str] | None = None
+    """On clouds without SSH: sha256 of the bundle that the container is made of."""
+    container_secrets: pulumi.Input[str] | None = None
+    """On clouds without SSH: what the container may know and nobody else, as one variable."""
     store: pulumi.Input[str] | None = None
     """Kind of the store whose bucket says whether the environment is closed."""
     bucket: pulumi.Input[str] | None = None

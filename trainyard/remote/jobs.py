@@ -67,6 +67,29 @@ class JobStatus:
         return self.state in ("exited", "lost")
 
 
+@dataclass(frozen=True, slots=True)
+class JobPrograms:
+    """What starts a job on a pod, tells how it stands and ends it: programs for sh, each behind a line ``job=FOLDER``.
+
+    ``start`` is told ``size`` too, the bytes of the script, and reads from stdin a line with the job's secrets (exports, in
+    base64) and the script; ``stop`` is told ``tenths`` of a second of grace.
+    """
+
+    start: str
+    script: str
+    status: str
+    stop: str
+
+
+def job_programs(command: str, env: Mapping[str, object], keeps: Sequence[str] = ()) -> JobPrograms:
+    """Return the programs of a job whose command is POSIX sh and starts in the job's folder; ``env`` holds no secret."""
+    script = _PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **env}) + "\n"
+    supervisor = with_values(load(__package__, "supervisor"), out_of_memory=OUT_OF_MEMORY)
+    kept = {"keeps": " ".join(keeps), "kept": " ".join(KEPT), "never": " ".join(_NEVER)}
+    begin = with_values(load(__package__, "job_start"), supervisor=supervisor, **kept)
+    return JobPrograms(begin, script, load(__package__, "job_status"), load(__package__, "job_stop"))
+
+
 def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | None = None, keeps: Sequence[str] = ()) -> bool:
     """Start a job unless this folder's was started before; return whether it was started now.
 
@@ -75,10 +98,9 @@ def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | 
     """
     plain = {name: value for name, value in (env or {}).items() if not isinstance(value, Secret)}
     secrets = with_environment("", {name: value for name, value in (env or {}).items() if name not in plain})
-    script = (_PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **plain}) + "\n").encode()
-    supervisor = with_values(load(__package__, "supervisor"), out_of_memory=OUT_OF_MEMORY)
-    kept = {"keeps": " ".join(keeps), "kept": " ".join(KEPT), "never": " ".join(_NEVER)}
-    text = with_values(load(__package__, "job_start"), job=job_dir, size=len(script), supervisor=supervisor, **kept)
+    programs = job_programs(command, plain, keeps)
+    script = programs.script.encode()
+    text = with_values(programs.start, job=job_dir, size=len(script))
     stdin = base64.b64encode(secrets.encode()) + b"\n" + script
     answer = expect(t.exec(text, stdin, timeout=_ANSWER), f"{t.name}: the job {job_dir} cannot be started")
     if answer.stdout.strip() not in (b"started", b"already"):
@@ -89,11 +111,16 @@ def start(t: Transport, job_dir: str, command: str, env: Mapping[str, object] | 
 def status(t: Transport, job_dir: str) -> JobStatus:
     """Ask for the state of a job; what is not to be understood is unknown, never an end."""
     answer = t.exec(with_values(load(__package__, "job_status"), job=job_dir), timeout=_ANSWER)
-    first, *lines = answer.text.splitlines() or [""]
+    return read_status(answer.text, answer.rc, answer.error_text)
+
+
+def read_status(text: str, rc: int = 0, why: str = "") -> JobStatus:
+    """Return the state of a job of what the program that tells it has said, and its exit code."""
+    first, *lines = text.splitlines() or [""]
     fields = dict(line.partition(" ")[::2] for line in lines)
     code = _number(fields.get("exit"))
-    if answer.rc or (first == "exited" and code is None):
-        return JobStatus("unknown", why=f"the pod says: {answer.error_text or f'exit code {answer.rc}'}")
+    if rc or (first == "exited" and code is None):
+        return JobStatus("unknown", why=f"the pod says: {why or f'exit code {rc}'}")
     for state in ("absent", "running", "exited", "lost"):
         if first == state:
             return JobStatus(

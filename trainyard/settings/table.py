@@ -257,6 +257,8 @@ class RunKeys:
     ssh_public_key: str = setting("public key that may log in", "", readers="program")
     ssh_key_file: str = setting("where its private key lies", "", readers="program")
     host_key_seed: str = setting("seed of the pod's host key, encrypted", "", readers="program")
+    container_bundle: str | None = setting("sha256 of the bundle that the container of a cloud without SSH is made of", readers="program")
+    container_secrets: str | None = setting("what that container may know and nobody else, encrypted", readers="program")
     fence_bucket: str | None = setting("bucket that tells whether the environment is closed", readers="program")
     fence_store: str | None = setting("its store", readers="program")
 

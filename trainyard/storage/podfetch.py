@@ -118,24 +118,38 @@ class _Order:
 
     def encode(self) -> bytes:
         """Return it as the pod's program reads it, its URLs signed now."""
-        numbers: dict[StoredObject, int] = {}
-        files = []
-        for target in self.targets:
-            extents = [[numbers.setdefault(e.source, len(numbers)), e.offset, e.length, e.crc32] for e in target.extents]
-            bound = "" if target.sha256 else "".join(f"{e.source.key} {e.source.etag} {e.source.version}\n" for e in target.extents[:1])
-            entry = {"path": target.path, "size": target.size, "sha256": target.sha256, "bound": bound, "extents": extents}
-            files.append(entry | ({"mode": 0o755} if target.executable else {}))
-        sources = [self._source(source) for source in numbers]
-        return json.dumps({"folder": self.folder, "sources": sources, "files": files, "last": self.last}).encode()
+        return encode_order(self.settings, self.folder, self.targets, self.volume, last=self.last)
 
-    def _source(self, source: StoredObject) -> dict[str, Any]:
-        if self.settings is None:
-            return {"url": source.key}
-        if not self.settings.presign:
-            return {"path": posixpath.join(self.volume or "", source.key)}
-        bound = bound_to(self.settings, source)
-        url = signed_url(self.settings, "get_object", bound, most=URL_SECONDS)
-        return {"url": url, "headers": {"If-Match": bound["IfMatch"]} if "IfMatch" in bound else {}}
+
+def encode_order(
+    settings: StoreSettings | None,
+    folder: str,
+    targets: Sequence[PodTarget],
+    volume: str | None = None,
+    *,
+    last: bool = True,
+    most: float = URL_SECONDS,
+) -> bytes:
+    """Return an order as the pod's fetcher reads it, with URLs that are signed now and live ``most`` seconds at most."""
+    numbers: dict[StoredObject, int] = {}
+    files = []
+    for target in targets:
+        extents = [[numbers.setdefault(e.source, len(numbers)), e.offset, e.length, e.crc32] for e in target.extents]
+        bound = "" if target.sha256 else "".join(f"{e.source.key} {e.source.etag} {e.source.version}\n" for e in target.extents[:1])
+        entry = {"path": target.path, "size": target.size, "sha256": target.sha256, "bound": bound, "extents": extents}
+        files.append(entry | ({"mode": 0o755} if target.executable else {}))
+    sources = [_source(settings, source, volume, most) for source in numbers]
+    return json.dumps({"folder": folder, "sources": sources, "files": files, "last": last}).encode()
+
+
+def _source(settings: StoreSettings | None, source: StoredObject, volume: str | None, most: float) -> dict[str, Any]:
+    if settings is None:
+        return {"url": source.key}
+    if not settings.presign:
+        return {"path": posixpath.join(volume or "", source.key)}
+    bound = bound_to(settings, source)
+    url = signed_url(settings, "get_object", bound, most=most)
+    return {"url": url, "headers": {"If-Match": bound["IfMatch"]} if "IfMatch" in bound else {}}
 
 
 @dataclass(slots=True)

@@ -97,14 +97,14 @@ def leave_plan(settings: StoreSettings, record: RunRecord, folder: RunFolder, po
     Raises PodFailed when it takes none, StoreError or Unreachable for trouble that may pass.
     """
     where = ResultKey(record.user, record.label, record.attempt)
-    secret = {"secret": _secret(settings, record, folder)}
+    secret = {"secret": secret_for(settings, record, folder)}
     held = _tell(transport, pod, secret)
     end = parse_time(record.pod.end)
     last = end.timestamp() if end is not None else None
     until = held.get("until")
     if isinstance(until, (int, float)) and last is not None and until >= last - _SLACK:
         return float(until)
-    order = _order(where, secret["secret"], record, pod, declared_anywhere(folder, record, pod, transport))
+    order = order_for(where, secret["secret"], record, pod, declared_anywhere(folder, record, pod, transport))
     # Beyond a week URLs are renewed on the way, and a bucket's rule may abort an upload of that age.
     upload = held.get("upload") if last is not None and last - time.time() < LONGEST else None
     plan, good = open_plan(settings, order, last, int(held.get("disk") or 0), str(upload) if upload else None)
@@ -147,7 +147,7 @@ def claim(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     with contextlib.suppress(OSError, TrainyardError):
         settings = store_of(context, record.bucket) if record.commit_alone_minutes else None
         if settings is not None and can_sign(settings) is None:
-            _tell(transport, pod, {"secret": _secret(settings, record, folder)})
+            _tell(transport, pod, {"secret": secret_for(settings, record, folder)})
 
 
 def seal(context: CommandContext, settings: StoreSettings, where: ResultKey, token: str | None) -> Committed | None:
@@ -185,7 +185,7 @@ def seal_all(context: CommandContext, settings: StoreSettings, attempts: Iterabl
     return sealed
 
 
-def _secret(settings: StoreSettings, record: RunRecord, folder: RunFolder) -> str:
+def secret_for(settings: StoreSettings, record: RunRecord, folder: RunFolder) -> str:
     """Return the secret of a run's plan. Keys of a session are others tomorrow: then one is drawn, and lies in the run's folder."""
     if settings.session_token is None:
         return secret_of(settings, ResultKey(record.user, record.label, record.attempt), record.token)
@@ -195,7 +195,8 @@ def _secret(settings: StoreSettings, record: RunRecord, folder: RunFolder) -> st
     return path.read_text(encoding="ascii")
 
 
-def _order(where: ResultKey, secret: str, record: RunRecord, pod: ReachablePod, said: Declaration) -> PodOrder:
+def order_for(where: ResultKey, secret: str, record: RunRecord, pod: ReachablePod, said: Declaration) -> PodOrder:
+    """Return what a run's pod is to commit, by the rules of its recipe."""
     output = pod.path("output")
     return PodOrder(
         where, record.token, secret, output, said.outputs, said.excludes, said.checkpoints, said.checkpoint_mark, said.exit_codes,

@@ -124,8 +124,13 @@ class JobLink(Protocol):
 
 def link_of(context: CommandContext, record: RunRecord, folder: RunFolder) -> JobLink:
     """Return how a run's pod is spoken with. Raises EngineError where the record does not tell, or its SSH key is lost."""
-    from trainyard.runs.life.sshlink import SshLink
     from trainyard.runs.records import pod
+
+    if record.container is not None:
+        from trainyard.runs.life.bucketlink import BucketLink
+
+        return BucketLink(context, record, folder, pod.pod_of(context, record))
+    from trainyard.runs.life.sshlink import SshLink
 
     return SshLink(context, record, folder, pod.pod_of(context, record))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from trainyard.errors import StoreError
@@ -31,6 +32,10 @@ def job_env(record: RunRecord, pod: ReachablePod) -> dict[str, str]:
     return env | ({"TRAINYARD_INIT": pod.path(INIT)} if record.init_from else {})
 
 
+SendFiles = Callable[[str, tuple[StoredFile, ...]], None]
+"""Brings files to a folder of the pod's workspace."""
+
+
 def restore(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport) -> None:
     """Bring checkpoint and adapter; what is there already is not sent again.
 
@@ -38,17 +43,34 @@ def restore(context: CommandContext, record: RunRecord, folder: RunFolder, pod: 
     Raises StoreError when none is left, or the store does not answer.
     """
     settings = store_of(context, record.bucket)
+
+    def send(below: str, files: tuple[StoredFile, ...]) -> None:
+        _send(context, record, pod.path(below), files, transport, settings)
+
+    def drop(below: str) -> None:
+        where = quote(pod.path(below))
+        expect(transport.exec(f"rm -rf -- {where}", timeout=60), f"{where} cannot be removed")
+
+    restore_by(context, record, folder, settings, send, drop)
+
+
+def restore_by(
+    context: CommandContext, record: RunRecord, folder: RunFolder, settings: StoreSettings | None, send: SendFiles,
+    drop: Callable[[str], None],
+) -> None:  # fmt: skip
+    """Do the same by another way to the pod; ``drop`` removes what a damaged checkpoint has left there."""
     if record.resumed_from is not None:
-        _checkpoint(context, record, folder, pod, transport, settings)
+        _checkpoint(context, record, folder, settings, send, drop)
     elif record.init_from is not None and settings is not None:
         files = adapters.files_of(settings, record.init_from.prefix, record.init_from.manifest_sha256)
         context.ui.say(f"           the adapter of {record.init_from.run}: {len(files)} files")
-        _send(context, record, pod.path(INIT), files, transport, settings)
+        send(INIT, files)
 
 
 def _checkpoint(
-    context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, transport: Transport, settings: StoreSettings | None
-) -> None:
+    context: CommandContext, record: RunRecord, folder: RunFolder, settings: StoreSettings | None, send: SendFiles,
+    drop: Callable[[str], None],
+) -> None:  # fmt: skip
     tried: set[str] = set()
     while True:
         source = record.resumed_from
@@ -58,15 +80,13 @@ def _checkpoint(
             if checkpoint.manifest_sha256 != source.manifest_sha256:
                 raise StoreError(f"{checkpoint.place}: it is not the one any more that was chosen")
             context.ui.say(f"           {checkpoint.place}: {len(checkpoint.files)} files")
-            _send(context, record, pod.path("output"), checkpoint.files, transport, settings)
+            send("output", checkpoint.files)
             return
         except StoreError as error:
             # A store that refuses says nothing about the checkpoint: whoever comes next goes on from it.
             if not checkpoints.is_its_fault(error):
                 raise
-            # Nothing of it may be taken for a checkpoint.
-            where = quote(pod.path("output", source.path))
-            expect(transport.exec(f"rm -rf -- {where}", timeout=60), f"{where} cannot be removed")
+            drop(f"output/{source.path}")  # nothing of it may be taken for a checkpoint
             tried.add(place_of(source).id)
             before = _before(record, source, tried, settings)
             if before is None:

@@ -49,7 +49,8 @@ def through_bucket(
 
     Raises StoreError when the store fails, UserError when a file has changed since it was looked at.
     """
-    if bucket is None or not (data.stored or big_data(data) or big_code(code)):
+    takes_data = data.kind in ("file", "folder") if not cloud.capabilities.ssh else big_data(data)  # there is no other way to it
+    if bucket is None or not (data.stored or takes_data or big_code(code)):
         return StoredFiles()
     from trainyard.runs.planning import datastore
 
@@ -59,7 +60,7 @@ def through_bucket(
     if store is None:
         return StoredFiles(data.stored)
     of_data = data.stored
-    if of_data is None and big_data(data):
+    if of_data is None and takes_data:
         of_data = datastore.bring(context, store, "data", datastore.of_data(data.files), settings)
     of_code = datastore.bring(context, store, "code", datastore.of_code(code), settings) if code and big_code(code) else None
     return StoredFiles(of_data, of_code)

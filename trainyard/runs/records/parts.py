@@ -101,6 +101,16 @@ class PaidPod:
         return price * max(0.0, until - self.accepted) / 3600
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContainer:
+    """A run whose cloud has no SSH: its container is made of a bundle in the bucket, and works by URLs that were signed before."""
+
+    bundle: str | None = None
+    """The bundle's sha256; None: nothing is in the bucket yet."""
+    until: float | None = None
+    """Until when its URLs live, as epoch seconds."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunBucket:
     """The bucket that a run's result goes to, as the environment's outputs tell it."""

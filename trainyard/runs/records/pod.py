@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trainyard.clouds.absence import listing_pause
 from trainyard.clouds.protocol import Cloud
-from trainyard.errors import CloudError, EngineError, Unreachable
+from trainyard.errors import CloudError, EngineError, Unreachable, UserError
 from trainyard.remote.transport import Address, Transport, dial
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import private_key
@@ -27,6 +27,8 @@ def pod_of(context: CommandContext, record: RunRecord) -> ReachablePod:
 def pod_with(context: CommandContext, record: RunRecord, key: Callable[[CommandContext, RunRecord], Path]) -> ReachablePod:
     """Do the same with another way to the key's file: whether it is there may not matter."""
     known = record.pod
+    if record.container is not None and known.pod_id and known.lease_id:
+        return ReachablePod(known.pod_id, known.lease_id, known.workspace or "/workspace", None, context.cloud_of(record))
     if not (known.pod_id and known.lease_id and known.host and known.port and known.workspace):
         raise EngineError(f"the record of {record.id} does not say where its pod is reached")
     address = Address(
@@ -42,7 +44,8 @@ class ReachablePod:
     id: str
     lease_id: str
     workspace: str
-    address: Address
+    address: Address | None
+    """None: its cloud has no SSH, and nothing of the pod is reached but through the bucket."""
     cloud: Cloud
 
     def path(self, *parts: str) -> str:
@@ -52,14 +55,18 @@ class ReachablePod:
     def connect(self, *, timeout: float = 15.0) -> Transport:
         """Connect; when the address does not answer, ask the cloud for a fresh one and try that once.
 
-        Raises Unreachable when neither answers.
+        Raises Unreachable when neither answers, UserError where its cloud has no SSH.
         """
+        if self.address is None:
+            raise UserError(f"pods of {self.cloud.name} have no SSH: what one tells and is told goes through the run's bucket")
         try:
             return dial(self.address, timeout=timeout)
         except Unreachable:
-            if not self._refresh():
+            fresh = self._fresh(self.address)
+            if fresh is None:
                 raise
-            return dial(self.address, timeout=timeout)
+            self.address = fresh
+            return dial(fresh, timeout=timeout)
 
     def over(self, *, stopped_too: bool = True, sleep: Callable[[float], None] = time.sleep) -> str | None:
         """Return the cloud's word that the pod is gone (or that it has stopped it), None while something may be there.
@@ -85,15 +92,14 @@ class ReachablePod:
         # A stopped pod still costs its disk, and its watchdog has stopped with it.
         return f"the cloud has stopped pod {self.id} ({info.raw_status})" if info.status in ("exited", "error") else None
 
-    def _refresh(self) -> bool:
+    def _fresh(self, known: Address) -> Address | None:
+        """Return another address than the known one, as the cloud tells it now; None where it tells none."""
         try:
             info = self.cloud.get(self.id)
         except CloudError:
-            return False
+            return None
         if info is None or info.ssh is None:
-            return False
-        door, known = info.ssh, self.address
+            return None
+        door = info.ssh
         fresh = Address(door.host, door.port, door.user, known.host_key, known.key_file, door.command, door.through)
-        changed = fresh != self.address
-        self.address = fresh
-        return changed
+        return fresh if fresh != known else None

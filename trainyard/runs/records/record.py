@@ -25,7 +25,7 @@ from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
 from trainyard.runs.records import codec
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.parts import NO_POD, JobKeys, PaidPod, RunBucket, RunPod, RunResult, StartedFrom
+from trainyard.runs.records.parts import NO_POD, JobKeys, PaidPod, RunBucket, RunContainer, RunPod, RunResult, StartedFrom
 
 Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
 PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
@@ -90,6 +90,8 @@ class RunRecord:
     deliver: str | None = None
     """Where the result goes after the run, as `invoke deliver RUN --to PLACE` takes it; a folder's path is absolute."""
     pod: RunPod = NO_POD
+    container: RunContainer | None = None
+    """Its cloud has no SSH: the run is its container's command; None: it is reached over SSH."""
     pods: list[PaidPod] = field(default_factory=list)
     """Every pod that was accepted for the run, in that order."""
     stages: dict[str, float] = field(default_factory=dict)

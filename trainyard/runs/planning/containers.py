@@ -1,0 +1,64 @@
+"""What a cloud without SSH asks of a run before anything is rented: a bucket that signs, and a lease that signed URLs outlive."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from trainyard.clouds.protocol import Cloud
+from trainyard.errors import RefusedError
+from trainyard.network import LOOPBACK
+from trainyard.runs.context import CommandContext
+from trainyard.runs.records.parts import RunBucket
+from trainyard.settings.table import StackSettings
+from trainyard.storage.client import StoreSettings
+
+BOOT_SLACK = 2 * 3600
+"""Seconds that a container may take from its bundle to its lease: URLs live so much longer than the lease."""
+LONGEST_HOURS = (7 * 24 * 3600 - BOOT_SLACK) / 3600
+"""A signed URL lives 7 days at most (version 4 of the signature)."""
+
+
+def refuse(cloud: Cloud, settings: StackSettings, hours: float) -> None:
+    """Raise RefusedError for a run that a cloud without SSH cannot do as it is asked for; asks nobody."""
+    if cloud.capabilities.ssh:
+        return
+    if not settings.has_bucket:
+        raise RefusedError(
+            f"pods of {cloud.name} have no SSH: bundle, log and result of a run go through a bucket, and none is set; nothing was rented",
+            hint="Take `trainyard:bucket: none` out of the stack's settings and set the keys of a store: docs/stores.md.",
+        )
+    whole = hours + settings.rescue_minutes / 60
+    if whole > LONGEST_HOURS:
+        raise RefusedError(
+            f"a lease of {whole:g} h is longer than a container of {cloud.name} can live by: it works with signed URLs, and a store lets "
+            f"those live 7 days, of which {BOOT_SLACK / 3600:g} h are for its boot; nothing was rented",
+            hint=f"At most {LONGEST_HOURS - settings.rescue_minutes / 60:g} hours; then go on from its checkpoint: invoke resume RUN",
+        )
+    if settings.volume:
+        raise RefusedError(f"`volume` means nothing to a container of {cloud.name}", hint="Take it out of the stack's settings.")
+
+
+def refuse_store(context: CommandContext, bucket: RunBucket | None) -> StoreSettings:
+    """Return the store of a run without SSH; raises RefusedError where its container could not read and write there by itself."""
+    from trainyard.runs.records.stores import store_of
+    from trainyard.storage.canary import probed
+    from trainyard.storage.stores import can_sign
+
+    settings = store_of(context, bucket)
+    why = can_sign(settings)
+    if settings is None or why is not None:
+        raise RefusedError(
+            f"pods of this cloud have no SSH and work by signed URLs of the run's bucket: {why}; nothing was rented",
+            hint="Which stores sign, and what their keys must be allowed to do: docs/stores.md.",
+        )
+    return probed(settings)
+
+
+def refuse_out_of_reach(settings: StoreSettings, cloud: Cloud) -> None:
+    """Raise RefusedError for a store on this machine where the containers are not."""
+    here = settings.kind == "local" or (urlsplit(settings.endpoint or "").hostname or "") in LOOPBACK
+    if here and not (cloud.simulated or cloud.name == "local"):
+        raise RefusedError(
+            f"the bucket lies on this machine, which a container of {cloud.name} does not reach; nothing was rented",
+            hint="Set the keys of a store on the Internet (docs/stores.md), and `trainyard:store` where several are set.",
+        )
