@@ -140,6 +140,7 @@ def test_every_environment_variable_is_in_the_table_and_used_somewhere() -> None
 KEPT = {
     "trainyard.api.follower.RunFollower.missed": "of the Python API (docs/python.md)",
     "trainyard.pod.alone.commit_alone": "the pod's watchdog calls it, in a module that a plan has brought",
+    "trainyard.pod.container.main": "a container's first program becomes it (pod/entry.py)",
     "trainyard.setup.bootstrap.main": "./bootstrap calls it",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",
     "trainyard.clouds.local.supervisor.probe": "the same, where it is asked whether namespaces are allowed",

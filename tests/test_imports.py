@@ -79,6 +79,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 BEFORE_PACKAGES = {"__init__", "bootstrap", "console", "packages", "pipsettings", "release", "s3server"}
 GROUND_BEFORE_PACKAGES = {"errors", "filelock", "files", "phrasing", "secret", "shipped"}
 ON_PODS = {
+    "trainyard/pod/entry.py",
     "trainyard/pod/watchdog.py",
     *("trainyard/recipes/" + name for name in bundle._POD_MODULES),
 }

@@ -7,7 +7,7 @@ lease ends it in any case.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -24,7 +24,7 @@ Door = Literal["no address", "silent", "stranger", "open"]
 _HINTS: dict[BootPhase, str] = {
     "accepted": "The cloud has taken the request but starts nothing; another offer or region may be faster.",
     "image": "The image is still being fetched; a large one needs more time: set image_gb or boot_image_minutes.",
-    "ssh": "The container runs but its SSH server does not answer; look at the pod's log.",
+    "ssh": "The container runs but does not answer; look at the pod's log.",
 }
 
 
@@ -57,6 +57,28 @@ class _BootWait:
 
 def wait(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits) -> PodInfo:
     """Return the pod once its SSH server has greeted. Raises BootFailed naming the phase and the cloud's last word."""
+    info = _wait(world, cloud, pod_id, limits, door_of, lambda: False)
+    assert info is not None
+    return info
+
+
+def wait_for(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits, arrived: Callable[[], bool]) -> None:
+    """Return once a pod without SSH has shown by another way that its container runs; raises as wait() does."""
+    try:
+        _wait(world, cloud, pod_id, limits, lambda _: "silent", arrived)
+    except BootFailed:
+        if not arrived():  # one that has done its work in a moment is gone by now
+            raise
+
+
+def _wait(
+    world: OperationWorld,
+    cloud: Cloud,
+    pod_id: str,
+    limits: BootLimits,
+    door_at: Callable[[PodInfo], Door],
+    arrived: Callable[[], bool],
+) -> PodInfo | None:
     minutes = limits.minutes()
     begun = world.time()
     denied_from = begun + cloud.capabilities.settle + _MARGIN
@@ -65,6 +87,8 @@ def wait(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits) -
     while True:
         # An operation whose command was killed must not hold its stack's lock for a whole boot.
         world.asked_for("the pod had an address")
+        if arrived():
+            return None
         if world.time() >= look:
             look = world.time() + LOOK_EVERY
             problem = _problem(world, cloud, pod_id)
@@ -73,7 +97,7 @@ def wait(world: OperationWorld, cloud: Cloud, pod_id: str, limits: BootLimits) -
         info = _ask(world, cloud, pod_id, boot)
         boot = replace(boot, denials=0 if info is not None else boot.denials + 1)
         if info is not None:
-            door = door_of(info)
+            door = door_at(info)
             if door == "open":
                 return info
             boot = _moved(world, boot, info, minutes, door)

@@ -78,45 +78,42 @@ class LeasedPod(pulumi.ComponentResource):
 
     def _pod(self, name: str, args: LeasedPodArgs, lease: Lease) -> Pod:
         settings = args.settings
-        return Pod(
-            name,
-            PodArgs(
-                cloud=settings.cloud,
-                lease_id=lease.lease_id,
-                fence_id=lease.fence_id,
-                stop=lease.stop.apply(_require_end),
-                end=lease.end.apply(_require_end),
-                budget=settings.budget,
-                # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
-                heartbeat_minutes=None if args.renew else settings.heartbeat_minutes,
-                host_key_seed=args.host_key_seed,
-                public_key=args.public_key,
-                gpus=settings.gpu,
-                gpu_count=settings.gpu_count,
-                disk_gb=settings.disk_gb,
-                max_price=settings.max_price,
-                regions=settings.regions,
-                tier=settings.tier,
-                spot=settings.spot,
-                image=settings.image,
-                template=settings.template,
-                volume=settings.volume,
-                ports=settings.ports,
-                env=keep_secret("pod_env", settings.pod_env),
-                registry=keep_secret("registry", settings.registry),
-                min_cuda=settings.min_cuda,
-                min_vram_gb=settings.min_vram_gb,
-                reliability=settings.reliability,
-                inet_down=settings.inet_down,
-                only_offers=settings.only_offers,
-                avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
-                bucket=args.bucket,
-                store=args.store,
-                container_bundle=args.container_bundle,
-                container_secrets=args.container_secrets,
-            ),
-            pulumi.ResourceOptions(parent=self),
+        inputs = PodArgs(
+            cloud=settings.cloud,
+            lease_id=lease.lease_id,
+            fence_id=lease.fence_id,
+            stop=lease.stop.apply(_require_end),
+            end=lease.end.apply(_require_end),
+            budget=settings.budget,
+            # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
+            heartbeat_minutes=None if args.renew else settings.heartbeat_minutes,
+            host_key_seed=args.host_key_seed,
+            public_key=args.public_key,
+            gpus=settings.gpu,
+            gpu_count=settings.gpu_count,
+            disk_gb=settings.disk_gb,
+            max_price=settings.max_price,
+            regions=settings.regions,
+            tier=settings.tier,
+            spot=settings.spot,
+            image=settings.image,
+            template=settings.template,
+            volume=settings.volume,
+            ports=settings.ports,
+            env=keep_secret("pod_env", settings.pod_env),
+            registry=keep_secret("registry", settings.registry),
+            min_cuda=settings.min_cuda,
+            min_vram_gb=settings.min_vram_gb,
+            reliability=settings.reliability,
+            inet_down=settings.inet_down,
+            only_offers=settings.only_offers,
+            avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
+            bucket=args.bucket,
+            store=args.store,
+            container_bundle=args.container_bundle,
+            container_secrets=args.container_secrets,
         )
+        return Pod(name, inputs, pulumi.ResourceOptions(parent=self))
 
     def _way_in(self, name: str, args: LeasedPodArgs, pod: Pod) -> dict[str, pulumi.Output[object]]:
         settings = args.settings

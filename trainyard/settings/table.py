@@ -101,7 +101,8 @@ class StackSettings:
         "template of the cloud, instead of an image", travels=True, some_clouds=True, readers="doctor program rehearsal"
     )
     image_gb: float | None = setting(
-        "size of the image; above 16 GB it gets longer to arrive", unit="GB", least=0, travels=True, some_clouds=True, readers="program",
+        "size of the image; above 16 GB it gets longer to arrive", unit="GB", least=0, travels=True, some_clouds=True,
+        readers="program runs",
     )  # fmt: skip
     registry: str | Encrypted | None = setting(  # noqa: RUF009 - a field, as the others
         "the cloud's id of the login for a private image", travels=True, some_clouds=True, readers="program",
@@ -187,13 +188,13 @@ class StackSettings:
         pattern=_REFERENCE, looks_like="env:NAME", readers="runs",
     )  # fmt: skip
     boot_accepted_minutes: float = setting(
-        "how long a pod may take to be accepted", 5.0, unit="minutes", least=0, travels=True, readers="program"
+        "how long a pod may take to be accepted", 5.0, unit="minutes", least=0, travels=True, readers="program runs"
     )
     boot_image_minutes: float | None = setting(
         "how long its image may take to arrive", unset="10, and a half for each GB of `image_gb` above 16", unit="minutes", least=0,
-        travels=True, readers="program",
+        travels=True, readers="program runs",
     )  # fmt: skip
-    boot_ssh_minutes: float = setting("how long its SSH may take", 10.0, unit="minutes", least=0, travels=True, readers="program")
+    boot_ssh_minutes: float = setting("how long its SSH may take", 10.0, unit="minutes", least=0, travels=True, readers="program runs")
     upload_consent: str = setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
     bucket: str | None = setting(
         f"bucket of results; {NO_BUCKET}: they come home over SSH", unset="one made for the environment", pattern=BUCKET_NAME,

@@ -134,9 +134,9 @@ def _put(context: CommandContext, record: RunRecord, folder: RunFolder, settings
     live.remove(settings, where)
     live.put_orders(settings, where, secret, {})
     sha256, url = live.put_bundle(settings, where, body, seconds)
-    told = {"bundle": url, "status": links["status"]["put"], "secret": secret}
-    told_job = {name: value.reveal() for name, value in secrets.items()}
-    _remember(context, record, folder, sha256, json.dumps({**told, "job": told_job}))
+    known = {"bundle": url, "status": links["status"]["put"], "secret": secret}
+    of_job = {name: value.reveal() for name, value in secrets.items()}
+    _remember(context, record, folder, sha256, json.dumps({**known, "job": of_job}))
     assert record.container is not None
     record.container = replace(record.container, bundle=sha256, until=until)
     record.commits_alone = True

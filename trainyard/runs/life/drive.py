@@ -143,6 +143,10 @@ def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> thre
     refuse_replaced(context, record)
     note(context, record, "up")
     first = publish(context, record, folder, bundle=True)
+    if record.container is not None:
+        from trainyard.runs.life import container
+
+        container.prepare(context, record, folder)
     rent(context, record, folder)
     record.pod = replace(record.pod, created_epoch=created_of(record), isolation=isolation_of(context, record))
     folder.save(record)

@@ -64,7 +64,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     for attempt in range(BOOT_TRIES):
         leave_if_asked(context.ui.leaves)
         with context.ui.stage("up", "lease and pod"), folder.stage(record, "up"):
-            outcome = _up(context, record, stack)
+            outcome = _up(context, record, folder, stack)
         record.engine = outcome.engine
         if outcome.ok:
             break
@@ -126,15 +126,20 @@ def _offer_line(record: RunRecord) -> str:
     return f"{gpu} at {price}{where}: pod {pod.pod_id}, its lease ends {pod.end}"
 
 
-def _up(context: CommandContext, record: RunRecord, stack: Stack) -> OperationOutcome:
+def _up(context: CommandContext, record: RunRecord, folder: RunFolder, stack: Stack) -> OperationOutcome:
     """Bring the stack up; each pod that was accepted is noted, also the one that makes room for the next."""
     events = Deletions(context.ui.engine_event)
     try:
-        return facade.operate(stack, "up", events)
+        outcome = facade.operate(stack, "up", events)
     finally:
         resources = facade.readable_resources(stack)
         note_deleted(record, events.at, resources)
         take_known(record, resources, context.places.intents)
+    if outcome.ok and record.container is not None:
+        from trainyard.runs.life.containerboot import await_container
+
+        return await_container(context, record, folder, outcome)
+    return outcome
 
 
 def _is_there_after_all(stack: Stack) -> bool:

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import RefusedError
 from trainyard.network import LOOPBACK
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.parts import RunBucket
+from trainyard.runs.records.parts import RunBucket, RunContainer
+from trainyard.settings.clouds import entry
 from trainyard.settings.table import StackSettings
-from trainyard.storage.client import StoreSettings
+
+if TYPE_CHECKING:
+    from trainyard.storage.client import StoreSettings
 
 BOOT_SLACK = 2 * 3600
 """Seconds that a container may take from its bundle to its lease: URLs live so much longer than the lease."""
 LONGEST_HOURS = (7 * 24 * 3600 - BOOT_SLACK) / 3600
 """A signed URL lives 7 days at most (version 4 of the signature)."""
+
+
+def container_of(cloud: str) -> RunContainer | None:
+    """Return what a record begins with on a cloud without SSH, None on every other."""
+    row = entry(cloud)
+    return None if row is None or row.ssh else RunContainer()
 
 
 def refuse(cloud: Cloud, settings: StackSettings, hours: float) -> None:
@@ -54,8 +64,11 @@ def refuse_store(context: CommandContext, bucket: RunBucket | None) -> StoreSett
     return probed(settings)
 
 
-def refuse_out_of_reach(settings: StoreSettings, cloud: Cloud) -> None:
-    """Raise RefusedError for a store on this machine where the containers are not."""
+def look_at_store(context: CommandContext, bucket: RunBucket | None, cloud: Cloud) -> None:
+    """Raise RefusedError where a cloud has no SSH and its containers could not work by the bucket, or not reach it."""
+    if cloud.capabilities.ssh:
+        return
+    settings = refuse_store(context, bucket)
     here = settings.kind == "local" or (urlsplit(settings.endpoint or "").hostname or "") in LOOPBACK
     if here and not (cloud.simulated or cloud.name == "local"):
         raise RefusedError(

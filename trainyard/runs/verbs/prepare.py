@@ -45,7 +45,7 @@ from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.measured import workload_of
 from trainyard.runs.records.notes import note_row
-from trainyard.runs.records.parts import RunBucket, RunContainer, StartedFrom
+from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.shipped import overlay
@@ -165,16 +165,14 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     make_whole(context, outputs)
     jobkeys.refuse_impossible(context, jobkeys.asked(plan.settings), outputs.results)
     require_bucket(context, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
-    if cloud.capabilities.ssh:
-        _tell_of_lone_pods(context, outputs.results, plan, here=here)
-    else:
-        containers.refuse_out_of_reach(containers.refuse_store(context, outputs.results), cloud)
+    containers.look_at_store(context, outputs.results, cloud)
+    _tell_of_lone_pods(context, outputs.results, plan, here=here)
     if here:
         # Shared by all local pods of this machine, built before a pod exists.
         built = venvs.prepare(plan.recipe, plan.values, plan.code, context.places, context.ui.say)
         _check_program(context, plan, built, certain=cloud.name == "local" and not (needs and needs.project))
     stored = route.through_bucket(context, plan.settings, cloud, outputs.results, plan.data, plan.code)
-    return _write(context, priced_plan, name, outputs, stored, None if cloud.capabilities.ssh else RunContainer())
+    return _write(context, priced_plan, name, outputs, stored)
 
 
 def _tell_of_lone_pods(context: CommandContext, bucket: RunBucket | None, plan: RunPlan, *, here: bool) -> None:
@@ -248,9 +246,8 @@ def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -
 
 
 def _write(
-    context: CommandContext, priced_plan: PricedRun, name: str | None, outputs: EnvironmentOutputs, stored: StoredFiles,
-    container: RunContainer | None,
-) -> RunFolder:  # fmt: skip
+    context: CommandContext, priced_plan: PricedRun, name: str | None, outputs: EnvironmentOutputs, stored: StoredFiles
+) -> RunFolder:
     plan, runs = priced_plan.plan, context.places.runs
     runs.mkdir(parents=True, exist_ok=True)
     label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
@@ -268,7 +265,7 @@ def _write(
             spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
             job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
             data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)),
-            code=_code_summary(plan, stored), bucket=outputs.results, container=container,
+            code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry,

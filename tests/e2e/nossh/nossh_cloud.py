@@ -1,0 +1,53 @@
+"""A cloud without SSH, as a package of somebody else's: local pods whose command is the job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from trainyard.clouds.local import LocalCloud
+from trainyard.clouds.protocol import Offer, PodInfo, PodSpec
+from trainyard.config import Places
+
+# A container is no pod of the local cloud: nothing of that helps it to end itself.
+_ENTER = 'unset TRAINYARD_POD_SOCKET; exec "$@"'
+
+
+def open_nossh(env: Mapping[str, str], places: Places) -> ContainerCloud:
+    """Open it; it needs no key."""
+    return ContainerCloud(LocalCloud(places.cloud))
+
+
+class ContainerCloud:
+    """Local pods that nobody is told an address of, and that stop when their command has ended."""
+
+    name, simulated, address = "nossh", True, None
+
+    def __init__(self, pods: LocalCloud) -> None:
+        self.pods = pods
+        self.capabilities = replace(pods.capabilities, ssh=False, self_terminate=False)
+
+    def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
+        """Run the command as the container."""
+        assert spec.command and not spec.boot
+        env = {**spec.env, **spec.secret_env}
+        boot = ("sh", "-c", _ENTER, "sh", *spec.command)
+        return self._shown(self.pods.create(replace(spec, boot=boot, command=(), env=env, secret_env={}), offer))
+
+    def get(self, pod_id: str) -> PodInfo | None:
+        """Return a pod."""
+        info = self.pods.get(pod_id)
+        return self._shown(info) if info is not None else None
+
+    def list(self) -> list[PodInfo]:
+        """Return all pods."""
+        return [self._shown(info) for info in self.pods.list()]
+
+    def _shown(self, info: PodInfo) -> PodInfo:
+        code = self.pods.exit_code(info.id)
+        info = replace(info, ssh=None, host_key=None)
+        return info if code is None else replace(info, status="exited", raw_status=f"its command ended ({code})")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pods, name)
