@@ -47,7 +47,7 @@ from trainyard.runs.records.measured import workload_of
 from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.settings.table import NO_BUCKET, StackSettings
+from trainyard.settings.table import StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
 
@@ -134,8 +134,7 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
         ui.say(f"storage    {kept}")
     if lack_of_end := leaseend.only_from_outside(cloud, plan.stack):
         ui.warn(lack_of_end)
-    named = consent.pod_secrets(plan.settings, context.env)
-    if named:
+    if named := consent.pod_secrets(plan.settings, context.env):
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
     for warning in consent.keys_in(plan.values):
         ui.warn(warning)
@@ -159,8 +158,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     if plan.code and needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
     own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
-    kept = plan.settings.bucket != NO_BUCKET
-    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=kept)
+    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
     jobkeys.refuse_impossible(context, jobkeys.asked(plan.settings), outputs.results)
