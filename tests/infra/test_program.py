@@ -20,7 +20,7 @@ ENVIRONMENT_OUTPUTS = {
 }  # fmt: skip
 RUN_OUTPUTS = {
     "lease_id", "fence_id", "stop", "end", "pod_id", "pod_name", "price_per_hour", "gpu", "gpu_count", "pod_region", "created_at", "host",
-    "port", "user", "workspace", "host_key", "simulated", "offer", "volume_path", "api_address",
+    "port", "user", "workspace", "host_key", "simulated", "offer", "volume_path", "api_address", "login_command", "through",
 }  # fmt: skip
 
 
@@ -96,6 +96,21 @@ def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> No
     assert [pod["inputs"][key] for key in ("fence_id", "public_key", "bucket", "store")] == ["e" * 10, "PUB", "b", "local"]
     assert SIGNATURE in command["inputs"]["connection"], "the private key is a secret"
     assert clear(command["inputs"]["connection"])["privateKey"] == "MINE"
+
+
+def test_a_run_without_ssh_has_no_way_in_and_its_secrets_are_secret(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("MINE")
+    config = {
+        "run": "alice/first", "hours": "2", "fence_id": "e" * 10, "ssh_public_key": "PUB", "ssh_key_file": str(key),
+        "host_key_seed": "5a" * 32, "cloud": "local", "container_bundle": "0" * 64, "container_secrets": "URLS",
+    }  # fmt: skip
+    found = Declared("local.alice.first.1", **config)
+    assert found.kinds() == {"Lease", "Pod"}
+    assert found.exported.isdisjoint(("host", "port"))
+    (pod,) = found.of("Pod")
+    assert pod["inputs"]["container_bundle"] == "0" * 64
+    assert SIGNATURE in pod["inputs"]["container_secrets"] and clear(pod["inputs"]["container_secrets"]) == "URLS"
 
 
 def test_a_run_whose_key_file_is_gone_says_which() -> None:
