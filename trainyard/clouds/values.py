@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import httpx
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_ssh_private_key
 
+from trainyard.clock import parse_time
+from trainyard.clouds.marker import HOST_KEY_MARK, parse_name
+from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import CloudRefused, UserError
 from trainyard.jsontext import parse_json
 
@@ -40,6 +44,17 @@ def price_of(value: object) -> float | None:
     """Return dollars an hour; what cannot be a price is not known."""
     dollars = number(value)
     return dollars if dollars is not None and dollars >= 0 else None
+
+
+def with_marks(info: PodInfo, env: Mapping[str, object]) -> PodInfo:
+    """Return a pod with what its name and its variables tell of whose it is and when its lease ends; a foreign one as it is."""
+    parsed = parse_name(info.name)
+    fence = text(env.get("TRAINYARD_FENCE_ID")) or (parsed.fence_id if parsed else None)
+    lease = text(env.get("TRAINYARD_LEASE_ID")) or (parsed.lease_id if parsed else None)
+    stop, end = (parse_time(text(env.get(name))) for name in ("TRAINYARD_STOP", "TRAINYARD_END"))
+    unreadable = (fence is not None or lease is not None) and end is None
+    name, host_key = str(parsed or info.name), text(env.get(HOST_KEY_MARK))
+    return replace(info, name=name, fence_id=fence, lease_id=lease, stop=stop, end=end, end_unreadable=unreadable, host_key=host_key)
 
 
 def path_id(cloud: str, pod_id: str) -> str:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 
 import httpx
 
-from trainyard.clock import parse_iso, parse_time
-from trainyard.clouds.marker import HOST_KEY_MARK, parse_name
+from trainyard.clock import parse_iso
 from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
-from trainyard.clouds.values import json_object, mapping, number, price_of, text
+from trainyard.clouds.values import json_object, mapping, number, price_of, text, with_marks
 from trainyard.clouds.volume import VOLUME_MARK
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
@@ -86,34 +85,22 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
     """Return one pod as the protocol knows it; only a missing id is an error."""
     if not isinstance(pod.get("id"), str) or not pod["id"]:
         raise CloudUnknown("RunPod listed a pod without an id")
-    env = mapping(pod.get("env"))
-    raw, parsed = str(pod.get("status") or ""), parse_name(str(pod.get("name") or ""))
-    name = str(parsed or pod.get("name") or "")
-    fence = text(env.get("TRAINYARD_FENCE_ID")) or (parsed.fence_id if parsed else None)
-    lease = text(env.get("TRAINYARD_LEASE_ID")) or (parsed.lease_id if parsed else None)
-    end_text = text(env.get("TRAINYARD_END"))
-    end = parse_time(end_text)
-    gpu = mapping(pod.get("gpu"))
-    return PodInfo(
+    env, gpu, raw = mapping(pod.get("env")), mapping(pod.get("gpu")), str(pod.get("status") or "")
+    info = PodInfo(
         id=str(pod["id"]),
-        name=name,
+        name=str(pod.get("name") or ""),
         status=_STATUS.get(raw.upper(), "unknown"),
         raw_status=raw,
         price_per_hour=price_of(pod.get("cost")),
         created=parse_iso(pod.get("createdAt")),
-        fence_id=fence,
-        lease_id=lease,
-        stop=parse_time(text(env.get("TRAINYARD_STOP"))),
-        end=end,
-        end_unreadable=(fence is not None or lease is not None) and end is None,
         ssh=ssh_address(pod),
         gpu=text(gpu.get("id")),
         gpu_count=int(number(gpu.get("count")) or (1 if gpu else 0)),
         region=text(pod.get("dataCenterId")),
         workspace=text(env.get("WORKSPACE")) or "/workspace",
-        host_key=text(env.get(HOST_KEY_MARK)),
         volume=_volume(pod, env),
     )
+    return with_marks(info, env)
 
 
 def ssh_address(pod: Mapping[str, object]) -> SshAddress | None:
