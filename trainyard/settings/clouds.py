@@ -96,12 +96,13 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",
         keys=("LAMBDA_API_KEY",), key_page="Lambda's dashboard (API keys)",
         more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"), settings=("regions",),
+        emulator="trainyard.rehearsal.lambdacloud:LAMBDA",
     ),
     CloudEntry(
         name="prime", title="Prime Intellect", opener="trainyard.clouds.prime:open_prime",
         keys=("PRIME_API_KEY",), key_page="Prime Intellect's dashboard (Settings, API keys)",
         more=("PRIME_TEAM_ID", "PRIME_API_BASE_URL", "PRIME_BASE_URL", "PRIME_POST_SECONDS", "PRIME_SETTLE_SECONDS"),
-        settings=("template", "regions", "tier", "spot"), bill=True,
+        settings=("template", "regions", "tier", "spot"), bill=True, emulator="trainyard.rehearsal.prime:PRIME",
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,

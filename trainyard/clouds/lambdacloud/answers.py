@@ -53,10 +53,11 @@ def create_error(response: httpx.Response) -> CloudError:
     code = error_code(response)
     if code == NO_CAPACITY:
         return NoCapacity(f"Lambda: {say(response)}")
+    if response.status_code == 429:  # turned away at the door, whoever keeps it
+        return CloudRefused(f"Lambda: {say(response)}", hint="Nothing was created; try again in a minute.")
     if code is None or code.startswith(_UPSTREAM) or not 400 <= response.status_code < 500:
         return CloudUnknown(f"Lambda answered HTTP {response.status_code} to the launch: {say(response)}")
-    hint = "Nothing was created; try again in a minute." if response.status_code == 429 else _HINTS.get(code)
-    return CloudRefused(f"Lambda: {say(response)}", hint=hint)
+    return CloudRefused(f"Lambda: {say(response)}", hint=_HINTS.get(code))
 
 
 def refusal(response: httpx.Response, what: str) -> CloudError:
@@ -92,7 +93,7 @@ def pod_info(instance: Mapping[str, object]) -> PodInfo:
         status=_STATUS.get(raw, "unknown"),
         raw_status=raw,
         price_per_hour=hourly(kind),
-        created=None,
+        created=parse_time(tags.get("created")),
         fence_id=fence,
         lease_id=lease,
         stop=parse_time(tags.get("stop")),

@@ -16,6 +16,7 @@ from trainyard.clouds.intervals import Intervals
 from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.lambdacloud import answers, catalog
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, mapping, path_id, seconds_of, text
 from trainyard.clouds.vm import WORKSPACE, AccountKey, forget, host_key_mark, key_name, refuse_containers, register, user_data
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
@@ -23,13 +24,9 @@ from trainyard.secret import Secret
 
 URL = "https://cloud.lambda.ai/api/v1"
 LAUNCH = "/instance-operations/launch"
-REHEARSAL_KEY = "secret_rehearsal_"
-"""How the keys of rehearsals begin; they are of no use at the real API."""
 PACE = {f"POST {LAUNCH}": 12.5, "": 1.05}
 """Seconds between two requests: launches, all others."""
 POST_TIMEOUT = 120.0
-LEAST_POST = 45.0
-"""Seconds that a launch needs at least, its turn to be sent included."""
 SETTLE = 90.0
 LONGEST_NAME = 64
 
@@ -52,7 +49,7 @@ class LambdaCloud:
     _api: Api = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
+        self.simulated = is_rehearsal(self.key.reveal())
         self.address = self.url if self.url != URL else None
         self.capabilities = Capabilities(
             self_terminate=False, deadline=False, change_markers=False,
@@ -70,7 +67,7 @@ class LambdaCloud:
             seconds_of(env, name, usual) for name, usual in (("LAMBDA_SETTLE_SECONDS", SETTLE), ("LAMBDA_POST_SECONDS", POST_TIMEOUT))
         )
         # An emulator has no limit to keep, and a rehearsal is not to take longer for it.
-        pace = {} if key.reveal().startswith(REHEARSAL_KEY) and url != URL else PACE
+        pace = {} if is_rehearsal(key.reveal()) and url != URL else PACE
         return cls(key, url, dict(env), settle=settle, post_timeout=post, intervals=pace)
 
     def offers(self, query: OfferQuery) -> builtins.list[Offer]:
@@ -92,12 +89,12 @@ class LambdaCloud:
             raise CloudRefused(error.message) from None
         body: dict[str, object] = {
             "region_name": region, "instance_type_name": kind, "ssh_key_names": [key_name(spec)],
-            "name": spec.name[:LONGEST_NAME], "tags": _tags(spec), "user_data": user_data(spec),
+            "name": spec.name[:LONGEST_NAME], "tags": _tags(spec, datetime.now(UTC)), "user_data": user_data(spec),
         }  # fmt: skip
         refuse_key_in(body, self.key)
         body["ssh_key_names"] = [register(self, spec).name]
         left = self.post_timeout - (self.pace.now() - begun)
-        if left < LEAST_POST:
+        if left < self.post_timeout / 3:
             raise CloudRefused("Lambda was too slow to register an SSH key; no instance was asked for")
         response = self._api.create(LAUNCH, body, limit=left)
         ids = mapping((json_object(response) or {}).get("data")).get("instance_ids")
@@ -109,7 +106,7 @@ class LambdaCloud:
             raise refused
         if not isinstance(ids, list) or len(ids) != 1 or not text(ids[0]):
             raise CloudUnknown("Lambda accepted the launch without telling one instance's id")
-        return self._launched(ids[0], spec, offer)
+        return self._launched(ids[0], spec, offer, body["tags"])
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when Lambda itself says that there is none, or that it is terminated."""
@@ -197,15 +194,15 @@ class LambdaCloud:
         """Close the connections."""
         self._api.close()
 
-    def _launched(self, pod_id: str, spec: PodSpec, offer: Offer) -> PodInfo:
+    def _launched(self, pod_id: str, spec: PodSpec, offer: Offer, tags: object) -> PodInfo:
         """Return an instance just made; one that cannot be read yet is known by its id."""
         try:
             info = self.get(pod_id)
         except CloudError:
             info = None
         if info is None:
-            tags = {"id": pod_id, "status": "booting", "tags": _tags(spec), "region": {"name": offer.region}}
-            return replace(answers.pod_info(tags), gpu=offer.gpu, gpu_count=offer.gpu_count)
+            booting = {"id": pod_id, "status": "booting", "tags": tags, "region": {"name": offer.region}}
+            return replace(answers.pod_info(booting), gpu=offer.gpu, gpu_count=offer.gpu_count)
         if info.name != spec.name or info.lease_id != spec.lease_id:
             raise CloudUnknown(f"Lambda answered the launch with another instance ({info.id}, '{info.name}')")
         return info
@@ -242,9 +239,10 @@ def _path(pod_id: str) -> str:
     return "/instances/" + path_id("Lambda", pod_id)
 
 
-def _tags(spec: PodSpec) -> builtins.list[dict[str, str]]:
+def _tags(spec: PodSpec, now: datetime) -> builtins.list[dict[str, str]]:
+    """Return the marks; when it was made Lambda does not tell, so that is one of them."""
     marks = {
-        "name": spec.name, "fence": spec.fence_id, "lease": spec.lease_id, "workspace": WORKSPACE,
+        "name": spec.name, "fence": spec.fence_id, "lease": spec.lease_id, "workspace": WORKSPACE, "created": format_time(now),
         "stop": format_time(spec.stop) or "", "end": format_time(spec.end) or "", "host-key": host_key_mark(spec),
     }  # fmt: skip
     return [{"key": answers.TAG + key, "value": value} for key, value in marks.items() if value]

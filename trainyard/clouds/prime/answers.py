@@ -48,6 +48,8 @@ def told_gone(response: httpx.Response) -> bool:
 def create_error(response: httpx.Response) -> CloudError:
     """Return what an answer without a pod to a create means for the next step."""
     code, detail = response.status_code, own_error(response)
+    if code == 429:  # turned away at the door, whoever keeps it
+        return CloudRefused(f"Prime Intellect: {say(response)}", hint="Nothing was created; try again in a minute.")
     if detail is None or not 400 <= code < 500 or code in (408, 499):
         return CloudUnknown(f"Prime Intellect answered HTTP {code} to the create request: {say(response)}")
     if code in (401, 403):
@@ -56,8 +58,6 @@ def create_error(response: httpx.Response) -> CloudError:
         return CloudRefused(f"Prime Intellect: {detail}", hint="The wallet does not cover this pod: add funds, or rent for less.")
     if code == 422:
         return CloudRefused(f"Prime Intellect does not understand the request: {detail}")
-    if code == 429:
-        return CloudRefused(f"Prime Intellect: {detail}", hint="Nothing was created; try again in a minute.")
     # No code tells a broker's "no longer to be had" from anything else; another offer may be at another provider.
     return NoCapacity(f"Prime Intellect: {detail}")
 

@@ -22,16 +22,14 @@ from trainyard.clouds.marker import timed_name
 from trainyard.clouds.pages import Page, read_all
 from trainyard.clouds.prime import answers, catalog
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, mapping, number, path_id, price_of, seconds_of, text
 from trainyard.clouds.vm import AccountKey, forget, refuse_containers, register
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
 from trainyard.secret import Secret
 
 URL = "https://api.primeintellect.ai"
-REHEARSAL_KEY = "pit_rehearsal_"
-"""How the keys of rehearsals begin; they are of no use at the real API."""
 POST_TIMEOUT = 120.0
-LEAST_POST = 45.0
 SETTLE = 90.0
 PAGE = 100
 
@@ -56,7 +54,7 @@ class PrimeCloud:
     """Names of pods as they were seen: by them their keys are removed."""
 
     def __post_init__(self) -> None:
-        self.simulated = self.key.reveal().startswith(REHEARSAL_KEY)
+        self.simulated = is_rehearsal(self.key.reveal())
         self.address = self.url if self.url != URL else None
         self.capabilities = Capabilities(
             self_terminate=False, deadline=False, change_markers=False,
@@ -88,7 +86,7 @@ class PrimeCloud:
         pod = mapping(body["pod"])
         body["pod"] = {**pod, "sshKeyId": register(self, spec).id} if spec.public_key else pod
         left = self.post_timeout - (self.pace.now() - begun)
-        if left < LEAST_POST:
+        if left < self.post_timeout / 3:
             raise CloudRefused("Prime Intellect was too slow to say what it has; no pod was asked for")
         response = self._api.create("/pods/", body, limit=left)
         if response.status_code not in (200, 201, 202):
