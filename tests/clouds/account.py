@@ -61,8 +61,10 @@ class Account:
         return self._offer[0]
 
     def rent(self, spec: PodSpec | None = None) -> PodInfo:
-        """Rent a pod."""
-        return self.cloud.create(spec or make_spec(self.cloud), self.offer())
+        """Rent a pod: of the first offer, and the next one while that may be taken, as a marketplace's is by a pod."""
+        self.offer()
+        offer = self._offer[min(len(self.alive()), len(self._offer) - 1)]
+        return self.cloud.create(spec or make_spec(self.cloud), offer)
 
     def alive(self) -> set[str]:
         """Return the pods that the books know."""

@@ -188,11 +188,11 @@ def test_a_rate_limit_turns_away_and_says_for_how_long(root: Path) -> None:
 def test_limits_are_free_again_in_the_next_window() -> None:
     now = [0.0]
     limits = Limits([Window("minute", 60, 2), Window("hour", 3600, 3)], lambda: now[0])
-    assert [limits.take().exceeded for _ in range(3)] == [None, None, "minute"]
+    assert [limits.take("list").exceeded for _ in range(3)] == [None, None, limits.windows[0]]
     now[0] = 60
-    assert limits.take().exceeded == "hour"
+    assert limits.take("list").exceeded == limits.windows[1]
     now[0] = 3600
-    assert limits.take().exceeded is None
+    assert limits.take("list").exceeded is None
 
 
 RENT = "mutation($input: PodRentInterruptableInput!) { podRentInterruptable(input: $input) { id } }"
@@ -282,3 +282,8 @@ def test_a_rehearsal_without_its_packages_names_the_command_that_brings_them() -
     done = subprocess.run([sys.executable, "-c", program, "rehearse"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.startswith("a rehearsal needs the package 'graphql'")
     assert "./bootstrap" in done.stderr and "trainyard[rehearsal]" in done.stderr
+
+
+def test_a_limit_of_one_call_holds_up_no_other() -> None:
+    limits = Limits([Window("create", 4.5, 1, "create"), Window("minute", 60, 9)], lambda: 0.0)
+    assert [limits.take(call).exceeded for call in ("create", "list", "list", "create")] == [None, None, None, limits.windows[0]]

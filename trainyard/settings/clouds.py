@@ -90,7 +90,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         more=("VAST_URL", "VAST_POST_SECONDS", "VAST_SETTLE_SECONDS", "VAST_HASTE"),
         pod_variables=("CONTAINER_ID", "VAST_CONTAINERLABEL", "PUBLIC_IPADDR", "GPU_COUNT", "TRAINYARD_START", "TRAINYARD_POD_NAME"),
         settings=(*IMAGE_SETTINGS, "regions", "tier", "spot", "min_cuda", "reliability", "inet_down"),
-        self_terminate=True, bill=True,
+        self_terminate=True, bill=True, emulator="trainyard.rehearsal.vast:VAST",
     ),
     CloudEntry(
         name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",

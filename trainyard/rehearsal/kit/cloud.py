@@ -99,6 +99,8 @@ class Route:
     call: str
     handle: Callable[[Fleet, Request], Reply]
     pods: Pods = "nothing"
+    keyless: bool = False
+    """Asked without any key: what lies in a store whose address is the secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +124,16 @@ class PodFields:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """So many requests of one account in so many seconds."""
+    """So many requests of one account in so many seconds.
+
+    With ``call`` it is for one kind of request alone; it is then an interval that the cloud keeps without a word of when to
+    come back, and ``error_reply`` gets its name as the error's code.
+    """
 
     name: str
-    seconds: int
+    seconds: float
     most: int
+    call: str = ""
 
 
 @dataclass(frozen=True, slots=True)

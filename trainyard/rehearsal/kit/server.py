@@ -105,15 +105,19 @@ class Handler(BaseHTTPRequestHandler):
         cloud, header = self.server.cloud, self.headers.get(self.server.cloud.key_header, "")
         who = self.server.who(header)
         line["who"] = who or "nobody"
+        route, ids, wrong = self.server.route(self.command, path)
+        if route is not None and route.keyless:
+            return self._dispatch(route, Request(self.command, path, query, body, "nobody", ids), wrong)
         if who is None:
             return cloud.error_reply(cloud.refusals["unauthorized"] if header else ErrorAnswer(401, "missing bearer token"))
-        taken = self.server.limits.take()
+        taken = self.server.limits.take(route.call if route else "")
         headers = taken.headers if cloud.limit_headers else {}
         if taken.exceeded:
-            reply = cloud.error_reply(ErrorAnswer(429, f"rate limit exceeded for the {taken.exceeded} window"))
-            reply.headers = headers | {"Retry-After": str(taken.wait)}
+            window = taken.exceeded
+            code = window.name if window.call else ""
+            reply = cloud.error_reply(ErrorAnswer(429, f"rate limit exceeded for the {window.name} window", code))
+            reply.headers = headers | ({} if window.call else {"Retry-After": str(taken.wait)})
             return reply
-        route, ids, wrong = self.server.route(self.command, path)
         line["call"] = route.call if route else ""
         reply = self._with_faults(route, Request(self.command, path, query, body, who, ids), wrong, line)
         reply.headers = headers | reply.headers
