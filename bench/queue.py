@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.measure import machine, table
-from tests.faults.world import STACK, RunPodYard, world
+from tests.faults.world import STACK, CloudYard, world
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue.submit import submit
@@ -65,7 +65,7 @@ def _submit(context: CommandContext, count: int) -> None:
     print(f"{count:,} submitted in {spent:.0f} s: {1000 * spent / count:.0f} ms and {kept:.0f} kB of the ledger each", flush=True)
 
 
-def _drain(yard: RunPodYard, context: CommandContext, minutes: float | None) -> tuple[list[tuple[int, float]], float, int]:
+def _drain(yard: CloudYard, context: CommandContext, minutes: float | None) -> tuple[list[tuple[int, float]], float, int]:
     """Let one worker work; return (runs over, MB that it holds) now and then, the seconds, and its exit code."""
     words = [str(Path(sys.executable).with_name("invoke")), "worker", "--until-empty", "--every", "5"]
     rows, samples, began = QueueRows(context.ledger().database), [], time.perf_counter()

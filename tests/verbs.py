@@ -145,22 +145,24 @@ def bench_queue(c: Context, runs: int | None = None, minutes: float | None = Non
 
 @task(
     help=help_of(
-        cases="how many (default: 500)", seed="draw these cases again", engine="builtin or cli (default: all found)",
-        workers="cases side by side (default: 2)",
+        stack="the cloud: any that has an emulator (default: runpod)", cases="how many (default: 500)", seed="draw these cases again",
+        engine="builtin or cli (default: all found)", workers="cases side by side (default: 2)",
     )
 )  # fmt: skip
 @verb
-def faults_crash(c: Context, cases: int = 500, seed: int | None = None, engine: str | None = None, workers: int = 2) -> int:
+def faults_crash(
+    c: Context, stack: str = "runpod", cases: int = 500, seed: int | None = None, engine: str | None = None, workers: int = 2
+) -> int:
     """Kill engine, provider and controller at named and random points against an emulated cloud; no pod may be left."""
-    given = {"--cases": cases, "--seed": seed, "--engine": engine, "--workers": workers}
+    given = {"--stack": stack, "--cases": cases, "--seed": seed, "--engine": engine, "--workers": workers}
     return python("tests.faults.crash", *_options(given))
 
 
-@task(help=help_of(only="the faults whose name holds this text"))
+@task(help=help_of(stack="the cloud: any that has an emulator (default: runpod)", only="the faults whose name holds this text"))
 @verb
-def faults_cloud(c: Context, only: str | None = None) -> int:
-    """Switch on each fault of the emulated cloud in turn; what is left must be nothing, or be said with its price."""
-    return python("tests.faults.cloud", *(("--only", only) if only else ()))
+def faults_cloud(c: Context, stack: str = "runpod", only: str | None = None) -> int:
+    """Switch on each fault of an emulated cloud in turn; what is left must be nothing, or be said with its price."""
+    return python("tests.faults.cloud", *_options({"--stack": stack, "--only": only}))
 
 
 @task(

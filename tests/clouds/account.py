@@ -5,7 +5,7 @@ No machine is started, and waiting costs nothing: the clock of every client is m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Timing, start
 from trainyard.remote.keys import host_key
 
-_GPUS = ("RTX 4090", "RTX 5090", "H100", "A100", "L40S", "A10", "T4")
+_GPUS = ("RTX A4000", "RTX 5090", "RTX 4090", "H100", "A100", "L40S", "A10", "T4")
 _SILENT = 0.05
 """Seconds for which a connection that hangs is kept."""
 
@@ -46,7 +46,8 @@ class Account:
 
     def open(self, **env: str) -> Cloud:
         """Return a client of its own, as another process has."""
-        return open_cloud(self.emulator.cloud.name, {**self.emulator.env, **env}, places(self.folder, {}))
+        with turned(self.now, self.sleep):
+            return open_cloud(self.emulator.cloud.name, {**self.emulator.env, **env}, places(self.folder, {}))
 
     def now(self) -> float:
         return self.at[0]
@@ -57,7 +58,7 @@ class Account:
     def offer(self) -> Offer:
         """Return something that can be rented."""
         if not self._offer:
-            self._offer += next(offers for gpu in _GPUS if (offers := _offers(self.cloud, gpu)))
+            self._offer += offers_of(self.cloud)
         return self._offer[0]
 
     def rent(self, spec: PodSpec | None = None) -> PodInfo:
@@ -101,17 +102,30 @@ class Account:
 
 @contextmanager
 def account(cloud: str, folder: Path) -> Iterator[Account]:
-    """Open an account at a cloud's emulator; every client made meanwhile waits on its clock."""
+    """Open an account at a cloud's emulator."""
     played = emulator_of(cloud)
     limits = {window.name: 10**9 for window in played.limits}
     emulator = start(played, folder / "cloud", timing=Timing(provisioning=1e9), limits=limits, env={})
-    opened, usual = Account(emulator, folder), Pace.__init__.__defaults__
-    Pace.__init__.__defaults__ = (opened.now, opened.sleep, lambda: 0.5)
     try:
-        yield opened
+        yield Account(emulator, folder)
+    finally:
+        emulator.stop(end_pods=True)
+
+
+@contextmanager
+def turned(now: Callable[[], float], sleep: Callable[[float], None]) -> Iterator[None]:
+    """Let every client that is opened meanwhile wait on a clock of the test's."""
+    usual = Pace.__init__.__defaults__
+    Pace.__init__.__defaults__ = (now, sleep, lambda: 0.5)
+    try:
+        yield
     finally:
         Pace.__init__.__defaults__ = usual
-        emulator.stop(end_pods=True)
+
+
+def offers_of(cloud: Cloud) -> list[Offer]:
+    """Return offers of the first GPU that a cloud rents out now."""
+    return next(offers for gpu in _GPUS if (offers := _offers(cloud, gpu)))
 
 
 def make_spec(cloud: Cloud, **changes: object) -> PodSpec:

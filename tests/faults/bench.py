@@ -17,7 +17,7 @@ from tests.faults.following import LABEL, PATIENCE, go_on
 from tests.faults.pace import Pace
 from tests.faults.points import POINTS, STALL, Scene
 from tests.faults.processes import Process
-from tests.faults.world import STACK, RunPodYard, World
+from tests.faults.world import CloudYard, World
 from trainyard.stacks import facade
 
 
@@ -44,7 +44,7 @@ class Bench:
 
     world: World
     pace: Pace = field(default_factory=lambda: Pace(4.0))
-    colleague: RunPodYard | None = None
+    colleague: CloudYard | None = None
     others: frozenset[str] = frozenset()
     """The colleague's pods."""
 
@@ -61,7 +61,7 @@ class Bench:
         if self.colleague is None:
             self.colleague = self.world.yard("colleague")
             self.colleague.settings(pods=1, hours=20)
-        self.colleague.invoke("up", "--stack", STACK, timeout=PATIENCE).expect()
+        self.colleague.invoke("up", "--stack", self.world.stack, timeout=PATIENCE).expect()
         self.others = frozenset(r["id"] for r in self.world.pods())
 
     def run(self, case: Case) -> Result:
@@ -111,7 +111,7 @@ class Story:
         self._settings()
         if self.case.operation in ("destroy", "replace"):
             began = time.monotonic()
-            self.verb("up", "--stack", STACK).expect()
+            self.verb("up", "--stack", self.yard.stack).expect()
             self.bench.pace.took("up", self.case.engine, time.monotonic() - began)
         if self.case.operation == "replace":
             self._settings(disk_gb=6)
@@ -160,7 +160,7 @@ class Story:
     def destroy(self, engine: str | None = None) -> None:
         """Destroy as a user would; it must succeed, unless there is no state that could tell our pods from a colleague's."""
         known = facade.exists(judge.yard_stack(self.yard))
-        done = self.verb("destroy", "--stack", STACK, "--yes", engine=engine)
+        done = self.verb("destroy", "--stack", self.yard.stack, "--yes", engine=engine)
         if done.code and (known or done.code != 6 or self.fresh()):
             self.problems(f"destroy exited {done.code}")
 
@@ -189,7 +189,7 @@ class Story:
         if self.case.operation == "train":
             return self.yard.train("--name", LABEL, steps=8, pause=0.1)
         verb = "up" if self.case.operation == "replace" else self.case.operation
-        return (verb, "--stack", STACK, "--yes")
+        return (verb, "--stack", self.yard.stack, "--yes")
 
     def _crash(self) -> None:
         label = LABEL if self.case.operation == "train" else ""

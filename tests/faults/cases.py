@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 from tests.faults.points import ALL, POINTS, TABLE
 from tests.faults.processes import Victim
+from trainyard.settings.clouds import entries
 
 Operation = Literal["up", "train", "destroy", "replace"]
 Next = Literal[
@@ -55,14 +56,16 @@ def parse(text: str) -> Case:
     return Case(operation, engine, victim, name, following, float(fraction or 0), rest[0] if rest else "")  # type: ignore[arg-type]
 
 
-def draw(seed: int, number: int, engines: Sequence[str]) -> Case:
-    """Return case ``number`` of a seed; the same on every machine that has the same engines."""
+def draw(seed: int, number: int, engines: Sequence[str], cloud: str = "runpod") -> Case:
+    """Return case ``number`` of a seed for a cloud; the same on every machine that has the same engines."""
     chance = random.Random(f"{seed}/{number}")
     operation: Operation = chance.choices(("up", "train", "destroy", "replace"), (4, 3, 2, 2))[0]
     engine = chance.choice(list(engines))
     fitting = [point for point in TABLE if operation in point.operations]
-    following = _next(chance, operation, engines)
-    situation = chance.choice(list(SITUATIONS)) if following == "reaper" else ""
+    following, ends_itself = _next(chance, operation, engines), entries()[cloud].self_terminate
+    if not ends_itself and following in WAITS:
+        following = "reaper"  # where nothing of ours runs any more, a schedule keeps the lease's end
+    situation = chance.choice([name for name in SITUATIONS if ends_itself or name != "key"]) if following == "reaper" else ""
     if situation == "stuck":
         # A pod that never starts is never set up, trained on or, in a replace, there to be ended first.
         fitting = [point for point in fitting if point.name in BEFORE_BOOT] or fitting

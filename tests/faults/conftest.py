@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from tests.faults.bench import Bench
 from tests.faults.world import World, world
+from trainyard.settings.clouds import emulated, entries
 
 SEED = int(os.environ["TRAINYARD_TEST_SEED"])
+DRAWN = random.Random(SEED).choice([name for name in emulated() if entries()[name].ssh])
+"""The cloud that samples of the matrices are played on."""
 
 
 @pytest.fixture(scope="module")
@@ -21,8 +25,15 @@ def cloud_world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="module")
-def bench(cloud_world: World) -> Bench:
+def drawn_world() -> Iterator[World]:
+    """An account at a cloud that is drawn anew each time: whichever has an emulator and SSH."""
+    with world(DRAWN) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def bench(drawn_world: World) -> Bench:
     """A bench with the colleague's pod on the account."""
-    made = Bench(cloud_world)
+    made = Bench(drawn_world)
     made.calibrate()
     return made

@@ -1,4 +1,4 @@
-"""``python -m tests.faults.crash [--cases N] [--seed S] [--engine builtin|cli] [--case TEXT]``: the crash matrix of guarantee G1.
+"""``python -m tests.faults.crash [--stack CLOUD] [--cases N] [--seed S] [--engine E] [--case TEXT]``: the crash matrix of G1.
 
 Each case kills the engine, the provider, the controller or all of them at a named point or a random instant of an
 operation on the rehearsal's cloud, then does what a user would do next (often: nothing). The judge is the emulator.
@@ -19,7 +19,8 @@ from collections.abc import Callable, Sequence
 from tests.faults.bench import Bench, Result
 from tests.faults.cases import Case, draw, parse
 from tests.faults.sidebyside import side_by_side
-from tests.faults.world import world
+from tests.faults.world import STACK, world
+from trainyard.settings.clouds import emulated
 from trainyard.stacks import installed
 
 FULL = 500
@@ -28,6 +29,7 @@ FULL = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; 1 when one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.crash", description=__doc__)
+    parser.add_argument("--stack", choices=emulated(), default=STACK, help="the cloud: any that has an emulator")
     parser.add_argument("--cases", type=int, default=FULL)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--engine", choices=("builtin", "cli"), default=None)
@@ -37,9 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     engines = [given.engine] if given.engine else engines_here()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
-    chosen = [parse(text) for text in given.case] or [draw(seed, number, engines) for number in range(given.cases)]
-    print(f"seed {seed}, engines {', '.join(engines)}, {len(chosen)} cases", flush=True)
-    results = run(chosen, workers=min(given.workers, len(chosen)), minutes=given.minutes, say=lambda text: print(text, flush=True))
+    chosen = [parse(text) for text in given.case] or [draw(seed, number, engines, given.stack) for number in range(given.cases)]
+    print(f"{given.stack}, seed {seed}, engines {', '.join(engines)}, {len(chosen)} cases", flush=True)
+    results = run(
+        given.stack, chosen, workers=min(given.workers, len(chosen)), minutes=given.minutes, say=lambda text: print(text, flush=True)
+    )
     print(table(results, seed, len(chosen)))
     return 1 if any(result.problems for result in results) else 0
 
@@ -52,7 +56,7 @@ def engines_here() -> list[str]:
     return ["builtin"]
 
 
-def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Callable[[str], None]) -> list[Result]:
+def run(stack: str, cases: Sequence[Case], *, workers: int, minutes: float | None, say: Callable[[str], None]) -> list[Result]:
     """Run cases in some worlds side by side; say each one's verdict."""
     waiting: queue.SimpleQueue[tuple[int, Case]] = queue.SimpleQueue()
     for item in enumerate(cases):
@@ -62,7 +66,7 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
     results: list[Result] = []
 
     def work() -> None:
-        with world() as mine:
+        with world(stack) as mine:
             bench = Bench(mine)
             bench.calibrate()
             say(f"a world is up; an up with a pod takes {bench.pace.of('up', 'builtin'):.1f} s here")
@@ -73,13 +77,13 @@ def run(cases: Sequence[Case], *, workers: int, minutes: float | None, say: Call
                     return
                 result = bench.run(case)
                 results.append(result)
-                say(verdict(number, result))
+                say(verdict(number, result, stack))
 
     side_by_side(work, workers, over)
     return results
 
 
-def verdict(number: int, result: Result) -> str:
+def verdict(number: int, result: Result, stack: str) -> str:
     """Return what is said of one case."""
     word = "FAILED" if result.problems else "ok" if result.crashed else "ok (over before the point)"
     text = "; ".join([f"{number:4} {word:7} {result.seconds:6.1f} s  {result.case}", *result.notes])
@@ -87,7 +91,7 @@ def verdict(number: int, result: Result) -> str:
         return text
     told = "".join(f"\n       {problem}" for problem in result.problems)
     story = "\n".join(f"       | {line}" for part in result.story for line in part.splitlines()[-25:])
-    return f"{text}{told}\n       again: python -m tests.faults.crash --case {result.case}\n{story}"
+    return f"{text}{told}\n       again: python -m tests.faults.crash --stack {stack} --case {result.case}\n{story}"
 
 
 def table(results: Sequence[Result], seed: int, planned: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.faults import processes
 from tests.faults.points import Scene
 from tests.faults.trial import LABEL, TRAINING, Stage, Trial
-from tests.faults.world import STACK, RunPodYard
+from tests.faults.world import CloudYard
 from trainyard.remote.transport import connect
 
 INTERRUPT_TO_TERM, TERM_TO_KILL = 7.5, 2.5
@@ -59,12 +59,12 @@ def lost_laptop(stage: Stage) -> None:
     stage.yard.settings(hours=0.1)
     pod, key = train_and_lose(stage, steps=40)
     own = {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}"), "COLUMNS": "80"}  # a narrow screen shows the whole id all the same
-    second = RunPodYard(stage.world.base / f"second-{pod}", own, world=stage.world)
+    second = CloudYard(stage.world.base / f"second-{pod}", own, world=stage.world)
     stage.expect(not second.home.exists(), "the second machine knows something")
-    listed = second.invoke("reap", "--stack", STACK, "--dry-run")
+    listed = second.invoke("reap", "--stack", stage.yard.stack, "--dry-run")
     stage.story.append(listed.out + listed.err)
     stage.expect(listed.code == 0 and pod in listed.out and "leased" in listed.out, "the second machine does not list the pod")
-    done = second.invoke("adopt", pod, "--stack", STACK, "--key", str(key))
+    done = second.invoke("adopt", pod, "--stack", stage.yard.stack, "--key", str(key))
     stage.story.append(done.out + done.err)
     stage.expect(done.code == 0, f"adopt exited {done.code}")
     model = second.root / "out" / "tester" / LABEL / "model" / "model.txt"
@@ -104,7 +104,7 @@ def train_and_lose(stage: Stage, steps: int) -> tuple[str, Path]:
     processes.kill(processes.tree(child.pid))
     stage.ended(child, "train (lost)", 30)
     key = stage.yard.base / "key-elsewhere"
-    shutil.copy(stage.yard.home / "ssh" / STACK / "id_ed25519", key)
+    shutil.copy(stage.yard.home / "ssh" / stage.yard.stack / "id_ed25519", key)
     shutil.rmtree(stage.yard.home)
     return pod, key
 
@@ -114,12 +114,14 @@ def cancel_trial(after: float, *, whole_tree: bool = False, lease: float = PREFL
     what = "its whole tree" if whole_tree else "the controller"
     return Trial(
         f"CI cancel after {after:.2f} s, {what}", "SIGINT, 7.5 s, SIGTERM, 2.5 s, SIGKILL",
-        own=lambda stage: cancelled_like_ci(stage, after, whole_tree=whole_tree, lease=lease),
+        own=lambda stage: cancelled_like_ci(stage, after, whole_tree=whole_tree, lease=lease), ends_itself=True,
     )  # fmt: skip
 
 
 LAPTOP = Trial("lost laptop", "the controller's machine is gone for good", own=lost_laptop, least_pods=1)
-NOBODY = Trial("lost laptop, nobody comes", "nobody looks after the pod any more", own=lost_laptop_and_nobody_comes, least_pods=1)
+NOBODY = Trial(
+    "lost laptop, nobody comes", "nobody looks after the pod any more", own=lost_laptop_and_nobody_comes, least_pods=1, ends_itself=True,
+)  # fmt: skip
 
 
 def endings(seed: int) -> tuple[Trial, ...]:

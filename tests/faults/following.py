@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tests.faults import judge
-from tests.faults.world import STACK, RunPodYard
+from tests.faults.world import CloudYard
 from trainyard.config import PROJECT
 from trainyard.errors import TrainyardError
 from trainyard.stacks import facade, installed
@@ -42,14 +42,14 @@ def _reaper(story: Story) -> None:
     while time.time() < last + 1.2 and story.fresh():
         time.sleep(0.1)
     outlived = story.fresh()
-    done = story.verb("reap", "--stack", STACK)
+    done = story.verb("reap", "--stack", story.yard.stack)
     story.result.reaped = len(outlived - story.fresh())
     if done.code:
         story.problems(f"reap exited {done.code}")
 
 
 def _two_destroys(story: Story) -> None:
-    words = ("destroy", "--stack", STACK, "--yes")
+    words = ("destroy", "--stack", story.yard.stack, "--yes")
     both = [story.yard.start(*words) for _ in range(2)]
     for one in both:
         printed, _ = one.communicate(timeout=PATIENCE)
@@ -61,7 +61,7 @@ def _two_destroys(story: Story) -> None:
 def _colleague(story: Story) -> None:
     bench, mine = story.bench, story.fresh()
     assert bench.colleague is not None
-    done = bench.colleague.invoke("destroy", "--stack", STACK, "--yes", timeout=PATIENCE)
+    done = bench.colleague.invoke("destroy", "--stack", story.yard.stack, "--yes", timeout=PATIENCE)
     story.result.story.append(f"$ (colleague) invoke destroy   -> {done.code}\n{done.out}{done.err}")
     if done.code:
         story.problems(f"the colleague's destroy exited {done.code}")
@@ -78,11 +78,11 @@ def _again(story: Story) -> None:
     if story.case.operation == "train":
         done = story.verb(*story.yard.train("--name", "b", steps=3))
     else:
-        done = story.verb("up", "--stack", STACK)
+        done = story.verb("up", "--stack", story.yard.stack)
         if "Run refresh" in done.out + done.err:
             # An engine believes its state: a pod that an interrupted destroy has ended must be refreshed away first.
-            story.verb("refresh", "--stack", STACK, "--yes")
-            done = story.verb("up", "--stack", STACK)
+            story.verb("refresh", "--stack", story.yard.stack, "--yes")
+            done = story.verb("up", "--stack", story.yard.stack)
         if not done.code and len(story.fresh()) != 1:
             story.problems(f"up again has {len(story.fresh())} pods")
     if done.code:
@@ -123,15 +123,15 @@ def _remove(story: Story) -> None:
         story.problems("the stack cannot be removed after destroy")
 
 
-def stack_removed(yard: RunPodYard, engine: str) -> bool:
+def stack_removed(yard: CloudYard, engine: str) -> bool:
     """Remove the environment's stack, by ``pulumi stack rm`` on the CLI; False when that is refused. No stack counts as removed."""
     stack = judge.yard_stack(yard)
     store = backend(stack)
     binary = installed.find(os.environ) if engine == "cli" else None
-    if store is None or not store.exists(PROJECT, STACK):
+    if store is None or not store.exists(PROJECT, yard.stack):
         return True
     if binary is not None:
-        argv = [str(binary), "stack", "rm", "--stack", STACK, "--yes", "--preserve-config"]
+        argv = [str(binary), "stack", "rm", "--stack", yard.stack, "--yes", "--preserve-config"]
         env = {**yard.env, **pulumi_exports(yard.places, yard.env)}
         return subprocess.run(argv, cwd=yard.root, env=env, capture_output=True, check=False, timeout=PATIENCE).returncode == 0
     try:

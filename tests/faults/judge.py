@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.faults.world import RunPodYard, World, parts
+from tests.faults.world import CloudYard, World, parts
 from trainyard.config import PROJECT
 from trainyard.engine.backend import Backend
 from trainyard.errors import TrainyardError
@@ -43,7 +43,7 @@ def bills(world: World, since: float, *, kept_by_reaper: bool = False) -> list[s
     return found
 
 
-def state(yard: RunPodYard) -> list[str]:
+def state(yard: CloudYard) -> list[str]:
     """Return what is wrong with the state files: each must be readable whole."""
     folder = yard.places.state
     if not folder.is_dir():
@@ -57,7 +57,7 @@ def state(yard: RunPodYard) -> list[str]:
     return []
 
 
-def secrets_of(yard: RunPodYard) -> dict[str, str]:
+def secrets_of(yard: CloudYard) -> dict[str, str]:
     """Return what must never be seen in clear: name -> text. Call it while the environment's state is there."""
     found = {"API key": yard.world.emulator.key}
     passphrase = yard.places.settings / "passphrase"
@@ -75,12 +75,12 @@ def secrets_of(yard: RunPodYard) -> dict[str, str]:
     return found
 
 
-def yard_stack(yard: RunPodYard):  # type: ignore[no-untyped-def]
+def yard_stack(yard: CloudYard):  # type: ignore[no-untyped-def]
     """Return the environment's stack of a checkout."""
-    return facade.environment_stack("runpod", yard.places, yard.env)
+    return facade.environment_stack(yard.stack, yard.places, yard.env)
 
 
-def clear_text(yard: RunPodYard, secrets: dict[str, str], argvs: Iterable[tuple[str, ...]], printed: Iterable[str]) -> list[str]:
+def clear_text(yard: CloudYard, secrets: dict[str, str], argvs: Iterable[tuple[str, ...]], printed: Iterable[str]) -> list[str]:
     """Return where a secret stands in clear: state, logs, records, results at home and in the bucket, command lines, what was printed."""
     found = []
     places = (yard.home, yard.root / "out", yard.places.store / "data")

@@ -1,4 +1,4 @@
-"""The lies that an emulated RunPod can tell, and an account to tell them of, with a clock that only waiting moves."""
+"""The lies that an emulated cloud can tell, and an account to tell them of, with a clock that only waiting moves."""
 
 from __future__ import annotations
 
@@ -13,20 +13,46 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.http import Pace
+from tests.clouds.account import offers_of, turned
+from trainyard.clouds import open_cloud
 from trainyard.clouds.marker import PodName, new_id
-from trainyard.clouds.protocol import OfferQuery, PodInfo, PodSpec
-from trainyard.clouds.runpod import RunPodCloud
-from trainyard.rehearsal.kit import Emulator, Timing, start
+from trainyard.clouds.protocol import Cloud, Offer, PodInfo, PodSpec
+from trainyard.config import places
+from trainyard.rehearsal.emulators import emulator_of
+from trainyard.rehearsal.kit import EmulatedCloud, Emulator, PodFields, Timing, start
 from trainyard.rehearsal.kit.alter import EACH, WHOLE
-from trainyard.rehearsal.runpod import RUNPOD
-from trainyard.secret import Secret
 
 Lie = Mapping[str, Any]
 
 
 def _raw(text: str, status: int = 200) -> Lie:
     return {"status": status, "raw": text}
+
+
+def replies(fields: PodFields) -> Mapping[str, Lie]:
+    """Return answers in the place of the true one; where they look like a listing, like one of this cloud's."""
+
+    def listing(pods: str) -> Lie:
+        return _raw(f'{{"{fields.listing}": {pods}}}' if fields.listing else pods)
+
+    other = {fields.id: "another", fields.name: "another", fields.status: "RUNNING"}
+    others = [{**other, fields.id: f"other{i}", fields.name: f"other{i}"} for i in range(5000)]
+    return {
+        **REPLIES,
+        "200, cut": _raw(json.dumps({fields.listing: [other]})[:25]),
+        "200, pods: []": listing("[]"),
+        "200, pods: ''": listing('""'),
+        "200, pods: text": listing('"none"'),
+        "200, pods: {}": listing("{}"),
+        "200, pods: 0": listing("0"),
+        "200, pods: [null]": listing("[null]"),
+        "200, pods: [{}]": listing("[{}]"),
+        "200, pods of somebody": listing(json.dumps([other])),
+        "200, huge": listing(json.dumps(others)),
+        "200, an error beside it": _raw(json.dumps({fields.listing or "items": [], "error": "upstream timed out"})),
+        "200, the pod of somebody": _raw(json.dumps({fields.single: other} if fields.single else other)),
+        "200, TERMINATED": _raw(json.dumps({fields.id: "another", fields.status: "TERMINATED"})),
+    }
 
 
 REPLIES: Mapping[str, Lie] = {
@@ -54,29 +80,27 @@ REPLIES: Mapping[str, Lie] = {
     "200, {}": _raw("{}"),
     "200, []": _raw("[]"),
     "200, a number": _raw("5"),
-    "200, cut": _raw('{"pods": [{"id": "7h9'),
     "200, no UTF-8": _raw('{"pods": "\ud800"}'.encode("utf-8", "surrogatepass").decode("latin-1")),
     "200, deep": _raw("[" * 100_000),
-    "200, pods: []": _raw('{"pods": []}'),
-    "200, pods: ''": _raw('{"pods": ""}'),
-    "200, pods: text": _raw('{"pods": "none"}'),
-    "200, pods: {}": _raw('{"pods": {}}'),
-    "200, pods: 0": _raw('{"pods": 0}'),
-    "200, pods: [null]": _raw('{"pods": [null]}'),
-    "200, pods: [{}]": _raw('{"pods": [{}]}'),
-    "200, pods of somebody": _raw('{"pods": [{"id": "another", "name": "another", "status": "RUNNING"}]}'),
-    "200, huge": _raw(json.dumps({"pods": [{"id": f"other{i}", "name": f"other{i}", "status": "RUNNING"} for i in range(5000)]})),
-    "200, an error beside it": _raw('{"pods": [], "error": "upstream timed out"}'),
     "200, data: null": _raw('{"data": null}'),
-    "200, the pod of somebody": _raw('{"id": "another", "name": "another", "status": "RUNNING"}'),
-    "200, TERMINATED": _raw('{"id": "another", "status": "TERMINATED"}'),
     "clock unreadable": {"status": 500, "headers": {"Date": "yesterday"}},
     "clock without zone": {"status": 500, "headers": {"Date": "Sat, 28 Nov 2026 10:00:00 -0000"}},
 }
-"""Answers in the place of the true one."""
-ALTERED: Mapping[str, Lie] = {how: {"how": how} for how in (*WHOLE, *EACH, *RUNPOD.changes)}
-"""True answers with something untrue in them."""
-CALLS = ("list", "get", "delete", "graphql")
+"""Answers that are the same at each cloud."""
+STANDARD = ("list", "get", "delete")
+
+
+def altered(cloud: EmulatedCloud) -> Mapping[str, Lie]:
+    """Return true answers with something untrue in them."""
+    return {how: {"how": how} for how in (*WHOLE, *EACH, *cloud.changes)}
+
+
+def calls(cloud: EmulatedCloud) -> tuple[str, ...]:
+    """Return what can lie of pods that are there: the standard calls, and whatever else the cloud's own traps name."""
+    own = [fault.on for fault in cloud.faults if fault.name.startswith("lie-") and fault.on not in (*STANDARD, "create", "catalog")]
+    return (*STANDARD, *own)
+
+
 TO_CREATE = ("create", "list", "get", "catalog")
 LENGTHS: Mapping[str, float] = {"once": 0.0, "for 20 s": 20.0, "for good": math.inf}
 IGNORED: Lie = {"status": 204, "raw": ""}
@@ -87,7 +111,8 @@ class Site:
     """An account with four pods that cost money: ours, ours whose lease is over, a colleague's, a foreign one."""
 
     emulator: Emulator
-    cloud: RunPodCloud
+    cloud: Cloud
+    offer: Offer
     at: list[float] = field(default_factory=lambda: [time.time()])
     until: list[float] = field(default_factory=lambda: [math.inf])
     fence: str = ""
@@ -114,7 +139,7 @@ class Site:
 
     def rent(self, fence: str, hours: float = 5, name: str = "") -> PodInfo:
         """Rent a pod of one's own."""
-        return self.cloud.create(make_spec(fence, hours, name), self.cloud.offers(OfferQuery(gpus=("RTX 5090",)))[0])
+        return self.cloud.create(make_spec(fence, hours, name), self.offer)
 
     def alive(self) -> set[str]:
         """Return what the ledger says is running."""
@@ -138,20 +163,23 @@ def make_spec(fence: str, hours: float, name: str = "") -> PodSpec:
 
 
 @contextmanager
-def site() -> Iterator[Site]:
+def site(cloud: str = "runpod") -> Iterator[Site]:
     """An account whose pods never start, and a client whose waiting costs nothing."""
+    played = emulator_of(cloud)
     with tempfile.TemporaryDirectory(prefix="li") as folder:
-        limits = {"minute": 10**8, "hour": 10**8, "day": 10**8}
-        emulator = start(RUNPOD, Path(folder), timing=Timing(provisioning=1e9), limits=limits, env={})
+        limits = {window.name: 10**8 for window in played.limits}
+        emulator = start(played, Path(folder), timing=Timing(provisioning=1e9), limits=limits, env={})
         try:
             yield open_site(emulator)
         finally:
             emulator.stop(end_pods=True)
 
 
-def open_site(emulator: Emulator) -> Site:
+def open_site(emulator: Emulator, offer: Offer | None = None) -> Site:
     """Return a client of its own, as each verb is."""
-    made = Site(emulator, None)  # type: ignore[arg-type]
-    pace, graphql = Pace(made.now, made.sleep, lambda: 0.5), emulator.env["RUNPOD_GRAPHQL_URL"]
-    made.cloud = RunPodCloud(Secret(emulator.key), emulator.url, graphql, {}, pace)
-    return made
+    at = [time.time()]
+    slept = Site(emulator, None, None, at)  # type: ignore[arg-type]
+    with turned(slept.now, slept.sleep):
+        slept.cloud = open_cloud(emulator.cloud.name, emulator.env, places(emulator.root, {}))
+    slept.offer = offer or offers_of(slept.cloud)[0]
+    return slept

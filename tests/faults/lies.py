@@ -1,6 +1,6 @@
-"""``python -m tests.faults.lies [--only TEXT] [--seed S] [--cases N]``: a cloud that lies, and what may be said of it.
+"""``python -m tests.faults.lies [--stack CLOUD] [--only TEXT] [--seed S] [--cases N]``: a cloud that lies, and what may be said of it.
 
-Each case lets one answer of the emulated RunPod lie (or the end of a pod be refused beside it), for once, for some
+Each case lets one answer of an emulated cloud lie (or the end of a pod be refused beside it), for once, for some
 seconds or for good, and asks something that can say "gone", "ended" or a price. The emulator's own ledger judges: what
 still runs was never proved gone, what is not ours was never touched, a lie that ends keeps nobody for long. The clock
 is a test's own, so that minutes of patience cost nothing.
@@ -18,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from tests.faults.liar import ALTERED, CALLS, IGNORED, LENGTHS, REPLIES, TO_CREATE, Site, open_site, site
+from tests.faults.liar import LENGTHS, STANDARD, TO_CREATE, Site, altered, calls, open_site, replies, site
 from trainyard.clock import format_time
 from trainyard.clouds.absence import KnownPod, Proof, complete_list, prove
 from trainyard.clouds.marker import PodName, new_id, parse_name
@@ -32,8 +33,11 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import Partial
 from trainyard.provider.handler import check as checked
 from trainyard.provider.pod import POD
+from trainyard.rehearsal.emulators import emulator_of
+from trainyard.rehearsal.kit import EmulatedCloud
 from trainyard.runs.verbs.adopt import find_pod
 from trainyard.runs.verbs.reap import reap
+from trainyard.settings.clouds import emulated
 
 PATIENCE = 900.0
 """Seconds in which each question must be answered, whatever is said to it."""
@@ -101,8 +105,9 @@ def create(at: Site) -> Said:
         world = OperationWorld({}, spot, lambda name: at.cloud, Control(), lambda text, severity: None, at.now, at.sleep)
         call = Call(world, "urn:pulumi:dev::trainyard::trainyard:index:Pod::pod", "pod")
         inputs = checked(POD, call, None, {
-            "cloud": "runpod", "lease_id": lease, "fence_id": at.fence, "end": format_time(datetime.now(UTC) + timedelta(hours=5)),
-            "host_key_seed": "5a" * 32, "public_key": "ssh-ed25519 AAAA", "gpus": ["RTX 5090"], "max_price": 3.0,
+            "cloud": at.emulator.cloud.name, "lease_id": lease, "fence_id": at.fence,
+            "end": format_time(datetime.now(UTC) + timedelta(hours=5)),
+            "host_key_seed": "5a" * 32, "public_key": "ssh-ed25519 AAAA", "gpus": [at.offer.gpu], "max_price": 4 * at.offer.price_per_hour,
         })  # fmt: skip
         told: list[str] = []
         for _ in range(2):
@@ -167,16 +172,16 @@ class Case:
         return f"{self.question} / {self.call} / {self.lie} / {self.length}" + (" / ends ignored" if self.ignored else "")
 
 
-def cases() -> list[Case]:
-    """Return all."""
-    found = []
+def cases(cloud: EmulatedCloud) -> list[Case]:
+    """Return all that a cloud can tell."""
+    found, others = [], [call for call in calls(cloud) if call not in STANDARD]
     for question in QUESTIONS:
-        for call in TO_CREATE if question == "create" else CALLS:
-            lies = [*REPLIES, *(ALTERED if call in ("list", "get", "create") else ())]
+        for call in TO_CREATE if question == "create" else calls(cloud):
+            lies = [*replies(cloud.fields), *(altered(cloud) if call in ("list", "get", "create") else ())]
             found += [
                 Case(question, call, lie, length, ignored)
                 for lie in lies for length in LENGTHS for ignored in (False, True)
-                if not (ignored and (call in ("delete", "graphql") or question in ("dry", "create")))
+                if not (ignored and (call in ("delete", *others) or question in ("dry", "create")))
             ]  # fmt: skip
     return found
 
@@ -186,17 +191,21 @@ def play(at: Site, case: Case) -> list[str]:
     at.open()
     try:
         faults, began = at.emulator.faults, at.now()
-        lie = {**REPLIES, **ALTERED}[case.lie]
+        lie, others = _lie(at, case), [call for call in calls(at.emulator.cloud) if call not in STANDARD]
         faults.on(f"lie-{case.call}", times=1 if case.length == "once" else None, **lie)
-        if case.call == "graphql":
+        if case.call in others:
             faults.on("lie-delete", status=500)  # else nobody asks it
         if case.ignored:
-            faults.on("lie-delete", **IGNORED)
+            faults.on("delete-ignored")
         at.until[0] = began + LENGTHS[case.length] if LENGTHS[case.length] not in (0.0, math.inf) else math.inf
         said = _ask(at, case)
         return _judged(at, case, said, at.now() - began)
     finally:
         at.clear()
+
+
+def _lie(at: Site, case: Case) -> Mapping[str, Any]:
+    return {**replies(at.emulator.cloud.fields), **altered(at.emulator.cloud)}[case.lie]
 
 
 def _ask(at: Site, case: Case) -> Said:
@@ -224,36 +233,35 @@ def _judged(at: Site, case: Case, said: Said, took: float) -> list[str]:
         found.append(str(said.error))
     if took > PATIENCE:
         found.append(f"it took {took:.0f} s")
-    if _is_over_soon(case) and (not meant <= said.gone or took > AFTER_A_LIE):
+    if _is_over_soon(at, case) and (not meant <= said.gone or took > AFTER_A_LIE):
         found.append(f"after the lie had ended: gone {len(said.gone)} of {len(meant)}, {took:.0f} s, error {said.error}")
     return found
 
 
-def _is_over_soon(case: Case) -> bool:
+def _is_over_soon(at: Site, case: Case) -> bool:
     """Tell whether the lie is one that clouds tell in passing, told once: then the truth must come out."""
-    lie = {**REPLIES, **ALTERED}[case.lie]
+    lie, standard = _lie(at, case), (*STANDARD, *TO_CREATE)
     passing = "how" in lie or lie.get("drop") or lie.get("status", 200) >= 500 or lie.get("status") in (409, 429)
-    return bool(
-        case.length == "once" and passing and not case.ignored and case.question not in ("dry", "create") and case.call != "graphql"
-    )
+    return bool(case.length == "once" and passing and not case.ignored and case.question not in ("dry", "create") and case.call in standard)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the cases; 1 when one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.lies", description=__doc__)
+    parser.add_argument("--stack", choices=emulated(), default="runpod", help="the cloud: any that has an emulator")
     parser.add_argument("--only", default="", help="cases whose text holds this")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--cases", type=int, default=None, help="so many, drawn by chance (default: all)")
     given = parser.parse_args(arguments)
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
-    chosen = [case for case in cases() if given.only in str(case)]
+    chosen = [case for case in cases(emulator_of(given.stack)) if given.only in str(case)]
     if given.cases is not None:
         chosen = random.Random(seed).sample(chosen, min(given.cases, len(chosen)))
-    print(f"seed {seed}, {len(chosen)} lies", flush=True)
+    print(f"{given.stack}, seed {seed}, {len(chosen)} lies", flush=True)
     failed: Counter[str] = Counter()
-    with site() as first:
+    with site(given.stack) as first:
         for case in chosen:
-            for problem in play(open_site(first.emulator), case):
+            for problem in play(open_site(first.emulator, first.offer), case):
                 failed[case.lie] += 1
                 print(f"FAILED  {case}: {problem}", flush=True)
     print(f"{len(chosen)} lies told, {sum(failed.values())} believed, seed {seed}; {dict(failed)}")

@@ -17,7 +17,7 @@ from tests.faults.endings import train_and_lose
 from tests.faults.following import stack_removed
 from tests.faults.points import Scene
 from tests.faults.trial import LABEL, TRAINED, TRAINING, Fault, Stage, Trial
-from tests.faults.world import STACK, RunPodYard
+from tests.faults.world import CloudYard
 from trainyard.stacks import installed
 
 SPY = Path(__file__).parent / "jobs" / "spy.sh"
@@ -37,7 +37,7 @@ def outage_of_terminate(stage: Stage) -> None:
     stage.yard.settings()
     done = stage.train(faults=(Fault("delete-500", 11, TRAINED), Fault("graphql-500", 60, TRAINED)))
     stage.expect(done.code == 0, f"exit code {done.code}: the teardown gave up")
-    refused = [r for r in stage.world.emulator.requests() if r["time"] >= stage.since and r["method"] == "DELETE" and r["status"] == 500]
+    refused = [r for r in stage.world.emulator.requests() if r["time"] >= stage.since and r.get("call") == "delete" and r["status"] == 500]
     stage.expect(len(refused) == 11, f"only {len(refused)} terminates were answered 500")
 
 
@@ -48,8 +48,8 @@ def outage_without_end(stage: Stage) -> None:
     child = stage.yard.start(*stage.yard.train("--name", LABEL))
     stage.world.wait_until(lambda: TRAINED(scene) or child.poll() is not None, 90, "the training never ended")
     for name in ("delete-500", "graphql-500"):
-        stage.world.emulator.faults.on(name)
-    stage.world.wait_until(lambda: any(r["method"] == "DELETE" for r in scene.requests()), 60, "no terminate was asked for")
+        stage.world.switch(name)
+    stage.world.wait_until(lambda: any(r.get("call") == "delete" for r in scene.requests()), 60, "no terminate was asked for")
     for _ in range(2):  # the person has no patience either: the second Ctrl-C says what is still there
         os.kill(child.pid, signal.SIGINT)
         time.sleep(0.5)
@@ -78,24 +78,27 @@ def no_limits_given(stage: Stage) -> None:
     for paid in stage.world.paid(stage.since):
         stage.expect(paid.pod in ends and ends[paid.pod] - paid.start < 3 * 3600, f"pod {paid.pod} had no end within 3 hours")
     stage.yard.settings(hours=None, pods=1)
-    refused = stage.verb("up", "--stack", STACK, code=None)
+    refused = stage.verb("up", "--stack", stage.yard.stack, code=None)
     stage.expect(refused.code != 0 and "hours" in refused.out + refused.err, "a declared pod without hours was not refused")
-    stage.verb("destroy", "--stack", STACK, "--yes")
+    stage.verb("destroy", "--stack", stage.yard.stack, "--yes")
 
 
 def account_key_never_on_the_pod(stage: Stage) -> None:
     """The training prints all it can see, the emulator keeps the create request: the account's key is in neither."""
     stage.yard.settings()
-    done = stage.yard.invoke("train", "--stack", STACK, "--recipe", "command", "--set", f"script={SPY}", "--name", LABEL)
+    done = stage.yard.invoke("train", "--stack", stage.yard.stack, "--recipe", "command", "--set", f"script={SPY}", "--name", LABEL)
     stage.story.append(done.out[-2000:] + done.err)
     stage.expect(done.code == 0, f"exit code {done.code}")
     seen = (stage.yard.home / "runs" / stage.yard.user / LABEL / "1" / "train.log").read_text(errors="replace")
-    stage.expect("RUNPOD_POD_ID=" in seen and "watchdog" in seen and "== " in seen, "the spy saw nothing")
+    told = [name for name in stage.world.row.pod_variables if f"{name}=" in seen]
+    stage.expect((told or not stage.world.row.pod_variables) and "watchdog" in seen and "== " in seen, "the spy saw nothing")
     key = stage.world.emulator.key
     stage.expect(key not in seen, "the account's key is on the pod")
     # The keys themselves: a checkout below /root is seen from the pod, and in it the emulator's source, which names them.
-    stage.expect(not re.search(r"rpa_pod_\w+_[0-9a-f]{24}|SSH_HOST_ED25519_KEY=\W*BEGIN", seen), "the training sees the pod's own keys")
     gone = [path.read_text() for path in (stage.world.emulator.root / "gone").glob("*.json")]
+    own = [json.loads(text)["key"] for text in gone]
+    stage.expect(not any(text and text in seen for text in own), "the training sees the pod's own key")
+    stage.expect(not re.search(r"SSH_HOST_ED25519_KEY=\W*BEGIN", seen), "the training sees the pod's host key")
     stage.expect(gone and not any(key in json.dumps(json.loads(text)["request"]) for text in gone), "the key is in a create request")
 
 
@@ -116,19 +119,19 @@ def crossed_destroys(stage: Stage) -> None:
     """A destroy while the up of another terminal still rents: whoever wins, nothing is left after both."""
     stage.yard.settings(pods=1)
     stage.world.emulator.faults.on("create-slow", times=1, delay=1.5)
-    up = stage.yard.start("up", "--stack", STACK)
+    up = stage.yard.start("up", "--stack", stage.yard.stack)
     scene = Scene(stage.yard, stage.since)
     stage.world.wait_until(lambda: "start" in scene.intents() or up.poll() is not None, 90, "up never asked for a pod")
-    stage.verb("destroy", "--stack", STACK, "--yes", code=None)
+    stage.verb("destroy", "--stack", stage.yard.stack, "--yes", code=None)
     stage.ended(up, "up")
-    stage.verb("destroy", "--stack", STACK, "--yes")
+    stage.verb("destroy", "--stack", stage.yard.stack, "--yes")
 
 
 def _up(stage: Stage) -> str:
     """Bring a declared pod up and return its id."""
     stage.yard.extra = {**stage.yard.extra, "XDG_CONFIG_HOME": str(stage.yard.base / "c")}
     stage.yard.settings(pods=1)
-    stage.verb("up", "--stack", STACK)
+    stage.verb("up", "--stack", stage.yard.stack)
     (pod,) = [r["id"] for r in stage.world.pods()]
     return str(pod)
 
@@ -161,14 +164,14 @@ def adopted_before_a_lying_cloud(stage: Stage) -> None:
     """The second machine fetches the result, but the cloud ends nothing and its list is empty: 6 with pod and price, until it is true."""
     stage.yard.settings(hours=0.2)
     pod, key = train_and_lose(stage, steps=20)
-    second = RunPodYard(stage.world.base / f"liar-{pod}", {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}")}, world=stage.world)
+    second = CloudYard(stage.world.base / f"liar-{pod}", {"XDG_CONFIG_HOME": str(stage.world.base / f"c-{pod}")}, world=stage.world)
     for name in ("delete-forbidden", "graphql-error"):
-        stage.world.emulator.faults.on(name)
-    child = second.start("adopt", pod, "--stack", STACK, "--key", str(key))
+        stage.world.switch(name)
+    child = second.start("adopt", pod, "--stack", stage.yard.stack, "--key", str(key))
     began = time.time()
 
     def asked() -> bool:
-        return any(r["time"] > began and r["method"] == "DELETE" for r in stage.world.emulator.requests())
+        return any(r["time"] > began and r.get("call") == "delete" for r in stage.world.emulator.requests())
 
     stage.world.wait_until(lambda: asked() or child.poll() is not None, 120, "adopt never asked for the pod's end")
     stage.world.emulator.faults.on("list-empty")
@@ -183,9 +186,9 @@ def adopted_before_a_lying_cloud(stage: Stage) -> None:
 def state_damaged(stage: Stage) -> None:
     """The state file is cut short: destroy still ends the pod, by the lease of the last good version, and says what it could not do."""
     _up(stage)
-    (path,) = stage.yard.places.state.rglob(f"stacks/*/{STACK}.json")
+    (path,) = stage.yard.places.state.rglob(f"stacks/*/{stage.yard.stack}.json")
     path.write_bytes(path.read_bytes()[:500])
-    done = stage.verb("destroy", "--stack", STACK, "--yes", code=9)
+    done = stage.verb("destroy", "--stack", stage.yard.stack, "--yes", code=9)
     stage.expect("damaged" in done.out + done.err, "it does not say that the state is damaged")
     stage.expect(not stage.world.pods(), "the pod is left")
     path.unlink()
@@ -195,7 +198,7 @@ def passphrase_lost(stage: Stage) -> None:
     """Nobody can read the secrets any more: destroy ends the pod by its lease id and says so."""
     _up(stage)
     (stage.yard.places.settings / "passphrase").write_text("another one\n")
-    done = stage.verb("destroy", "--stack", STACK, "--yes", code=None)
+    done = stage.verb("destroy", "--stack", stage.yard.stack, "--yes", code=None)
     stage.expect(done.code in (0, 9), f"destroy exited {done.code}")
     stage.expect(not stage.world.pods(), "the pod is left")
 
@@ -205,11 +208,11 @@ def state_lost(stage: Stage) -> None:
     pod = _up(stage)
     shutil.rmtree(stage.yard.home)
     for again in range(2):
-        told = stage.verb("destroy", "--stack", STACK, "--yes", code=6)
+        told = stage.verb("destroy", "--stack", stage.yard.stack, "--yes", code=6)
         said = told.out + told.err
         named = pod in said and "/h" in said and f"invoke end {pod}" in said
         stage.expect(named, f"time {again}: it does not name the pod that no state knows")
-    stage.verb("end", pod, "--stack", STACK)
+    stage.verb("end", pod, "--stack", stage.yard.stack)
 
 
 def stack_removal_refused(stage: Stage) -> None:
@@ -220,10 +223,10 @@ def stack_removal_refused(stage: Stage) -> None:
         stage.expect(not stack_removed(stage.yard, engine), f"{engine}: the stack was removed while it had a pod")
     stage.expect(pod in {r["id"] for r in stage.world.pods()}, "a refused removal ended the pod")
     for engine in engines:
-        stage.verb("destroy", "--stack", STACK, "--yes")
+        stage.verb("destroy", "--stack", stage.yard.stack, "--yes")
         stage.expect(stack_removed(stage.yard, engine), f"{engine}: the stack cannot be removed after destroy")
-        stage.verb("up", "--stack", STACK)
-    stage.verb("destroy", "--stack", STACK, "--yes")
+        stage.verb("up", "--stack", stage.yard.stack)
+    stage.verb("destroy", "--stack", stage.yard.stack, "--yes")
 
 
 def one_stuck_run_among_many(stage: Stage) -> None:
@@ -240,7 +243,7 @@ def one_stuck_run_among_many(stage: Stage) -> None:
     done = stage.verb("recover", code=6)
     stage.expect("broken" in done.out + done.err, "it does not name the damaged record")
     stage.expect(stage.summary().get("success"), "the other run was not finished")
-    stage.verb("destroy", "--stack", STACK, "--yes")
+    stage.verb("destroy", "--stack", stage.yard.stack, "--yes")
 
 
 ALWAYS = (
@@ -253,9 +256,12 @@ OWN = (
     Trial("terminate never works", "marked as terminated because the call failed", own=outage_without_end, least_pods=1),
     Trial("killed between accept and record", "an id that only a variable held", own=killed_between_accept_and_record, most_pods=2),
     Trial("no limits given", "a pod without any deadline", own=no_limits_given, least_pods=1),
-    Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1),
-    Trial("controller dead during boot", "an idle pod that nobody looks after", own=idle_pod_of_a_dead_controller, least_pods=1),
-    Trial("controller dead after the commit", "a pod whose result is safe", own=safe_result_of_a_dead_controller, least_pods=1),
+    Trial("pod-rest-down and nobody comes", "REST fails from inside the pod, GraphQL works", own=nobody_comes, least_pods=1,
+          needs="pod-rest-down", ends_itself=True),
+    Trial("controller dead during boot", "an idle pod that nobody looks after", own=idle_pod_of_a_dead_controller, least_pods=1,
+          ends_itself=True),
+    Trial("controller dead after the commit", "a pod whose result is safe", own=safe_result_of_a_dead_controller, least_pods=1,
+          ends_itself=True),
     Trial("adopted before a lying cloud", "one empty list said gone", own=adopted_before_a_lying_cloud, least_pods=1),
     Trial("destroy crosses up", "two terminals", own=crossed_destroys),
     Trial("state damaged", "a full disk cuts the state short", own=state_damaged, least_pods=1),
@@ -263,4 +269,4 @@ OWN = (
     Trial("state lost", "git clean -fdx", own=state_lost, least_pods=1),
     Trial("stack removal refused", "stack rm forgets what bills on", own=stack_removal_refused, least_pods=1, most_pods=3),
     Trial("one stuck run among many", "one failure stops the clean-up of all", own=one_stuck_run_among_many, least_pods=1),
-)
+)  # fmt: skip

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.processes import Victim
-from tests.faults.world import RunPodYard
+from tests.faults.world import CloudYard
 
 STALL = 2.5
 """Seconds an answer is held back: long enough to be seen, short enough not to be waited for by whoever survives."""
@@ -22,7 +22,7 @@ ALONE: tuple[Victim, ...] = ("controller", "all")
 class Scene:
     """What a point looks at: the checkout, the moment the command began, the run's label (trainings)."""
 
-    yard: RunPodYard
+    yard: CloudYard
     began: float
     label: str = ""
     known: frozenset[str] = frozenset()
@@ -110,8 +110,8 @@ def _closed(scene: Scene) -> bool:
 
 
 def _asked_for_pod(scene: Scene) -> bool:
-    fresh = scene.fresh()
-    return bool(fresh) and any(r["method"] == "GET" and r["path"].rpartition("/")[2] in fresh for r in scene.requests())
+    fresh = set(scene.fresh())
+    return bool(fresh) and any(r.get("call") == "get" and fresh & set(r["path"].split("/")) for r in scene.requests())
 
 
 _RENT = ("up", "train", "replace")

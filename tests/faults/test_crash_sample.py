@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.bench import Bench
 from tests.faults.cases import Case, draw, parse
-from tests.faults.conftest import SEED
+from tests.faults.conftest import DRAWN, SEED
 
 SAMPLE = 4
 ALWAYS = "train/builtin/all/accepted/attach"
@@ -17,7 +17,7 @@ ALWAYS = "train/builtin/all/accepted/attach"
 
 def sample() -> list[Case]:
     """Return the first cases of the seed that need not be waited for."""
-    drawn = (draw(SEED, number, ["builtin"]) for number in itertools.count())
+    drawn = (draw(SEED, number, ["builtin"], DRAWN) for number in itertools.count())
     return [parse(ALWAYS), *itertools.islice((case for case in drawn if not case.slow), SAMPLE)]
 
 
@@ -25,5 +25,5 @@ def sample() -> list[Case]:
 def test_whatever_dies_nothing_is_left_and_nothing_is_paid_twice(bench: Bench, case: Case) -> None:
     result = bench.run(case)
 
-    told = "\n".join([f"seed {SEED}; again: python -m tests.faults.crash --case {case}", *result.problems, *result.story])
+    told = "\n".join([f"seed {SEED}; again: python -m tests.faults.crash --stack {DRAWN} --case {case}", *result.problems, *result.story])
     assert not result.problems, told

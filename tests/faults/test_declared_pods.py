@@ -7,21 +7,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.world import STACK, RunPodYard, World
+from tests.faults.world import STACK, CloudYard, World
 from trainyard.ledger.ledger import Ledger
 
 
 @pytest.fixture
-def yard(cloud_world: World) -> Iterator[RunPodYard]:
+def yard(cloud_world: World) -> Iterator[CloudYard]:
     yield cloud_world.yard()
     cloud_world.clear()
 
 
-def spent(yard: RunPodYard) -> float:
+def spent(yard: CloudYard) -> float:
     return sum(Ledger(yard.places.ledger).costs_since(0.0).values())
 
 
-def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: RunPodYard) -> None:
+def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: CloudYard) -> None:
     since = time.time()
     yard.settings(pods=2, hours=2, limit_day=0.3)
     refused = yard.invoke("up", "--stack", STACK)
@@ -45,7 +45,7 @@ def test_declared_pods_are_held_to_the_limits_and_counted_like_the_books(yard: R
     assert spent(yard) == pytest.approx(ledger, abs=2 * price * 3 / 3600)
 
 
-def test_an_up_that_rented_nothing_is_not_counted_twice(yard: RunPodYard) -> None:
+def test_an_up_that_rented_nothing_is_not_counted_twice(yard: CloudYard) -> None:
     yard.settings(pods=1, hours=2, limit_day=0.6)
     yard.world.emulator.faults.on("create-no-capacity")
     assert yard.invoke("up", "--stack", STACK).code == 4
@@ -54,7 +54,7 @@ def test_an_up_that_rented_nothing_is_not_counted_twice(yard: RunPodYard) -> Non
     assert 0 < spent(yard) <= 0.6
 
 
-def test_what_declared_pods_have_cost_stays_spent_when_they_are_lost(yard: RunPodYard) -> None:
+def test_what_declared_pods_have_cost_stays_spent_when_they_are_lost(yard: CloudYard) -> None:
     yard.settings(pods=1, hours=2, limit_day=0.6)
     yard.invoke("up", "--stack", STACK).expect(0)
     before = spent(yard)

@@ -10,6 +10,8 @@ import pytest
 from tests.faults.conftest import SEED
 from tests.faults.liar import Site, open_site, site
 from tests.faults.lies import Case, cases, play
+from trainyard.rehearsal.emulators import emulator_of
+from trainyard.settings.clouds import emulated
 
 BELIEVED = (
     Case("teardown", "list", "200, pods: ''", "for good", ignored=True),
@@ -38,14 +40,30 @@ BELIEVED = (
 """Each was believed once, ended in a traceback, or, told once, kept alive what was over."""
 
 
+CLOUD = random.Random(SEED).choice(emulated())
+
+
 @pytest.fixture(scope="module")
-def account() -> Iterator[Site]:
+def runpod() -> Iterator[Site]:
     with site() as first:
         yield first
 
 
-@pytest.mark.parametrize("case", [*BELIEVED, *random.Random(SEED).sample(cases(), 24)], ids=str)
-def test_a_lie_of_the_cloud_is_not_believed(account: Site, case: Case) -> None:
-    problems = play(open_site(account.emulator), case)
+@pytest.fixture(scope="module")
+def drawn_cloud() -> Iterator[Site]:
+    with site(CLOUD) as first:
+        yield first
 
-    assert not problems, f"seed {SEED}: python -m tests.faults.lies --only '{case}'"
+
+@pytest.mark.parametrize("case", BELIEVED, ids=str)
+def test_a_lie_that_was_believed_once_is_not_believed(runpod: Site, case: Case) -> None:
+    problems = play(open_site(runpod.emulator, runpod.offer), case)
+
+    assert not problems
+
+
+@pytest.mark.parametrize("case", random.Random(SEED).sample(cases(emulator_of(CLOUD)), 24), ids=str)
+def test_a_lie_of_a_cloud_is_not_believed(drawn_cloud: Site, case: Case) -> None:
+    problems = play(open_site(drawn_cloud.emulator, drawn_cloud.offer), case)
+
+    assert not problems, f"seed {SEED}: python -m tests.faults.lies --stack {CLOUD} --only '{case}'"

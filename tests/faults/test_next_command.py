@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.yard import Done
-from tests.faults.world import STACK, RunPodYard, World
+from tests.faults.world import STACK, CloudYard, World
 
 PRINTED = re.compile(r"\binvoke ([a-z.]+ .*?)[.)'`\"]*(?=$| {2,}|\s[A-Z(])")
 
 
 @pytest.fixture
-def yard(cloud_world: World) -> Iterator[RunPodYard]:
+def yard(cloud_world: World) -> Iterator[CloudYard]:
     """A checkout on the rented stack whose results lie in a bucket."""
     made = cloud_world.yard()
     made.settings(bucket=None, store="local")
@@ -31,11 +31,11 @@ def next_command(said: str, verb: str) -> list[str]:
     return chosen[0]
 
 
-def follow(yard: RunPodYard, said: str, verb: str, code: int = 0) -> Done:
+def follow(yard: CloudYard, said: str, verb: str, code: int = 0) -> Done:
     return yard.invoke(*next_command(said, verb)).expect(code)
 
 
-def test_a_run_that_was_left_is_come_back_to_and_its_result_fetched_by_the_printed_words(yard: RunPodYard, cloud_world: World) -> None:
+def test_a_run_that_was_left_is_come_back_to_and_its_result_fetched_by_the_printed_words(yard: CloudYard, cloud_world: World) -> None:
     running = yard.start(*yard.train("--name", "a", steps=40))
     yard.wait_for(lambda: yard.record("a").get("phase") == "started")
     running.send_signal(signal.SIGINT)
@@ -50,7 +50,7 @@ def test_a_run_that_was_left_is_come_back_to_and_its_result_fetched_by_the_print
     assert cloud_world.pods() == []
 
 
-def test_a_pod_that_could_not_be_ended_is_ended_by_the_printed_words(yard: RunPodYard, cloud_world: World) -> None:
+def test_a_pod_that_could_not_be_ended_is_ended_by_the_printed_words(yard: CloudYard, cloud_world: World) -> None:
     for fault in ("delete-forbidden", "graphql-error"):
         cloud_world.emulator.faults.on(fault, times=None)
     done = yard.invoke(*yard.train("--name", "c", steps=2)).expect(6)
@@ -63,7 +63,7 @@ def test_a_pod_that_could_not_be_ended_is_ended_by_the_printed_words(yard: RunPo
     assert cloud_world.pods() == []
 
 
-def test_what_must_be_brought_up_first_is_brought_up_by_the_printed_words(yard: RunPodYard, cloud_world: World) -> None:
+def test_what_must_be_brought_up_first_is_brought_up_by_the_printed_words(yard: CloudYard, cloud_world: World) -> None:
     assert next_command(yard.invoke("outputs", "--stack", STACK).expect(2).err, "up") == ["up", "--stack", STACK]
     yard.settings(bucket=None, store="local", pods=1)
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tests.faults.endings import endings
 from tests.faults.own_trials import OWN
 from tests.faults.trial import AT_ONCE, PREPARED, TRAINED, TRAINING, Fault, Trial, When
+from tests.faults.world import STACK
+from trainyard.rehearsal.emulators import emulator_of
+from trainyard.rehearsal.kit import Fault as FaultRow
+from trainyard.settings.clouds import entries
 
 SHORT: dict[str, Any] = {"silent": 2.0}
 BOOT = {"boot_accepted_minutes": 0.04, "boot_image_minutes": 0.04, "boot_ssh_minutes": 0.04}
 
 
-def _create(name: str, seen: str, *, codes: tuple[int, ...], says: tuple[str, ...] = (), paid: bool = False, **does: float) -> Trial:
+def _create(name: str, seen: str, *, codes: tuple[int, ...], says_there: tuple[str, ...] = (), paid: bool = False, **does: float) -> Trial:
     """A create that goes wrong once."""
-    return Trial(name, seen, (Fault(name, does=does),), codes, says, least_pods=int(paid))
+    return Trial(name, seen, (Fault(name, does=does),), codes, says_there=says_there, least_pods=int(paid))
 
 
 CREATE = (
@@ -29,7 +34,7 @@ CREATE = (
     _create("create-slow", "a create slower than a client's timeout loses the id", codes=(0,), paid=True, delay=2.0),
     _create("create-no-capacity", "the catalog said HIGH, the create says 400", codes=(0,), paid=True),
     _create("create-rule-broken", "a broken rule looks just like no capacity", codes=(0,), paid=True),
-    _create("create-no-balance", "less than an hour of credit", codes=(4,), says=("balance",)),
+    _create("create-no-balance", "less than an hour of credit", codes=(4,), says_there=("balance",)),
     _create("create-pool-forbidden", "this account may not use that pool", codes=(0,), paid=True),
     _create("create-forbidden-page", "a firewall's page instead of the API's answer", codes=(0,), paid=True),
     _create("create-unauthorized", "key revoked", codes=(4,)),
@@ -41,7 +46,7 @@ CREATE = (
     _create("create-empty-answer", "201 and no body", codes=(0, 4), paid=True),
     _create("create-cut-answer", "the answer breaks off", codes=(0, 4), paid=True),
     Trial("a create dearer than max_price", "the catalog said one price, the create's answer another", (Fault("create-dearer"),), (0,),
-          ("costs $", "allowed are $"), {"max_price": 1}, least_pods=2, most_pods=2),
+          ("costs $", "allowed are $"), settings={"max_price": lambda offer: 4 * offer.price_per_hour}, least_pods=2, most_pods=2),
     Trial("every create dearer than the estimate", "the catalog is of yesterday", (Fault("create-dearer", None),), (4,),
           ("costs $", "allowed are $"), least_pods=1, most_pods=9),
     Trial("sold out between price and create", "every create says no capacity", (Fault("create-no-capacity", None),), (4,),
@@ -87,14 +92,14 @@ DELETES = (
 
 def _boot(name: str, seen: str, says: str = "phase", **settings: object) -> Trial:
     # A pod that does not boot is given up for one of the next offer.
-    return Trial(name, seen, (Fault(name, None),), (5,), (says,), {**BOOT, **settings}, least_pods=1, most_pods=3)
+    return Trial(name, seen, (Fault(name, None),), (5,), (says,), settings={**BOOT, **settings}, least_pods=1, most_pods=3)
 
 
 BOOTS = (
     _boot("boot-stuck-provisioning", "never gets a machine, while billing", "phase 'accepted'"),
     _boot("boot-stuck-starting", "a readiness loop without bound waits for ever", "phase 'image'"),
     _boot("boot-pull-fails", "the image cannot be pulled"),
-    _boot("boot-error", "ERROR instead of RUNNING", "ERROR"),
+    _boot("boot-error", "ERROR instead of RUNNING", "phase"),
     _boot("boot-no-port", "RUNNING without a public port", "phase 'ssh'"),
     Trial("boot-exec-format", "an image for another processor", (Fault("boot-exec-format", None),), (0, 5), settings=BOOT, least_pods=1,
           most_pods=3),
@@ -107,7 +112,7 @@ BOOTS = (
 LIVES = (
     Trial("pod-dies", "a pod vanishes by itself", (Fault("pod-dies", when=TRAINING),), (4,), ("ended",), steps=600, least_pods=1,
           missed=30.0),
-    Trial("pod-exits", "stopped by RunPod; its volume is billed on",
+    Trial("pod-exits", "stopped by the cloud; its volume is billed on",
           (Fault("pod-exits", when=TRAINING),), (4,), ("has stopped",), steps=600,
           least_pods=1, missed=30.0),
     Trial("pod-dies with the result on it", "a pod vanishes before its result is home", (Fault("pod-dies", None, TRAINED),), (0, 4, 5, 7),
@@ -115,9 +120,10 @@ LIVES = (
     Trial("container-restarts", "the container died and was started again", (Fault("container-restarts", when=TRAINING),), (1, 5, 6, 10),
           steps=600, least_pods=1),
     Trial("pod-key-refused", "the pod's own key may not end it", (Fault("pod-key-refused", None),),
-          says=("only from outside",), least_pods=1),
-    Trial("pod-key-blind", "the pod-scoped key sees nothing", (Fault("pod-key-blind", None),), says=("only from outside",), least_pods=1),
-    Trial("pod-key-absent", "no key is put into the pod", (Fault("pod-key-absent", None),), (0, 10), least_pods=1),
+          says=("only from outside",), least_pods=1, ends_itself=True),
+    Trial("pod-key-blind", "the pod-scoped key sees nothing", (Fault("pod-key-blind", None),), says=("only from outside",), least_pods=1,
+          ends_itself=True),
+    Trial("pod-key-absent", "no key is put into the pod", (Fault("pod-key-absent", None),), (0, 10), least_pods=1, ends_itself=True),
     Trial("clock-behind", "the cloud's clock is an hour behind", (Fault("clock-behind", None, AT_ONCE),), settings={"hours": 3},
           least_pods=1, judged_by_end=False),
     Trial("clock-ahead", "the cloud's clock is an hour ahead", (Fault("clock-ahead", None, AT_ONCE),), (0, 1), least_pods=1,
@@ -144,6 +150,26 @@ ALTERED = (
 )
 
 
-def trials(seed: int) -> tuple[Trial, ...]:
-    """Return all; the instants at which CI jobs are cancelled are drawn from a seed."""
-    return (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *ALTERED, *OWN, *endings(seed))
+def trials(seed: int, cloud: str = STACK) -> tuple[Trial, ...]:
+    """Return all that fit a cloud; the instants at which CI jobs are cancelled are drawn from a seed."""
+    those = fitting((*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *ALTERED, *OWN, *endings(seed)), cloud)
+    return (*those, *_traps(emulator_of(cloud).faults, those))
+
+
+def fitting(every: Iterable[Trial], cloud: str) -> list[Trial]:
+    """Return the trials whose faults a cloud's emulator knows, and whose pods can end themselves where that is needed."""
+    ends_itself, known = entries()[cloud].self_terminate, {fault.name for fault in emulator_of(cloud).faults} | {""}
+    firsts = [(trial, trial.faults[0].name if trial.faults else "") for trial in every]
+    return [trial for trial, first in firsts if {first, trial.needs} <= known and (ends_itself or not trial.ends_itself)]
+
+
+def _traps(table: Sequence[FaultRow], others: Sequence[Trial]) -> Iterator[Trial]:
+    """Yield a training with each fault of a table that no other trial has: whatever it exits with, it tells the truth."""
+    tried = {fault.name for trial in others for fault in trial.faults} | {trial.needs for trial in others}
+    for row in table:
+        if row.name not in tried and not row.name.startswith("lie-"):
+            at_once = row.kind in ("stock", "page") or row.on == "catalog"
+            times, does = (None if row.kind in ("key", "page", "lag") else 1), (SHORT if row.does.get("hang") else {})
+            yield Trial(
+                row.name, row.seen, (Fault(row.name, times, AT_ONCE if at_once else PREPARED, does),), (0, 4, 5, 6, 10), most_pods=3
+            )

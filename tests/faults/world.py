@@ -13,30 +13,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.clouds.account import offers_of
 from tests.e2e.yard import COUNT, ROOT, Yard
 from trainyard.clock import parse_time
+from trainyard.clouds import open_cloud
 from trainyard.clouds.marker import PodName, parse_name
-from trainyard.clouds.protocol import Cloud
-from trainyard.clouds.runpod import RunPodCloud
+from trainyard.clouds.protocol import Cloud, Offer
 from trainyard.config import Places, places
+from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Paid, PodRecord, Timing, start
-from trainyard.rehearsal.runpod import RUNPOD
 from trainyard.remote.transport import Address
+from trainyard.settings.clouds import CloudEntry, entries
 
 QUICK = Timing(provisioning=0.05, starting=0.05, ports=0.1, lag=1.0)
-GPU = "NVIDIA RTX A4000"
 STACK = "runpod"
+"""The stack of tests that are about one cloud; a stack here has the name of its cloud."""
 
 
 @dataclass
-class RunPodYard(Yard):
-    """One person's checkout whose stack ``runpod`` leads to the emulator."""
+class CloudYard(Yard):
+    """One person's checkout whose stack leads to the emulator."""
 
     world: World = field(kw_only=True)
     user: str = "tester"
@@ -50,10 +52,20 @@ class RunPodYard(Yard):
         self.settings()
 
     def settings(self, **changes: Any) -> None:
-        """Write the stack's settings; ``None`` leaves a key out."""
-        given = {"cloud": "runpod", "gpu": [GPU], "disk_gb": 5, "max_price": 4, "bucket": "none", "hours": 1, "rescue_minutes": 1}
-        lines = [f"  trainyard:{key}: {value!r}" for key, value in {**given, **changes}.items() if value is not None]
-        (self.root / f"Pulumi.{STACK}.yaml").write_text("config:\n" + "\n".join(lines) + "\n")
+        """Write the stack's settings; ``None`` leaves a key out, a function is asked with what is rented here."""
+        offer = self.world.offer
+        given = {
+            "cloud": self.stack, "gpu": [offer.gpu], "disk_gb": 5, "max_price": round(20 * offer.price_per_hour, 2), "bucket": "none",
+            "hours": 1, "rescue_minutes": 1,
+        }  # fmt: skip
+        chosen = {key: value(offer) if callable(value) else value for key, value in {**given, **changes}.items()}
+        lines = [f"  trainyard:{key}: {value!r}" for key, value in chosen.items() if value is not None]
+        (self.root / f"Pulumi.{self.stack}.yaml").write_text("config:\n" + "\n".join(lines) + "\n")
+
+    @property
+    def stack(self) -> str:
+        """The stack that leads to the emulator."""
+        return self.world.stack
 
     @property
     def env(self) -> dict[str, str]:
@@ -68,12 +80,12 @@ class RunPodYard(Yard):
     @property
     def cloud(self) -> Cloud:
         """The account as this person sees it."""
-        return RunPodCloud.from_env(self.env)
+        return open_cloud(self.stack, self.env, self.places)
 
     def train(self, *words: str, steps: int = 5, pause: float = 0.1, left_over: int = 0) -> tuple[str, ...]:
         """Return the words of a run of the counting script on the rented pod."""
         sets = ("--set", f"script={COUNT}", "--set", f"args={steps} {pause} {left_over}")
-        return ("train", "--stack", STACK, "--recipe", "command", *sets, *words)
+        return ("train", "--stack", self.stack, "--recipe", "command", *sets, *words)
 
 
 @dataclass
@@ -85,26 +97,57 @@ class World:
     post_seconds: float = 4.0
     settle_seconds: float = 1.0
     _count: int = 0
+    _offers: list[Offer] = field(default_factory=list)
     _ended: dict[str, float] = field(default_factory=dict)
     """Ends of the leases of pods that are gone: nothing changes there any more."""
+
+    @property
+    def stack(self) -> str:
+        """The name of cloud and stack."""
+        return self.emulator.cloud.name
+
+    @property
+    def row(self) -> CloudEntry:
+        """What the table says of the cloud."""
+        return entries()[self.stack]
+
+    @property
+    def offer(self) -> Offer:
+        """What is rented here: the cheapest of the emulator's GPUs that the tests know."""
+        if not self._offers:
+            self._offers += offers_of(self.cloud())
+        return self._offers[0]
+
+    def cloud(self) -> Cloud:
+        """The account."""
+        return open_cloud(self.stack, self.env, places(self.base, {}))
+
+    def has(self, fault: str) -> bool:
+        """Tell whether this cloud's emulator knows a fault."""
+        return any(row.name == fault for row in self.emulator.cloud.faults)
+
+    def switch(self, fault: str, *, times: int | None = None, **does: Any) -> None:
+        """Switch a fault on; one of another cloud (its second way to end a pod) is none here."""
+        if self.has(fault):
+            self.emulator.faults.on(fault, times=times, **does)
 
     @property
     def env(self) -> dict[str, str]:
         """What all people of this account share."""
         return {
             **self.emulator.env,
-            "RUNPOD_POST_SECONDS": str(self.post_seconds),
-            "RUNPOD_SETTLE_SECONDS": str(self.settle_seconds),
+            **{name: str(self.post_seconds) for name in self.row.more if name.endswith("_POST_SECONDS")},
+            **{name: str(self.settle_seconds) for name in self.row.more if name.endswith("_SETTLE_SECONDS")},
             "TRAINYARD_LOCAL_ROOT": str(self.base / "o"),
             "XDG_CONFIG_HOME": str(self.base / "c"),
             # Where the CLI finds its plugins; a yard is given nothing else of Pulumi's from outside.
             **({"PULUMI_HOME": os.environ["PULUMI_HOME"]} if "PULUMI_HOME" in os.environ else {}),
         }
 
-    def yard(self, user: str = "tester", **extra: str) -> RunPodYard:
+    def yard(self, user: str = "tester", **extra: str) -> CloudYard:
         """Return a fresh checkout."""
         self._count += 1
-        return RunPodYard(self.base / f"y{self._count}", extra, world=self, user=user)
+        return CloudYard(self.base / f"y{self._count}", extra, world=self, user=user)
 
     def pods(self) -> list[PodRecord]:
         """Return the emulator's records of all pods that exist: stopped ones too, and those whose machine is being ended."""
@@ -121,12 +164,12 @@ class World:
     def ends(self) -> dict[str, float]:
         """Return the end of the lease of every pod that exists or has existed."""
         fresh = (path for path in (self.emulator.root / "gone").glob("*.json") if path.stem not in self._ended)
-        self._ended |= _ends(json.loads(path.read_text()) for path in fresh)
-        return self._ended | _ends(self.pods())
+        self._ended |= self._ends(json.loads(path.read_text()) for path in fresh)
+        return self._ended | self._ends(self.pods())
 
     def address(self, pod: str, key: Path) -> Address:
         """Return where a pod's SSH server answers, its host key as the pod's marker tells it."""
-        info = RunPodCloud.from_env(self.env).get(pod)
+        info = self.cloud().get(pod)
         assert info is not None and info.ssh is not None, f"pod {pod} has no address"
         return Address(info.ssh.host, info.ssh.port, info.ssh.user, info.host_key, key)
 
@@ -138,6 +181,12 @@ class World:
                 raise AssertionError(f"waited {seconds:.0f} s in vain: {why}")
             time.sleep(0.03)
 
+    def _ends(self, records: Iterable[PodRecord]) -> dict[str, float]:
+        """Return what the pods themselves know of their ends."""
+        cloud, machines = self.emulator.cloud, self.emulator.fleet.machines
+        texts = {record["id"]: cloud.container(machines, record).env.get("TRAINYARD_END") for record in records}
+        return {pod: end.timestamp() for pod, text in texts.items() if (end := parse_time(text))}
+
     def clear(self) -> None:
         """End every pod and fault, whatever a case has left."""
         self.emulator.faults.off()
@@ -146,23 +195,20 @@ class World:
 
 
 @contextmanager
-def world() -> Iterator[World]:
-    """A world in a folder with a short path (Unix sockets allow no long one), gone at the end."""
+def world(cloud: str = STACK) -> Iterator[World]:
+    """A world of one cloud in a folder with a short path (Unix sockets allow no long one), gone at the end."""
     base = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))
-    emulator = start(RUNPOD, base / "e", timing=QUICK, limits={"minute": 10**6, "hour": 10**6, "day": 10**7}, env={})
+    played = emulator_of(cloud)
+    emulator = start(played, base / "e", timing=QUICK, limits={window.name: 10**7 for window in played.limits}, env={})
     made = World(base, emulator)
     try:
         yield made
     finally:
         made.clear()
         emulator.stop(end_pods=True)
-        env = {**RunPodYard(base / "end", world=made).env}
+        env = {**CloudYard(base / "end", world=made).env}
         subprocess.run([sys.executable, "-m", "invoke", "store.stop"], cwd=base / "end" / "w", env=env, capture_output=True, check=False)
         shutil.rmtree(base, ignore_errors=True)
-
-
-def _ends(records: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    return {r["id"]: end.timestamp() for r in records if (end := parse_time(r["request"].get("env", {}).get("TRAINYARD_END")))}
 
 
 def parts(paid: Paid) -> PodName | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.world import STACK, RunPodYard, World
+from tests.faults.world import STACK, CloudYard, World
 from tests.rehearsal.conftest import make_spec
 from trainyard.clock import Clock
 from trainyard.clouds import http
@@ -54,7 +54,7 @@ class Site:
 
     def __init__(self, base: Path, emulator: Emulator) -> None:
         self.emulator, self.printed = emulator, io.StringIO()
-        self.yard = RunPodYard(base / "y", world=World(base, emulator, settle_seconds=0.2))
+        self.yard = CloudYard(base / "y", world=World(base, emulator, settle_seconds=0.2))
 
     @property
     def context(self) -> CommandContext:
