@@ -10,6 +10,7 @@ import pytest
 
 from tests import sources
 from tests.sources import ROOT, trees
+from trainyard.settings.clouds import BUILT_IN
 from trainyard.settings.table import RUN_SETTINGS, SETTINGS
 from trainyard.settings.variables import GROUPS, NO_EFFECT
 
@@ -69,6 +70,9 @@ def readings() -> Iterator[tuple[str, str]]:
             for node in inside:
                 if isinstance(node, ast.Attribute) and is_settings(node.value, names):
                     for name in properties.get(node.attr, {node.attr} & set(SETTINGS)):
+                        yield path.split("/")[1].removesuffix(".py"), name
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "options_of":
+                    for name in (name for cloud in BUILT_IN for name in cloud.options):
                         yield path.split("/")[1].removesuffix(".py"), name
 
 

@@ -234,6 +234,7 @@ def test_the_program_imports_pulumi_the_typed_resources_and_the_table_of_setting
             "trainyard.provider.resources",
             "trainyard.provider.typed",
             "trainyard.settings.table",
+            "trainyard.settings.ofcloud",
             "trainyard.settings.setting",
             "trainyard.settings.flaws",
             "trainyard.reading",

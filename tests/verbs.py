@@ -224,6 +224,7 @@ def _server(name: str, text: str) -> Any:
 servers_minio = _server("minio", "Build MinIO for `pytest tests/storage --store minio` (5 minutes, once per user; never shipped).")
 servers_ceph = _server("ceph", "Unpack Ceph's gateway from Debian's packages for `pytest tests/storage --store ceph` (75 MB, once).")
 
+servers_slurm = _server("slurm", "Unpack Slurm from Debian's packages for the tests of that cloud, where this machine has none.")
 servers_postgres = _server("postgres", "Unpack Postgres from Debian's packages for the tests of the ledger, where this machine has none.")
 
 
@@ -249,7 +250,7 @@ def development(ns: Collection) -> None:
             "estimate": bench_estimate,
             "reaper": bench_reaper,
         },
-        "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres},
+        "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres, "slurm": servers_slurm},
         "faults": {
             "crash": faults_crash,
             "cloud": faults_cloud,

@@ -33,6 +33,8 @@ class Capabilities:
     """How many empty listings in turn prove absence."""
     post_timeout: float
     """Longest time (s) a create request may take before its outcome counts as unknown."""
+    queues: bool = False
+    """A pod may wait long for its machine; its lease's hours begin when it starts, and the cloud then tells stop and end anew."""
     ssh: bool = True
     """Its pods are reached by SSH; where they are not, the run is the container's command and the bucket the only road."""
 
@@ -60,6 +62,8 @@ class OfferQuery:
     """Least reliability (0 to 1) of a host; None: what the cloud's adapter takes for enough."""
     inet_down: float | None = None
     """Least speed (Mbit/s) at which a host downloads; None: the same."""
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Settings that mean something to this cloud alone."""
     hours: float | None = None
     """How long the pod must be to be had; None: not known."""
 
@@ -99,6 +103,8 @@ class PodSpec:
     boot: tuple[str, ...] = ()
     """Command run inside the pod from its first second (the watchdog); empty: the image's own entrypoint does it."""
     registry: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    """Settings that mean something to this cloud alone."""
     command: tuple[str, ...] = ()
     """On clouds without SSH, instead of ``boot``: all that the container runs, from its first second to its end."""
     secret_env: Mapping[str, str] = field(default_factory=dict, repr=False)

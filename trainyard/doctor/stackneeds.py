@@ -11,6 +11,7 @@ from trainyard.errors import UserError
 from trainyard.runs.notices import readiness
 from trainyard.settings import reader
 from trainyard.settings.clouds import problems
+from trainyard.settings.table import known_to
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
 from trainyard.storage.stores import can_sign, store_settings
@@ -65,8 +66,8 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
 def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether the image is one that cannot change under the user."""
     values = settings_of(stack, places, env)
-    if values.cloud == "local":
-        return  # local pods show this machine's own files
+    if not known_to("image", values.cloud):
+        return  # its pods show the files of the machine itself
     name, template = values.image, values.template
     if template:
         yield Finding("image", "ok", f"as template {template} says")

@@ -22,13 +22,18 @@ class LeaseTerms:
     end: datetime | None
 
 
-def begin(world: OperationWorld, cloud: str, fence_id: str | None, hours: float | None, rescue_minutes: float) -> LeaseTerms:
-    """Begin a lease under a fence (None: it is one itself); what this machine asks for under it is on record from now on."""
+def begin(
+    world: OperationWorld, cloud: str, fence_id: str | None, hours: float | None, rescue_minutes: float, wait_hours: float | None = None
+) -> LeaseTerms:  # fmt: skip
+    """Begin a lease under a fence (None: it is one itself); what this machine asks for under it is on record from now on.
+
+    ``wait_hours``: the pod may have to wait for its machine; its stop and end are those of the longest wait.
+    """
     lease_id = new_id()
     intents.make_folder(world.places.intents, lease_id)
     # The cloud's clock decides when a lease is over, so it also says when one begins.
     start = datetime.fromtimestamp(world.time(), UTC) if hours is None else world.open_cloud(cloud).now()
-    return terms(lease_id, fence_id, start, hours, rescue_minutes)
+    return terms(lease_id, fence_id, start + timedelta(hours=wait_hours or 0.0), hours, rescue_minutes)
 
 
 def terms(lease_id: str, fence_id: str | None, start: datetime, hours: float | None, rescue_minutes: float) -> LeaseTerms:

@@ -9,7 +9,8 @@ import pulumi
 
 from trainyard.program.settings import keep_secret
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
-from trainyard.settings.table import StackSettings, dials_pods
+from trainyard.settings.ofcloud import dials_pods, options_of, wait_hours
+from trainyard.settings.table import StackSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,7 @@ class LeasedPod(pulumi.ComponentResource):
                 rescue_minutes=settings.rescue_minutes,
                 budget=settings.budget,
                 fence_id=args.fence_id,
+                wait_hours=wait_hours(settings),
                 renew=args.renew,
             ),
             pulumi.ResourceOptions(parent=self),
@@ -106,6 +108,7 @@ class LeasedPod(pulumi.ComponentResource):
             min_vram_gb=settings.min_vram_gb,
             reliability=settings.reliability,
             inet_down=settings.inet_down,
+            options=options_of(settings) or None,
             only_offers=settings.only_offers,
             avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
             bucket=args.bucket,
@@ -122,7 +125,7 @@ class LeasedPod(pulumi.ComponentResource):
             EndpointArgs(
                 cloud=settings.cloud,
                 pod_id=pod.pod_id,
-                boot_accepted_minutes=settings.boot_accepted_minutes,
+                boot_accepted_minutes=max(settings.boot_accepted_minutes, 60 * (wait_hours(settings) or 0.0)),
                 boot_image_minutes=settings.boot_image_minutes,
                 image_gb=settings.image_gb,
                 boot_ssh_minutes=settings.boot_ssh_minutes,

@@ -30,6 +30,7 @@ class LeaseInputs:
     rescue_minutes: float = prop("Minutes between stop and end, for the last checkpoint and the result.", DEFAULTS.rescue_minutes)
     budget: float | None = prop("Dollars after which training is stopped.", None)
     fence_id: str | None = prop("Id of the environment's lease that this one lies under. None: this is a fence.", None, replaces=True)
+    wait_hours: float | None = prop("Hours that the pod may wait for its machine, before those of the lease begin.", None, ignored=True)
     renew: bool = prop("Replace the lease (and with it the pod) when it has expired; else an expired lease is an error.", False)
     store: str | None = prop("Kind of the store that holds the bucket.", None)
     bucket: str | None = prop("Bucket that tells other machines when the fence is closed.", None)
@@ -88,7 +89,7 @@ def diff(call: Call, outputs: Properties, olds: Properties, news: Properties, pl
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     """Make the id, turn hours into stop and end, and make the folder of intents."""
     typed = model.parse(LeaseInputs, inputs)
-    lease = terms.begin(call.world, typed.cloud, typed.fence_id, typed.hours, typed.rescue_minutes)
+    lease = terms.begin(call.world, typed.cloud, typed.fence_id, typed.hours, typed.rescue_minutes, typed.wait_hours)
     return lease.lease_id, _outputs(lease, typed.budget, closed=False)
 
 

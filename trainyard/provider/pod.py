@@ -62,6 +62,7 @@ class PodInputs:
     reliability: float | None = prop("Least reliability of a marketplace's host (0 to 1).", None)
     inet_down: float | None = prop("Least speed (Mbit/s) at which a marketplace's host downloads.", None)
     only_offers: tuple[str, ...] | None = prop("Ids of the only offers to try, in this order.", None, replaces=True)
+    options: Mapping[str, str] | None = prop("Settings that mean something to this cloud alone, by their names.", None, replaces=True)
     avoid_offers: tuple[str, ...] | None = prop("Ids of offers never to take.", None, replaces=True)
     container_bundle: str | None = prop("On clouds without SSH: sha256 of the bundle that the container is made of.", None, ignored=True)
     container_secrets: str | None = prop(
@@ -239,6 +240,7 @@ def _query(typed: PodInputs) -> OfferQuery:
         disk_gb=typed.disk_gb,
         reliability=typed.reliability,
         inet_down=typed.inet_down,
+        options=typed.options or {},
     )
 
 
@@ -260,6 +262,7 @@ def _request(typed: PodInputs, name: str) -> PodRequest:
         registry=typed.registry,
         command=container_command(typed.container_bundle) if typed.container_bundle else (),
         secret_env={SECRETS: typed.container_secrets} if typed.container_secrets else {},
+        options=typed.options or {},
     )
     return PodRequest(
         query=_query(typed),

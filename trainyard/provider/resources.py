@@ -27,6 +27,8 @@ class LeaseArgs:
     """Dollars after which training is stopped."""
     fence_id: pulumi.Input[str] | None = None
     """Id of the environment's lease that this one lies under. None: this is a fence."""
+    wait_hours: pulumi.Input[float] | None = None
+    """Hours that the pod may wait for its machine, before those of the lease begin."""
     renew: pulumi.Input[bool] | None = None
     """Replace the lease (and with it the pod) when it has expired; else an expired lease is an error."""
     store: pulumi.Input[str] | None = None
@@ -93,6 +95,8 @@ class PodArgs:
     """Least speed (Mbit/s) at which a marketplace's host downloads."""
     only_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     """Ids of the only offers to try, in this order."""
+    options: pulumi.Input[Mapping[str, pulumi.Input[str]]] | None = None
+    """Settings that mean something to this cloud alone, by their names."""
     avoid_offers: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     """Ids of offers never to take."""
     container_bundle: pulumi.Input[str] | None = None

@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(number, lambda *_: over.set())
     limits = {"minute": options.minute} if options.minute is not None else None
     try:
-        emulator = start(emulator_of(options.cloud), options.root, port=options.port, limits=limits, latency=options.latency)
+        cloud = emulator_of(options.cloud)
+        emulator = start(cloud, options.root, port=options.port, limits=limits, latency=options.latency)
     except TrainyardError as error:
         print(error, file=sys.stderr)
         return error.exit_code

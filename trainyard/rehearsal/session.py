@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard import config
+from trainyard import config, yamlfile
 from trainyard.config import Places, settings_file
-from trainyard.rehearsal.emulators import emulator_of
-from trainyard.rehearsal.kit import Furnishing, refuse_beside_the_real, start
+from trainyard.rehearsal.emulators import rehearsed
+from trainyard.rehearsal.kit import Furnishing, OwnService, refuse_beside_the_real, start
 from trainyard.settings import reader
 from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.storage import local
@@ -50,11 +50,15 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
     Raises UserError for a stack whose cloud has no emulator, RefusedError beside a real address.
     """
     settings = reader.load(places.root, stack)
-    cloud = emulator_of(settings.cloud)
-    refuse_beside_the_real(cloud, env)
+    cloud = rehearsed(settings.cloud)
     base = places.home / "rehearsal" / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)
     inner = config.places(root, own)
+    if isinstance(cloud, OwnService):
+        with _own_service(cloud, stack, places, env, settings) as world:
+            yield world
+        return
+    refuse_beside_the_real(cloud, env)
     emulator = start(cloud, base / "cloud", env=env)
     room = Furnishing(emulator, settings, env, inner)
     try:
@@ -68,6 +72,35 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
     finally:
         emulator.stop(end_pods=True)
         local.stop(inner)
+
+
+@contextmanager
+def _own_service(
+    cloud: OwnService, stack: str, places: Places, env: Mapping[str, str], settings: StackSettings
+) -> Iterator[World]:  # fmt: skip
+    base = places.home / "rehearsal" / stack
+    root, own = base / "checkout", _own_places(base / "checkout", base)
+    inner = config.places(root, own)
+    try:
+        with cloud.serve(base / "cloud", settings) as (lead, variables):
+            _checkout(root, stack, places, {"store": "local"})
+            _lead(root / f"Pulumi.{stack}.yaml", lead)
+            _share_environments(places, base / "outside" / "cloud")
+            kept = {key: value for key, value in env.items() if not key.startswith(_ELSEWHERE)}
+            envs = str(inner.cloud / "envs")
+            yield World(root, {**kept, **variables, **own, "TRAINYARD_ENVS": envs}, other_road(settings, env, places))
+    finally:
+        local.stop(inner)
+
+
+def _lead(path: Path, lead: Mapping[str, object]) -> None:
+    """Write into a copy of a stack's settings what leads to the rehearsal's own service."""
+    document = yamlfile.load_map(path)
+    values = document["config"]
+    assert isinstance(values, dict)
+    rest = {key: value for key, value in values.items() if key.partition(":")[2] not in lead}
+    ours = {f"{config.PROJECT}:{name}": value for name, value in lead.items() if value is not None}
+    path.write_text(yamlfile.dump({**document, "config": {**rest, **ours}}), encoding="utf-8")
 
 
 def _own_places(root: Path, base: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ A job is a folder on the pod. Its files are the whole protocol (other programs t
     supervisor  the sh that runs it in a session of its own   pid         the supervisor = session and process group
     lock        held (flock) as long as the job lives         started_at  epoch seconds; its existence is the claim
     boot_id     the kernel's, to tell a restart from a crash  exit        the exit code, written once by rename
+    environment its variables (in a job of Slurm's alone), with which the cluster may begin it anew
 
 exit -> "exited"; lock held, or a process of its session alive -> "running"; started_at and a free lock -> "lost";
 nothing, or too little to tell -> "absent". What cannot be read is none of these: it is "unknown", which says nothing
@@ -31,7 +32,7 @@ KEPT = (
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "HOSTNAME", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "TMPDIR", "WORKSPACE", "XDG_*",
     "LD_*", "LIBRARY_PATH", "CPATH", "PYTHON*", "VIRTUAL_ENV*", "CONDA_*", "PIP_*", "UV_*",
     "*_proxy", "*_PROXY", "SSL_CERT_*", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-    "CUDA*", "NVIDIA_*", "NV_*", "NCCL_*", "GPU_*", "ROC*", "HIP_*", "HSA_*", "GLOO_*", "UCX_*", "FI_*", "OMPI_*", "SLURM_*",
+    "CUDA*", "NVIDIA_*", "NV_*", "NCCL_*", "GPU_*", "ROC*", "HIP_*", "HSA_*", "GLOO_*", "UCX_*", "FI_*", "OMPI_*", "SLURM_*", "MASTER_*",
     "OMP_*", "GOMP_*", "KMP_*", "MKL_*", "OPENBLAS_*", "MALLOC_*", "TORCH*", "PYTORCH_*", "TRITON_*", "XLA_*", "TF_*", "JAX_*",
     "HF_*", "HUGGINGFACE_*", "TRANSFORMERS_*", "DATASETS_*", "TOKENIZERS_*", "ACCELERATE_*", "DEEPSPEED_*", "UNSLOTH_*", "WANDB_*",
     "RUNPOD_*", "TRAINYARD_*",

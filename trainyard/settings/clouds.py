@@ -56,6 +56,8 @@ class CloudEntry:
     """Where a key is made, in words: ``RunPod's console (Settings, API keys)``."""
     settings: tuple[str, ...] = ()
     """Settings of a stack that it reads beside those that all clouds read (``some_clouds`` in settings/table.py)."""
+    options: tuple[str, ...] = ()
+    """Those of them that mean something to it alone: they are passed on to it by their names, as texts (OfferQuery, PodSpec)."""
     self_terminate: bool = False
     """A pod can end itself, with a key of its own or without any. Where not, the reaper, a worker or a schedule keeps the lease's end."""
     deadline: bool = False
@@ -68,6 +70,7 @@ class CloudEntry:
     """Extra of the package without which its opener cannot be imported: ``pip install 'trainyard[EXTRA]'``."""
 
 
+_SLURM = ("login", "partition", "account", "qos", "gres", "nodes", "sbatch", "modules", "container", "workspace", "queue_hours")
 IMAGE_SETTINGS = ("image", "image_gb", "registry")
 """Of clouds that start a container of the user's choice."""
 
@@ -107,6 +110,11 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
         more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"),
+        self_terminate=True, deadline=True, direct=False,
+    ),
+    CloudEntry(
+        name="slurm", title="Slurm", opener="trainyard.clouds.slurm:open_slurm", rented=False,
+        settings=(*_SLURM, "volume"), options=_SLURM, emulator="trainyard.rehearsal.slurm:SLURM",
         self_terminate=True, deadline=True, direct=False,
     ),
 )  # fmt: skip

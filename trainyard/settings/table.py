@@ -93,7 +93,7 @@ class StackSettings:
     gpu: tuple[str, ...] = setting(
         "GPUs in order of preference", (), unset="a pod without GPU", travels=True, readers="program rehearsal runs"
     )
-    gpu_count: int = setting("GPUs of a pod", 1, least=1, travels=True, readers="program runs")
+    gpu_count: int = setting("GPUs of a pod", 1, least=1, travels=True, readers="program rehearsal runs")
     image: str | None = setting(
         "container image of the pod", unset="the cloud's own", travels=True, some_clouds=True, readers="doctor program"
     )
@@ -169,6 +169,40 @@ class StackSettings:
         "silence after which a pod commits the result alone and ends; 0: never", 5.0, unit="minutes", least=0, readers="doctor runs"
     )
     rescue_minutes: float = setting("from stop to end of the lease", 30.0, unit="minutes", least=0, travels=True, readers="program runs")
+    login: str | None = setting(
+        "login node of the cluster: a host of your ssh_config, or user@address", travels=True, some_clouds=True,
+        pattern=r"[A-Za-z0-9][\w.@:%-]*", looks_like="me@login.cluster.example", readers="clouds program runs",
+    )  # fmt: skip
+    partition: str | None = setting(
+        "Slurm's `--partition`", unset="the cluster's default", travels=True, some_clouds=True, readers="program runs"
+    )
+    account: str | None = setting("Slurm's `--account`", travels=True, some_clouds=True, readers="program runs")
+    qos: str | None = setting("Slurm's `--qos`", travels=True, some_clouds=True, readers="program runs")
+    gres: str | None = setting(
+        "Slurm's `--gres` of each node, as it stands", unset="made of `gpu` and `gpu_count`", travels=True, some_clouds=True,
+        readers="program runs",
+    )  # fmt: skip
+    nodes: int = setting("Slurm's `--nodes`", 1, least=1, travels=True, some_clouds=True, readers="program runs")
+    sbatch: tuple[str, ...] = setting(
+        "more options of sbatch, each as one text", (), pattern=r"-\S[^\n]*", looks_like="--cpus-per-task=8", travels=True,
+        some_clouds=True, readers="program runs",
+    )  # fmt: skip
+    modules: tuple[str, ...] = setting(
+        "modules that the job loads", (), pattern=r"[\w.+/@-]+", looks_like="cuda/12.8", travels=True, some_clouds=True,
+        readers="program runs",
+    )  # fmt: skip
+    container: str | None = setting(
+        "image that the job runs in: one of Apptainer's (a path or docker://...), or a container of enroot's (*.sqsh)",
+        travels=True, some_clouds=True, readers="program runs",
+    )  # fmt: skip
+    workspace: str = setting(
+        "folder of the cluster's shared file system, below the home folder or absolute, in which each job has one", "trainyard",
+        pattern=r"[^\n]+", looks_like="/scratch/me", travels=True, some_clouds=True, readers="program runs",
+    )  # fmt: skip
+    queue_hours: float = setting(
+        "how long a job may wait for its nodes", 24.0, unit="hours", above=0, most=24 * 30, travels=True, some_clouds=True,
+        readers="program runs",
+    )  # fmt: skip
     budget: float | None = setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
     resume: int = setting("times that a run whose pod was lost is resumed by itself", 0, least=0, most=100, readers="runs")
     limit_day: float | None = setting("what all runs of a day may cost", unit="dollars", least=0, readers="runs")
@@ -304,9 +338,3 @@ def for_run(settings: StackSettings) -> dict[str, object]:
         for name, value in values.items()
         if value is not None and (name in settings.explicit or value != SETTINGS[name].default)
     }
-
-
-def dials_pods(cloud: str) -> bool:
-    """Tell whether the pods of a cloud have addresses that this machine dials itself."""
-    row = entry(cloud)
-    return row is None or row.direct

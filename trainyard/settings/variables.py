@@ -112,6 +112,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("TRAINYARD_PYTHON", "TRAINYARD_VERSITYGW", "TRAINYARD_VERSITYGW_RELEASES"),
     ),
     VariableGroup(
+        sort="setup", of="ssh", says="what is called instead of `ssh` to reach a login node, with its options",
+        more=("TRAINYARD_SSH_COMMAND",),
+    ),
+    VariableGroup(
         sort="old", of="runpod", says="of older guides; they win over the settings `gpu` and `template`",
         more=("RUNPOD_GPU_TYPE", "RUNPOD_TEMPLATE_ID"),
     ),

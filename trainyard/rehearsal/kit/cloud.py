@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs
 
 from trainyard.jsontext import parse_json
 from trainyard.rehearsal.kit.faults import FAULTS, Fault
 from trainyard.rehearsal.kit.ledger import PodRecord
+from trainyard.settings.table import StackSettings
 
 if TYPE_CHECKING:
     from trainyard.rehearsal.kit.alter import Change
@@ -167,6 +169,19 @@ class Container:
     """Folder of this machine that plays a network volume."""
     files: Mapping[str, bytes] = field(default_factory=dict)
     """Laid out before it starts: paths begin with ``home/``, ``workspace/`` or ``bin/`` (first in PATH)."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnService:
+    """A cloud whose own programs a rehearsal runs on this machine instead of playing it.
+
+    ``serve`` takes a folder of its own and the stack's settings; while its block lasts, the settings that it gives lead there
+    (None: that one is left out), with the variables beside them.
+    """
+
+    name: str
+    title: str
+    serve: Callable[[Path, StackSettings], AbstractContextManager[tuple[Mapping[str, object], Mapping[str, str]]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ mv -f script.$$ script && printf %s "$supervisor" >supervisor || exit 1
 cat /proc/sys/kernel/random/boot_id >boot_id 2>/dev/null
 : >>log && printf '    \n' >exit.tmp && printf '%-11s\n' '' >ended_at || exit 1
 . ./environment.sh
+# A cluster may begin its job anew on another node: then it goes on without us, unless it needs what is in memory alone.
+if [ -n "${SLURM_JOB_ID:-}" ] && [ -z "$job_secrets" ]; then env -0 >environment || exit 1; fi
 if [ -n "$job_secrets" ]; then
   job_exports=$(printf %s "$job_secrets" | base64 -d) && [ -n "$job_exports" ] || { echo 'base64 is missing (package coreutils)' >&2; exit 1; }
   eval "$job_exports"

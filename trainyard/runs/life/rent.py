@@ -14,6 +14,7 @@ from trainyard.errors import BootFailed, EngineError, NoCapacity, RefusedError, 
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.shape import remember_failure
 from trainyard.runs.records.environment import EnvironmentOutputs
+from trainyard.runs.records.movedlease import take_begun
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import Deletions, note_deleted, take_known
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -86,6 +87,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
         context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
         _avoid(folder, avoid)
     record.pod = RunPod.of_outputs(facade.outputs(stack))
+    take_begun(context, record)
     record.phase = "up"
     folder.save(record)
     context.ui.say(f"rented     {_offer_line(record)}")

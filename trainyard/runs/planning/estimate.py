@@ -11,6 +11,7 @@ from trainyard.runs.planning.history import Expectation
 from trainyard.runs.planning.shape import avoidable
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.storagecost import StorageCost, dollars
+from trainyard.settings.ofcloud import options_of
 from trainyard.settings.table import StackSettings
 
 HOURS_A_MONTH = 730
@@ -101,6 +102,7 @@ def query_of(settings: StackSettings) -> OfferQuery:
         disk_gb=settings.disk_gb,
         reliability=settings.reliability,
         inet_down=settings.inet_down,
+        options=options_of(settings),
     )
 
 

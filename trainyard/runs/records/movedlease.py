@@ -40,6 +40,21 @@ def take_over(context: CommandContext, record: RunRecord) -> bool:
     return True
 
 
+def take_begun(context: CommandContext, record: RunRecord) -> bool:
+    """Take stop and end of a pod whose lease's hours begin with its machine, as its cloud tells them; True when they had changed.
+
+    A job that a cluster begins anew has its hours anew.
+    """
+    cloud = context.cloud_of(record)
+    with contextlib.suppress(CloudError):
+        info = cloud.get(str(record.pod.pod_id)) if cloud.capabilities.queues else None
+        times = (format_time(info.stop), format_time(info.end)) if info is not None and info.end is not None else None
+        if times is not None and times != (record.pod.stop, record.pod.end):
+            record.pod = replace(record.pod, stop=times[0], end=times[1])
+            return True
+    return False
+
+
 class LeaseWatch:
     """Notices, for who drives a run, that its lease was moved."""
 
@@ -52,6 +67,9 @@ class LeaseWatch:
         """Tell whether the lease has moved since; ``due``: something is about to be done because its time has come."""
         stamp = self._stamp()
         now = time.monotonic()
+        if due and not stamp and now - self.asked > _AGAIN:
+            self.asked = now
+            return take_begun(self.context, self.record)
         if not stamp or (stamp == self.seen and not (due and now - self.asked > _AGAIN)):
             return False
         self.asked = now

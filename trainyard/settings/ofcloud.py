@@ -1,0 +1,29 @@
+"""What a stack's cloud makes of its settings, as its row in the table of clouds says."""
+
+from __future__ import annotations
+
+from trainyard.settings.clouds import entry
+from trainyard.settings.table import SETTINGS, StackSettings, known_to
+
+
+def options_of(settings: StackSettings) -> dict[str, str]:
+    """Return what means something to the settings' cloud alone, as texts: lists with a line an item; what is as ever is left out."""
+    row = entry(settings.cloud)
+    values = {name: getattr(settings, name) for name in (row.options if row else ())}
+    set_ones = {name: value for name, value in values.items() if value is not None and value != SETTINGS[name].default}
+    return {name: "\n".join(value) if isinstance(value, tuple) else _text(value) for name, value in set_ones.items()}
+
+
+def wait_hours(settings: StackSettings) -> float | None:
+    """Return how long a pod may wait for its machine before the hours of its lease begin; None where they begin at once."""
+    return settings.queue_hours if known_to("queue_hours", settings.cloud) else None
+
+
+def dials_pods(cloud: str) -> bool:
+    """Tell whether the pods of a cloud have addresses that this machine dials itself."""
+    row = entry(cloud)
+    return row is None or row.direct
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
