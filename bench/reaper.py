@@ -48,39 +48,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cloud, home = Path(folder) / "cloud", Path(folder) / "home"
         expected = _fill(cloud, asked)
         print(f"{asked.pods:,} pods: " + ", ".join(f"{count:,} {verdict}" for verdict, count in sorted(expected.items())))
-        with _emulator(cloud) as env:
-            seconds = {what: _swept(env, dry_run=dry_run, expected=expected) for what, dry_run in (("look", True), ("sweep", False))}
+        with _emulator(cloud) as (env, pid):
+            seconds = {what: _swept(env, pid, dry_run=dry_run, expected=expected) for what, dry_run in (("look", True), ("sweep", False))}
         _fill(cloud, asked)
-        with _emulator(cloud) as env:
+        with _emulator(cloud) as (env, pid):
             for words in (["reap", "--stack", "runpod", "--dry-run"], ["reap", "--stack", "runpod"]):
-                seconds[f"invoke {' '.join(words)}"] = _command(words, {**env, "TRAINYARD_HOME": str(home)})
+                seconds[f"invoke {' '.join(words)}"] = _command(words, {**env, "TRAINYARD_HOME": str(home)}, pid)
     print(machine())
     slow = [what for what, took in seconds.items() if took > SWEEP_S]
     print(f"promised: {SWEEP_S:.0f} s" + (f"; slower: {', '.join(slow)}" if slow else "; kept"))
     return 1 if slow else 0
 
 
-def _swept(env: Mapping[str, str], *, dry_run: bool, expected: Mapping[str, int]) -> float:
-    began, cpu = time.perf_counter(), time.process_time()
+def _swept(env: Mapping[str, str], emulator: int, *, dry_run: bool, expected: Mapping[str, int]) -> float:
+    began, cpu, theirs = time.perf_counter(), time.process_time(), _cpu(emulator)
     sightings = reap(RunPodCloud.from_env(env), dry_run=dry_run)
     took, cpu = time.perf_counter() - began, time.process_time() - cpu
     seen = Counter(sighting.verdict for sighting in sightings)
     ended = sum(sighting.ended is True for sighting in sightings)
     if seen != Counter(expected) or ended != (0 if dry_run else expected.get("over", 0)):
         sys.exit(f"judged wrongly: {dict(seen)}, {ended} ended")
-    print(f"the reaper's function, {'a look' if dry_run else f'{ended} ended'}: {took:.2f} s, {cpu:.2f} s of CPU without the emulator's")
+    what = "a look" if dry_run else f"{ended} ended"
+    print(f"the reaper's function, {what}: {took:.2f} s, {cpu:.2f} s of CPU, {_cpu(emulator) - theirs:.2f} more the emulator's")
     return took
 
 
-def _command(words: Sequence[str], env: Mapping[str, str]) -> float:
+def _cpu(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _command(words: Sequence[str], env: Mapping[str, str], emulator: int) -> float:
+    theirs = _cpu(emulator)
     usage = measure([str(Path(sys.executable).with_name("invoke")), *words], {**os.environ, **env}, find_root())
-    print(f"invoke {' '.join(words)}: {usage.seconds:.2f} s, {usage.cpu:.2f} s of CPU, {usage.peak:.0f} MiB")
+    cpu = f"{usage.cpu:.2f} s of CPU, {_cpu(emulator) - theirs:.2f} more the emulator's"
+    print(f"invoke {' '.join(words)}: {usage.seconds:.2f} s, {cpu}, {usage.peak:.0f} MiB")
     return usage.seconds
 
 
 @contextlib.contextmanager
-def _emulator(root: Path) -> Iterator[dict[str, str]]:
-    """Yield the variables that lead a client to an emulator with the pods of a folder."""
+def _emulator(root: Path) -> Iterator[tuple[dict[str, str], int]]:
+    """Yield the variables that lead a client to an emulator with the pods of a folder, and its process."""
     words = [sys.executable, "-m", "trainyard.rehearsal", "runpod", "--root", str(root), "--minute", str(_LIMIT)]
     with subprocess.Popen(words, cwd=find_root(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -89,7 +98,7 @@ def _emulator(root: Path) -> Iterator[dict[str, str]]:
         try:
             for look in ("first", "second"):
                 print(f"the emulator's {look} list alone: {_list(env)}")
-            yield env
+            yield env, process.pid
         finally:
             process.terminate()
 

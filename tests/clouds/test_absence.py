@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,9 +39,14 @@ class Site:
 
     def prove(self, *known: str, lease: str | None = None, trusted_from: float = 0.0, patience: float = 300.0) -> Proof:
         return prove(
-            self.cloud, [KnownPod(pod_id) for pod_id in known], lambda pod: lease is not None and pod.lease_id == lease,
+            self.cloud, [KnownPod(pod_id) for pod_id in known], None if lease is None else lambda pod: pod.lease_id == lease,
             trusted_from=trusted_from, patience=patience, time=lambda: self.at[0], sleep=self.sleep,
         )  # fmt: skip
+
+    def asked(self) -> list[str]:
+        """Return the calls that the API was asked, in order."""
+        lines = (self.emulator.root / "requests.jsonl").read_text().splitlines()
+        return [call for line in lines if (call := json.loads(line)["call"])]
 
     def alive(self) -> list[str]:
         return [record["id"] for record in self.emulator.fleet.all()]
@@ -76,6 +82,20 @@ def test_a_pod_is_ended_denied_and_missing_from_two_lists_apart_before_it_is_gon
     assert proof.proved and [gone.id for gone in proof.ended] == [pod.id] and site.alive() == []
     assert 5.0 <= site.at[0] - 1000.0 < 10.0, "two lists, 5 s apart; the settle time is not waited for what is known by id"
     assert proof.ended_at(pod.id) == 1000.0, "the wait for the proof is not billed"
+
+
+def test_a_list_is_asked_for_only_when_a_pod_is_denied_by_its_id_or_others_may_belong(site: Site) -> None:
+    pods = [site.rent() for _ in range(3)]
+    before = len(site.asked())
+    assert site.prove(*(pod.id for pod in pods)).proved
+    calls = site.asked()[before:]
+    assert calls.index("list") > max(at for at, call in enumerate(calls) if call == "delete") and calls.count("list") == 2, calls
+
+    pod = site.rent()
+    before = len(site.asked())
+    assert site.prove(pod.id, lease=pod.lease_id).proved
+    calls = site.asked()[before:]
+    assert calls[:2] == ["list", "get"] and calls.count("list") == 3, "who was alive, and then two that prove it"
 
 
 @pytest.mark.parametrize(

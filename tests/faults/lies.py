@@ -22,7 +22,8 @@ from typing import Any
 
 from tests.faults.liar import LENGTHS, STANDARD, TO_CREATE, Site, altered, calls, open_site, replies, site
 from trainyard.clock import format_time
-from trainyard.clouds.absence import KnownPod, Proof, complete_list, prove
+from trainyard.clouds.absence import KnownPod, Proof, prove
+from trainyard.clouds.listing import complete_list
 from trainyard.clouds.marker import PodName, new_id, parse_name
 from trainyard.config import Places
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError

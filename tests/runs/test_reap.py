@@ -11,7 +11,7 @@ import pytest
 
 from tests.leases.model_cloud import PLAIN
 from trainyard.clock import format_time
-from trainyard.clouds.absence import listing_pause
+from trainyard.clouds.listing import listing_pause
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown

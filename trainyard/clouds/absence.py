@@ -12,22 +12,18 @@ empty listing may be trusted.
 from __future__ import annotations
 
 import time as clock
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
 
 from trainyard.clock import format_time
+from trainyard.clouds.listing import UNREADABLE, listing_pause
 from trainyard.clouds.protocol import Capabilities, Cloud, PodInfo
 from trainyard.errors import CloudError, CloudRefused, StillThere
 from trainyard.retries import EFFECT
 
-T = TypeVar("T")
 LEAVE = 300.0
 """Seconds that a pod may take to go before it is told as still there."""
-UNREADABLE = 10.0
-"""Seconds in which looks (each of them stubborn already) tell nothing before the answer is: unknown."""
-_READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,50 +96,10 @@ def unasked(known: Iterable[KnownPod], why: str) -> Proof:
     return Proof(unknown=tuple(PodLeft(pod.id, pod.price_per_hour, pod.end, why) for pod in known) or (PodLeft("", None, None, why),))
 
 
-def listing_pause(capabilities: Capabilities) -> float:
-    """Return the seconds between two listings that must agree."""
-    return min(5.0, max(0.5, capabilities.settle / 4))
-
-
-def complete_list(
-    cloud: Cloud,
-    ask: Callable[[], list[T]],
-    key: Callable[[T], Hashable],
-    *,
-    time: Callable[[], float] = clock.time,
-    sleep: Callable[[float], None] = clock.sleep,
-) -> list[T]:
-    """Return all that as many listings, apart, as this cloud needs have shown together: one alone may be empty, or miss something.
-
-    Raises CloudError when one of them cannot be read, however often within ``UNREADABLE`` seconds.
-    """
-    listed_items: dict[Hashable, T] = {}
-    for look in range(cloud.capabilities.listings):
-        if look:
-            sleep(listing_pause(cloud.capabilities))
-        listed_items |= {key(item): item for item in _readable(cloud, ask, time, sleep)}
-    return list(listed_items.values())
-
-
-def _readable(cloud: Cloud, ask: Callable[[], list[T]], time: Callable[[], float], sleep: Callable[[float], None]) -> list[T]:
-    """Return the first answer that can be read; one that cannot may be a passing lie, the cloud's definite no is none."""
-    pause, until = listing_pause(cloud.capabilities), time() + UNREADABLE
-    for _ in range(_READINGS - 1):
-        try:
-            return ask()
-        except CloudRefused:
-            raise
-        except CloudError:
-            if time() + pause > until:
-                raise
-        sleep(pause)
-    return ask()
-
-
 def prove(
     cloud: Cloud,
     known: Iterable[KnownPod],
-    belongs: Callable[[PodInfo], bool] = lambda pod: False,
+    belongs: Callable[[PodInfo], bool] | None = None,
     *,
     trusted_from: float = 0.0,
     patience: float = LEAVE,
@@ -216,7 +172,8 @@ class _Track:
 @dataclass(slots=True)
 class _Search:
     cloud: Cloud
-    belongs: Callable[[PodInfo], bool]
+    belongs: Callable[[PodInfo], bool] | None
+    """None: nothing but the pods that are known."""
     trusted_from: float
     time: Callable[[], float]
     allowed: Callable[[str], None]
@@ -246,6 +203,8 @@ class _Search:
 
     def look(self) -> None:
         """Ask for the list, then for each pod by its id: a list may lag, or miss one."""
+        if self._all_alive():
+            return
         listed: set[str] = set()
         try:
             pods = self.cloud.list()
@@ -254,7 +213,7 @@ class _Search:
             pods, self.list_problem = [], error
             self.remarks[error.message] = None
         for pod in pods:
-            if pod.id in self.tracks or self.belongs(pod):
+            if pod.id in self.tracks or self._belongs(pod):
                 listed.add(pod.id)
                 self._see(self.tracks.setdefault(pod.id, _Track(None, None, known=False)), pod)
         now = self.time()
@@ -275,6 +234,26 @@ class _Search:
         blind = self.list_problem is not None or bool(unread)
         self.blind_since = None if not blind else now if self.blind_since is None else self.blind_since
 
+    def _all_alive(self) -> bool:
+        """Ask for each pod by its id and tell whether all are there: then a list could add nothing, where no other can belong.
+
+        No look without a list counts for any proof.
+        """
+        if self.belongs is not None or not self.tracks:
+            return False
+        for pod_id, track in self.tracks.items():
+            self._ask(pod_id, track, listed=False)
+            if not track.status or track.unreadable:
+                return False  # from the first that is denied or unreadable on, the whole look is taken
+        for track in self.tracks.values():
+            track.streak.note(False, self.time())
+        self.streak.note(False, self.time())
+        self.list_problem, self.blind_since, self.clear = None, None, False
+        return True
+
+    def _belongs(self, pod: PodInfo) -> bool:
+        return self.belongs is not None and self.belongs(pod)
+
     def _ask(self, pod_id: str, track: _Track, listed: bool) -> bool:
         """Ask for one pod by its id; return False for one that, by its id, does not belong."""
         track.unreadable = ""
@@ -284,7 +263,7 @@ class _Search:
             track.unreadable, track.status = error.message, track.status if listed else ""
             self.remarks[error.message] = None
             return True
-        if info is not None and not track.known and not self.belongs(info):
+        if info is not None and not track.known and not self._belongs(info):
             return False
         if info is not None:
             self._see(track, info)

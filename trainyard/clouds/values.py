@@ -37,7 +37,7 @@ def text(value: object) -> str | None:
 
 def number(value: object) -> float | None:
     """Return a number that can be reckoned with, None for anything else: JSON as Python reads it has NaN and Infinity, too."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) else None
 
 
 def price_of(value: object) -> float | None:

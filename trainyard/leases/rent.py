@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from trainyard.clouds.absence import LEAVE, KnownPod, listing_pause, prove
+from trainyard.clouds.absence import LEAVE, KnownPod, prove
+from trainyard.clouds.listing import listing_pause
 from trainyard.clouds.marker import PodName, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere

@@ -115,8 +115,10 @@ def ssh_address(pod: Mapping[str, object]) -> SshAddress | None:
     ports = mapping(pod.get("runtime")).get("ports")
     for port in ports if isinstance(ports, list) else []:
         entry = mapping(port)
+        if entry.get("private") != 22 or str(entry.get("type")).lower() != "tcp":
+            continue
         host, public = text(entry.get("ip")), number(entry.get("public"))
-        if entry.get("private") == 22 and str(entry.get("type")).lower() == "tcp" and host and public:
+        if host and public:
             return SshAddress(host, int(public), user)
     host, public = text(direct.get("host")), number(direct.get("port"))
     if host and public:

@@ -22,7 +22,7 @@ from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import disks, rest_body, spot_input
 from trainyard.clouds.values import json_object, number, path_id, seconds_of
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
-from trainyard.jsontext import parse_json
+from trainyard.jsontext import parse_json, uncollected
 from trainyard.secret import Secret
 
 REST = "https://api.runpod.io/v2"
@@ -135,7 +135,8 @@ class RunPodCloud:
     def list(self) -> builtins.list[PodInfo]:
         """Return every pod of the account, those of clusters too."""
         pods = {str(pod.get("id")): pod for pod in self._pods()}
-        return [answers.pod_info(pod) for pod in pods.values() if pod.get("status") != answers.GONE]
+        with uncollected():
+            return [answers.pod_info(pod) for pod in pods.values() if pod.get("status") != answers.GONE]
 
     def terminate(self, pod_id: str) -> None:
         """Ask RunPod to end the pod: REST, and GraphQL when REST gives no answer."""

@@ -6,7 +6,9 @@ seconds, or until it is cleared; the state lies on disk, so another process can 
 
 from __future__ import annotations
 
+import copy
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -147,8 +149,12 @@ class Faults:
     table: Sequence[Fault]
     now: Callable[[], float] = time.time
     _named: Mapping[str, Fault] = field(init=False)
+    _file: str = field(init=False)
+    _seen: tuple[tuple[int, int, int], list[dict[str, Any]]] = ((0, 0, 0), [])
+    """What the file held when it was read last, and by what that is known."""
 
     def __post_init__(self) -> None:
+        self._file = str(self.root / "faults.json")
         self._named = {fault.name: fault for fault in self.table}
 
     def on(self, name: str, *, times: int | None = None, seconds: float | None = None, **does: Any) -> None:
@@ -197,14 +203,25 @@ class Faults:
         return fault.kind == kind and fault.on in ("", EVERY, call)
 
     def _read(self) -> list[dict[str, Any]]:
+        # Asked for each pod of a list: without a file, or with one that was read, that is one question to the disk.
         try:
-            rows = parse_json((self.root / "faults.json").read_text(encoding="utf-8"))
+            seen = os.stat(self._file)
+        except FileNotFoundError:
+            return []
+        mark = (seen.st_ino, seen.st_mtime_ns, seen.st_size)  # it is only ever replaced as a whole
+        if mark != self._seen[0]:
+            self._seen = (mark, self._parsed())
+        return copy.deepcopy(self._seen[1]) if self._seen[1] else []
+
+    def _parsed(self) -> list[dict[str, Any]]:
+        try:
+            rows = parse_json(Path(self._file).read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return []
         return rows if isinstance(rows, list) else []
 
     def _change(self, change: Callable[[list[dict[str, Any]]], None]) -> None:
         with hold_lock(self.root / "faults.lock"):
-            rows = self._read()
+            rows = self._parsed()
             change(rows)
-            write_atomic(self.root / "faults.json", json.dumps(rows), durable=False)
+            write_atomic(Path(self._file), json.dumps(rows), durable=False)

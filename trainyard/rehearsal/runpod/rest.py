@@ -11,6 +11,7 @@ from typing import Any
 
 from trainyard.clock import format_time, parse_time
 from trainyard.clouds.volume import VOLUME_MARK
+from trainyard.jsontext import uncollected
 from trainyard.rehearsal.kit import ACTIONS, ErrorAnswer, Fleet, HttpProblem, NewPod, PodRecord, Reply, Request, Route
 from trainyard.rehearsal.runpod import billing, schema, stock
 
@@ -36,7 +37,9 @@ class Rest:
 
     def list_all(self, request: Request) -> Reply:
         """GET /pods."""
-        return _checked("ListPodsResponse", {"pods": [self.show(record) for record in self.fleet.all()]})
+        ahead = self.fleet.clock(0.0)
+        with uncollected():
+            return _checked("ListPodsResponse", {"pods": [self.show(record, ahead) for record in self.fleet.all()]})
 
     def get(self, request: Request) -> Reply:
         """GET /pods/ID."""
@@ -78,8 +81,9 @@ class Rest:
             raise self.fleet.cloud.refuse("no balance")
         return price, room[0]
 
-    def show(self, record: PodRecord) -> dict[str, Any]:
-        """Return a pod as the API shows it."""
+    def show(self, record: PodRecord, ahead: float | None = None) -> dict[str, Any]:
+        """Return a pod as the API shows it; ``ahead``: seconds of the cloud's clock, where the caller has asked for them."""
+        ahead = self.fleet.clock(0.0) if ahead is None else ahead
         request, running = record["request"], record["status"] == "RUNNING"
         address = shown_port(self.fleet, record)
         shown: dict[str, Any] = {
@@ -91,7 +95,8 @@ class Rest:
             "ssh": {"proxy": None, "direct": None}, "locked": request.get("locked", False),
             "globalNetworking": {"enabled": False}, "runtime": {} if running else None,
             "cost": record["price"] if record["status"] not in ("EXITED", "TERMINATED") else 0.0,
-            "createdAt": self._time(record["created"]), "startedAt": self._time(record["started"]) if record["started"] else None,
+            "createdAt": format_time(record["created"] + ahead),
+            "startedAt": format_time(record["started"] + ahead) if record["started"] else None,
         }  # fmt: skip
         if "WORKSPACE" in shown["env"] and record.get("workspace"):
             shown["env"]["WORKSPACE"] = record["workspace"]
@@ -223,9 +228,6 @@ class Rest:
 
     def _account(self) -> dict[str, Any]:
         return self.fleet.ledger.account()
-
-    def _time(self, moment: float) -> str:
-        return format_time(self.fleet.clock(moment))
 
 
 def new_pod(body: Mapping[str, Any], price: float, center: str, *, spot: bool = False) -> NewPod:

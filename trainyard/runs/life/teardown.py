@@ -13,7 +13,8 @@ from types import FrameType
 
 from trainyard import yamlfile
 from trainyard.clock import REAL, Clock
-from trainyard.clouds.absence import LEAVE, KnownPod, PodLeft, Proof, complete_list, listing_pause, prove, unasked
+from trainyard.clouds.absence import LEAVE, KnownPod, PodLeft, Proof, prove, unasked
+from trainyard.clouds.listing import complete_list, listing_pause
 from trainyard.config import PROJECT
 from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable

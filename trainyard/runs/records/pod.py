@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.clouds.absence import listing_pause
+from trainyard.clouds.listing import listing_pause
 from trainyard.clouds.protocol import Cloud
 from trainyard.errors import CloudError, EngineError, Unreachable, UserError
 from trainyard.remote.transport import Address, Transport, dial

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from trainyard.clock import format_time
 from trainyard.clouds import open_cloud
-from trainyard.clouds.absence import KnownPod, complete_list, prove
+from trainyard.clouds.absence import KnownPod, prove
+from trainyard.clouds.listing import complete_list
 from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext

@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from trainyard.clock import format_time
-from trainyard.clouds.absence import KnownPod, Proof, complete_list, listing_pause, prove
+from trainyard.clouds.absence import KnownPod, Proof, prove
+from trainyard.clouds.listing import complete_list, listing_pause
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import Cloud, PodInfo
 from trainyard.errors import CloudError
