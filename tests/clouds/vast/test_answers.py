@@ -108,6 +108,15 @@ def test_nothing_else_says_that_a_pod_is_gone(serve: Serve, answer: Say, error: 
     assert type(raised.value) is error
 
 
+def test_an_instance_that_alone_shows_numbers_of_ports_is_looked_up_in_the_list(serve: Serve) -> None:
+    bench = serve(one(ports=[22, 8080]), page(row()))
+    info = bench.cloud.get("77")
+    assert info is not None and info.ssh == SshAddress("203.0.113.9", 20000)
+    assert "%7B%22id%22%3A" in bench.server.asked[1][1] and len(bench.asked) == 2
+    late = serve(one(ports=None), page(row(id=78))).cloud.get("77")
+    assert late is not None and late.status == "running" and late.ssh is None
+
+
 def test_a_list_is_read_to_its_last_page(serve: Serve) -> None:
     rows = [row(id=number) for number in range(1, 61)]
     bench = serve(page(*rows[:25], token="a", total=60), page(*rows[25:50], token="b", total=60), page(*rows[50:], total=60))

