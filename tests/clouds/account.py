@@ -5,6 +5,8 @@ No machine is started, and waiting costs nothing: the clock of every client is m
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +23,9 @@ from trainyard.errors import UserError
 from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Timing, start
 from trainyard.remote.keys import host_key
+from trainyard.settings.clouds import entries
 
+IMAGE = "example/trainyard-trainer@sha256:00"
 _GPUS = ("RTX A4000", "RTX 5090", "RTX 4090", "H100", "A100", "L40S", "A10", "T4")
 _SILENT = 0.05
 """Seconds for which a connection that hangs is kept."""
@@ -31,11 +35,18 @@ _SILENT = 0.05
 class Account:
     """An account at an emulated cloud whose pods never get a machine, and the client that every verb has."""
 
-    emulator: Emulator
     folder: Path
-    at: list[float] = field(default_factory=lambda: [1000.0])
+    played: Emulator | None = None
+    """None: the cloud on this machine, which has no emulator."""
+    at: list[float] = field(default_factory=lambda: [time.time()])
     _offer: list[Offer] = field(default_factory=list)
     _cloud: list[Cloud] = field(default_factory=list)
+
+    @property
+    def emulator(self) -> Emulator:
+        """The emulator, its books and its faults."""
+        assert self.played is not None, "this cloud has no emulator"
+        return self.played
 
     @property
     def cloud(self) -> Cloud:
@@ -46,6 +57,8 @@ class Account:
 
     def open(self, **env: str) -> Cloud:
         """Return a client of its own, as another process has."""
+        if self.played is None:
+            return open_cloud("local", {}, places(self.folder, {"TRAINYARD_LOCAL_ROOT": str(self.folder)}))
         with turned(self.now, self.sleep):
             return open_cloud(self.emulator.cloud.name, {**self.emulator.env, **env}, places(self.folder, {}))
 
@@ -58,7 +71,7 @@ class Account:
     def offer(self) -> Offer:
         """Return something that can be rented."""
         if not self._offer:
-            self._offer += offers_of(self.cloud)
+            self._offer += offers_of(self.cloud) if self.played else self.cloud.offers(OfferQuery())
         return self._offer[0]
 
     def rent(self, spec: PodSpec | None = None) -> PodInfo:
@@ -67,9 +80,20 @@ class Account:
         offer = self._offer[min(len(self.alive()), len(self._offer) - 1)]
         return self.cloud.create(spec or make_spec(self.cloud), offer)
 
+    def rent_for_others(self) -> str:
+        """Let there be a pod that is none of ours; return its id."""
+        spec = make_spec(self.cloud)
+        if self.played is None:
+            return self.rent(replace(spec, name="my-notebook", fence_id="", lease_id="", stop=None, end=None)).id
+        pod_id = self.rent(spec).id
+        record = self.played.fleet.existing(pod_id)
+        text = json.dumps(record["request"]).replace(spec.name, "my-notebook").replace(spec.fence_id, "").replace(spec.lease_id, "")
+        record["name"], record["request"] = record["name"].replace(spec.name, "my-notebook"), json.loads(text)
+        return pod_id
+
     def alive(self) -> set[str]:
-        """Return the pods that the books know."""
-        return {record["id"] for record in self.emulator.fleet.all()}
+        """Return the pods that the books know (this machine keeps none: that it lists)."""
+        return {record["id"] for record in self.played.fleet.all()} if self.played else {pod.id for pod in self.open().list()}
 
     def creates(self) -> list[object]:
         """Return the answers to all creates so far."""
@@ -86,7 +110,9 @@ class Account:
         return prove(self.cloud, [KnownPod(pod_id)], patience=patience, time=self.now, sleep=self.sleep)
 
     def run(self, pod_id: str, port: int) -> None:
-        """Let a pod run, as far as the API can tell."""
+        """Let a pod run, as far as the API can tell; a local one runs."""
+        if self.played is None:
+            return
         record = self.emulator.fleet.existing(pod_id)
         record["status"], record["started"], record["due"] = "RUNNING", self.emulator.fleet.now(), float("inf")
         record["port"], record["user"], record["workspace"] = port, "root", "/workspace"
@@ -94,10 +120,17 @@ class Account:
 
     def clear(self) -> None:
         """Take everything of a case away."""
-        self.emulator.faults.off()
-        for record in self.emulator.fleet.all():
-            self.emulator.fleet.delete(record["id"], "after a case")
+        if self.played:
+            self.played.faults.off()
+        for pod_id in self.alive():
+            if self.played:
+                self.played.fleet.delete(pod_id, "after a case")
+            else:
+                self.cloud.terminate(pod_id)
+        for path in self.played.root.glob("gone/*.json") if self.played else ():
+            path.unlink()  # some clouds show what has ended for a while
         self._cloud.clear()
+        self.at[0] = time.time()
 
 
 @contextmanager
@@ -107,7 +140,9 @@ def account(cloud: str, folder: Path) -> Iterator[Account]:
     limits = {window.name: 10**9 for window in played.limits}
     emulator = start(played, folder / "cloud", timing=Timing(provisioning=1e9), limits=limits, env={})
     try:
-        yield Account(emulator, folder)
+        opened = Account(folder, emulator)
+        emulator.fleet.now = opened.now  # what it shows for a while is over when its clients have slept so long
+        yield opened
     finally:
         emulator.stop(end_pods=True)
 
@@ -123,9 +158,10 @@ def turned(now: Callable[[], float], sleep: Callable[[float], None]) -> Iterator
         Pace.__init__.__defaults__ = usual
 
 
-def offers_of(cloud: Cloud) -> list[Offer]:
-    """Return offers of the first GPU that a cloud rents out now."""
-    return next(offers for gpu in _GPUS if (offers := _offers(cloud, gpu)))
+def offers_of(cloud: Cloud) -> Iterator[Offer]:
+    """Yield what a cloud rents out now, GPU by GPU."""
+    for gpu in _GPUS:
+        yield from _offers(cloud, gpu)
 
 
 def make_spec(cloud: Cloud, **changes: object) -> PodSpec:
@@ -134,7 +170,8 @@ def make_spec(cloud: Cloud, **changes: object) -> PodSpec:
     name = str(PodName(fence, lease, "pod", "0123abcd"))
     spec = PodSpec(
         name=name, fence_id=fence, lease_id=lease, stop=end - timedelta(minutes=30), end=end,
-        image="example/trainyard-trainer@sha256:00", public_key="ssh-ed25519 AAAA me", host_key=host_key(b"s" * 32, name).private_pem,
+        image=IMAGE if "image" in entries()[cloud.name].settings else None, public_key="ssh-ed25519 AAAA me",
+        host_key=host_key(b"s" * 32, name).private_pem,
         command=() if cloud.capabilities.ssh else ("sh", "-c", "true"),
     )  # fmt: skip
     return replace(spec, **changes)  # type: ignore[arg-type]

@@ -19,13 +19,13 @@ from tests.faults import lies
 from tests.faults.trial import Stage, Trial, play
 from tests.faults.trials import trials
 from tests.faults.world import STACK, world
-from trainyard.settings.clouds import emulated
+from trainyard.rehearsal.emulators import emulators
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the trials; 1 when one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.cloud", description=__doc__)
-    parser.add_argument("--stack", choices=emulated(), default=STACK, help="the cloud: any that has an emulator")
+    parser.add_argument("--stack", choices=emulators(), default=STACK, help="the cloud: any that has an emulator")
     parser.add_argument("--only", action="append", default=[], help="a trial's name or a part of it (may be repeated)")
     parser.add_argument("--seed", type=int, default=None, help="cancel CI jobs at the same instants again")
     parser.add_argument("--workers", type=int, default=2, help="worlds side by side")

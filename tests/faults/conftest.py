@@ -10,10 +10,11 @@ import pytest
 
 from tests.faults.bench import Bench
 from tests.faults.world import World, world
-from trainyard.settings.clouds import emulated, entries
+from trainyard.rehearsal.emulators import emulators
+from trainyard.settings.clouds import entries
 
 SEED = int(os.environ["TRAINYARD_TEST_SEED"])
-DRAWN = random.Random(SEED).choice([name for name in emulated() if entries()[name].ssh])
+DRAWN = random.Random(SEED).choice([name for name in emulators() if entries()[name].ssh])
 """The cloud that samples of the matrices are played on."""
 
 

@@ -20,7 +20,7 @@ from tests.faults.bench import Bench, Result
 from tests.faults.cases import Case, draw, parse
 from tests.faults.sidebyside import side_by_side
 from tests.faults.world import STACK, world
-from trainyard.settings.clouds import emulated
+from trainyard.rehearsal.emulators import emulators
 from trainyard.stacks import installed
 
 FULL = 500
@@ -29,7 +29,7 @@ FULL = 500
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; 1 when one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.crash", description=__doc__)
-    parser.add_argument("--stack", choices=emulated(), default=STACK, help="the cloud: any that has an emulator")
+    parser.add_argument("--stack", choices=emulators(), default=STACK, help="the cloud: any that has an emulator")
     parser.add_argument("--cases", type=int, default=FULL)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--engine", choices=("builtin", "cli"), default=None)

@@ -181,5 +181,5 @@ def open_site(emulator: Emulator, offer: Offer | None = None) -> Site:
     slept = Site(emulator, None, None, at)  # type: ignore[arg-type]
     with turned(slept.now, slept.sleep):
         slept.cloud = open_cloud(emulator.cloud.name, emulator.env, places(emulator.root, {}))
-    slept.offer = offer or offers_of(slept.cloud)[0]
+    slept.offer = offer or next(offers_of(slept.cloud))
     return slept

@@ -34,11 +34,10 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import Partial
 from trainyard.provider.handler import check as checked
 from trainyard.provider.pod import POD
-from trainyard.rehearsal.emulators import emulator_of
+from trainyard.rehearsal.emulators import emulator_of, emulators
 from trainyard.rehearsal.kit import EmulatedCloud
 from trainyard.runs.verbs.adopt import find_pod
 from trainyard.runs.verbs.reap import reap
-from trainyard.settings.clouds import emulated
 
 PATIENCE = 900.0
 """Seconds in which each question must be answered, whatever is said to it."""
@@ -249,7 +248,7 @@ def _is_over_soon(at: Site, case: Case) -> bool:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play the cases; 1 when one has failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.lies", description=__doc__)
-    parser.add_argument("--stack", choices=emulated(), default="runpod", help="the cloud: any that has an emulator")
+    parser.add_argument("--stack", choices=emulators(), default="runpod", help="the cloud: any that has an emulator")
     parser.add_argument("--only", default="", help="cases whose text holds this")
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--cases", type=int, default=None, help="so many, drawn by chance (default: all)")

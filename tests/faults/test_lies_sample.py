@@ -10,8 +10,7 @@ import pytest
 from tests.faults.conftest import SEED
 from tests.faults.liar import Site, open_site, site
 from tests.faults.lies import Case, cases, play
-from trainyard.rehearsal.emulators import emulator_of
-from trainyard.settings.clouds import emulated
+from trainyard.rehearsal.emulators import emulator_of, emulators
 
 BELIEVED = (
     Case("teardown", "list", "200, pods: ''", "for good", ignored=True),
@@ -40,7 +39,7 @@ BELIEVED = (
 """Each was believed once, ended in a traceback, or, told once, kept alive what was over."""
 
 
-CLOUD = random.Random(SEED).choice(emulated())
+CLOUD = random.Random(SEED).choice(emulators())
 
 
 @pytest.fixture(scope="module")

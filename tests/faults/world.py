@@ -115,7 +115,7 @@ class World:
     def offer(self) -> Offer:
         """What is rented here: the cheapest of the emulator's GPUs that the tests know."""
         if not self._offers:
-            self._offers += offers_of(self.cloud())
+            self._offers.append(next(offers_of(self.cloud())))
         return self._offers[0]
 
     def cloud(self) -> Cloud:

@@ -9,15 +9,14 @@ import threading
 from pathlib import Path
 
 from trainyard.errors import TrainyardError
-from trainyard.rehearsal.emulators import emulator_of
+from trainyard.rehearsal.emulators import emulator_of, emulators
 from trainyard.rehearsal.kit import start
-from trainyard.settings.clouds import emulated
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Start the emulator, print the variables that lead a client there, wait for SIGINT or SIGTERM."""
     parser = argparse.ArgumentParser(prog="python -m trainyard.rehearsal", description=__doc__)
-    parser.add_argument("cloud", choices=emulated())
+    parser.add_argument("cloud", choices=emulators())
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the emulator's pods and ledger")
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: the last one used, else any)")
     parser.add_argument("--minute", type=int, default=None, help="requests a minute that the account may make (default: the cloud's own)")

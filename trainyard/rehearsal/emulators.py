@@ -9,6 +9,11 @@ from trainyard.rehearsal.kit import EmulatedCloud, OwnService
 from trainyard.settings.clouds import emulated, entry
 
 
+def emulators() -> tuple[str, ...]:
+    """Return the clouds of which an emulator answers; the others that can be rehearsed are run themselves."""
+    return tuple(name for name in emulated() if isinstance(rehearsed(name), EmulatedCloud))
+
+
 def emulator_of(cloud: str) -> EmulatedCloud:
     """Return a cloud as the kit takes it; raises UserError for one without emulator, and for packages that it lacks."""
     played = rehearsed(cloud)

@@ -21,6 +21,7 @@ from trainyard.config import Places, settings_file
 from trainyard.rehearsal.emulators import rehearsed
 from trainyard.rehearsal.kit import Furnishing, OwnService, refuse_beside_the_real, start
 from trainyard.settings import reader
+from trainyard.settings.clouds import entries
 from trainyard.settings.table import NO_BUCKET, StackSettings
 from trainyard.storage import local
 from trainyard.storage.stores import store_settings
@@ -66,8 +67,7 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
             _checkout(root, stack, places, room.store or {"store": "local"})
             envs = _share_environments(places, base / "cloud" / "machines")
             _share_environments(places, base / "outside" / "cloud")
-            kept = {key: value for key, value in env.items() if not key.startswith((*_ELSEWHERE, *cloud.hidden))}
-            inside = {**kept, **emulator.env, **own, **room.variables, "TRAINYARD_ENVS": str(envs)}
+            inside = {**_without_accounts(env, cloud.hidden), **emulator.env, **own, **room.variables, "TRAINYARD_ENVS": str(envs)}
             yield World(root, inside, other_road(settings, env, places))
     finally:
         emulator.stop(end_pods=True)
@@ -86,7 +86,7 @@ def _own_service(
             _checkout(root, stack, places, {"store": "local"})
             _lead(root / f"Pulumi.{stack}.yaml", lead)
             _share_environments(places, base / "outside" / "cloud")
-            kept = {key: value for key, value in env.items() if not key.startswith(_ELSEWHERE)}
+            kept = _without_accounts(env, ())
             envs = str(inner.cloud / "envs")
             yield World(root, {**kept, **variables, **own, "TRAINYARD_ENVS": envs}, other_road(settings, env, places))
     finally:
@@ -101,6 +101,12 @@ def _lead(path: Path, lead: Mapping[str, object]) -> None:
     rest = {key: value for key, value in values.items() if key.partition(":")[2] not in lead}
     ours = {f"{config.PROJECT}:{name}": value for name, value in lead.items() if value is not None}
     path.write_text(yamlfile.dump({**document, "config": {**rest, **ours}}), encoding="utf-8")
+
+
+def _without_accounts(env: Mapping[str, str], hidden: tuple[str, ...]) -> dict[str, str]:
+    """Return the environment without any cloud's keys and addresses, any store's keys and a ledger elsewhere."""
+    accounts = {name for row in entries().values() for name in (*row.keys, *row.key_aliases, *row.more)}
+    return {key: value for key, value in env.items() if key not in accounts and not key.startswith((*_ELSEWHERE, *hidden))}
 
 
 def _own_places(root: Path, base: Path) -> dict[str, str]:

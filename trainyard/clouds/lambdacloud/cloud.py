@@ -120,8 +120,8 @@ class LambdaCloud:
 
     def list(self) -> builtins.list[PodInfo]:
         """Return every instance of the account; Lambda's list has no pages."""
-        instances = self._entries("/instances", "list instances")
-        return [answers.pod_info(instance) for instance in instances if instance.get("status") != answers.GONE]
+        instances = {str(one.get("id")): one for one in self._entries("/instances", "list instances")}
+        return [answers.pod_info(instance) for instance in instances.values() if instance.get("status") != answers.GONE]
 
     def terminate(self, pod_id: str) -> None:
         """Ask Lambda to end the instance, and remove the key that was registered for it."""

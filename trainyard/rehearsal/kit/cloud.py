@@ -224,7 +224,7 @@ class EmulatedCloud:
     furnish: Callable[[Furnishing], AbstractContextManager[None]] | None = None
     """What a rehearsal of a stack needs beside pods: volumes, templates, a bucket."""
     hidden: tuple[str, ...] = ()
-    """Beginnings of variables that a rehearsal must not see: the real account's."""
+    """Beginnings of variables that a rehearsal must not see, beside all that rows of the table name: keys of a store of the cloud's."""
 
     def refuse(self, why: Refusal) -> HttpProblem:
         """Return the error to raise for a refusal."""

@@ -126,5 +126,5 @@ RUNPOD = EmulatedCloud(
         },
     },
     furnish=furnish,
-    hidden=("RUNPOD_S3_", "RUNPOD_API_"),
+    hidden=("RUNPOD_S3_",),
 )  # fmt: skip
