@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -121,7 +122,7 @@ def test_a_link_that_leads_nowhere_is_found() -> None:
 
 
 def test_every_block_of_code_says_what_it_is() -> None:
-    known = {"sh", "console", "yaml", "json", "python", "typescript", "text", "tree"}
+    known = {"sh", "console", "yaml", "json", "python", "toml", "typescript", "text", "tree"}
     kinds = {(page.name, kind) for page in shown.pages() for kind, _ in FENCE.findall(page.read_text(encoding="utf-8"))}
 
     assert sorted(one for one in kinds if one[1] not in known) == []
@@ -132,13 +133,15 @@ def test_every_block_of_yaml_json_or_python_is_read_by_what_reads_it(tmp_path: P
     blocks = [(page, kind, body) for page in shown.pages() for kind, body in FENCE.findall(page.read_text(encoding="utf-8"))]
     read = Counter(wrote for page, kind, body in blocks if (wrote := _read(kind, body, tmp_path)))
 
-    assert read.keys() == {"settings", "playbook", "json", "python"}
+    assert read.keys() == {"settings", "playbook", "json", "toml", "python"}
 
 
 def _read(kind: str, body: str, folder: Path) -> str | None:
     """Read a block as its reader does, which raises for what is wrong; return what it was."""
     if kind == "json":
         json.loads(body)
+    elif kind == "toml":
+        tomllib.loads(body)
     elif kind == "python":
         names = [node for node in ast.walk(ast.parse(body)) if isinstance(node, ast.ImportFrom)]
         assert all(hasattr(importlib.import_module(str(node.module)), alias.name) for node in names for alias in node.names)

@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 from invoke.collection import Collection
 
+from trainyard.settings.clouds import BUILT_IN
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
 
@@ -26,14 +28,69 @@ def pages() -> dict[str, str]:
     """Return the text of each page that is made, or has a part that is made, by its name."""
     recipes = {f"recipes/{name}.md": _filled(f"recipes/{name}.md", f"templates/{name}/recipe.yaml", _variables(name)) for name in RECIPES}
     architecture = _filled("architecture.md", "tests/test_imports.py", _layers())
-    return {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture, **recipes}
+    made = {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture}
+    return {**made, **recipes, "clouds.md": _clouds_page()}
 
 
-def _filled(page: str, source: str, text: str) -> str:
-    """Return a page with a text between its marks."""
+def _filled(page: str, source: str, text: str, content: str | None = None) -> str:
+    """Return a page (else what it holds, where that is told) with a text between its marks."""
     begin = BEGIN.format(source=source)
-    head, _, rest = (DOCS / page).read_text(encoding="utf-8").partition(begin)
+    head, mark, rest = ((DOCS / page).read_text(encoding="utf-8") if content is None else content).partition(begin)
+    assert mark, f"docs/{page} has no place for what is made from {source}"
     return head + begin + text + END + rest.partition(END)[2]
+
+
+# --- clouds -----------------------------------------------------------------------------------------------------------
+
+STAND_INS = {
+    "ssh": (
+        "cannot be reached by SSH",
+        "the run is the container's command; progress, log and result come through the bucket, and without one such a run is refused; "
+        "there is no `invoke ssh`",
+    ),
+    "self_terminate": (
+        "cannot end itself",
+        "its watchdog stops the job in time whoever is there; the pod is ended from outside: by the command that drives the run, by "
+        "`invoke worker`, or by `invoke reap` from cron or CI. That is said before it is rented",
+    ),
+    "deadline": ("is not ended by its cloud at its time", "the pod's own watchdog ends it where it can, and the reaper from outside"),
+    "change_markers": (
+        "keeps the lease it was rented with",
+        "`invoke extend` is refused before anything changes; `invoke resume` goes on in another lease",
+    ),
+    "bill": ("is on no bill that can be asked for one pod", "its cost is reckoned from its price and its time, and is not compared"),
+}
+"""What a cloud may lack, of a pod in words, and what stands in."""
+
+
+def _clouds_page() -> str:
+    """Return the page of the clouds: the table, what stands in, and the example."""
+    text = _filled("clouds.md", "trainyard/settings/clouds.py", _cloud_table())
+    text = _filled("clouds.md", "the rows of clouds", _stand_ins(), text)
+    for name in ("nimbus.py", "nimbus_emulator.py"):
+        source = (DOCS / "examples" / "nimbus" / name).read_text(encoding="utf-8")
+        text = _filled("clouds.md", f"docs/examples/nimbus/{name}", f"```python\n{source}```\n", text)
+    return text
+
+
+def _cloud_table() -> str:
+    from trainyard.runs.verbs.clouds import HEADINGS, abilities
+
+    rows = ["| cloud | stack's `cloud` | " + " | ".join(HEADINGS.values()) + " |", "|---|---" + "|---" * len(HEADINGS) + "|"]
+    for cloud in BUILT_IN:
+        words = " | ".join("yes" if able else "-" for able in abilities(cloud).values())
+        rows.append(f"| [{cloud.title}](clouds/{cloud.name}.md) | `{cloud.name}` | {words} |")
+    return "\n".join(rows) + "\n"
+
+
+def _stand_ins() -> str:
+    from trainyard.runs.verbs.clouds import abilities
+
+    rows = ["| a pod of | | so |", "|---|---|---|"]
+    for name, (lack, instead) in STAND_INS.items():
+        clouds = ", ".join(f"`{cloud.name}`" for cloud in BUILT_IN if not abilities(cloud)[name])
+        rows += [f"| {clouds} | {lack} | {instead} |"] if clouds else []
+    return "\n".join(rows) + "\n"
 
 
 def main(arguments: Sequence[str]) -> int:

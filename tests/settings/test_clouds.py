@@ -37,9 +37,11 @@ def test_what_a_row_names_is_there(cloud: CloudEntry) -> None:
 
 @pytest.mark.parametrize("cloud", BUILT_IN, ids=lambda cloud: cloud.name)
 def test_a_row_promises_what_the_adapter_does(cloud: CloudEntry, tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.ssh.yaml").write_text("config:\n  trainyard:hosts: [gpu1]\n")  # a cloud of one's own machines names some
     able = open_cloud(cloud.name, dict.fromkeys(cloud.keys, "key"), places(tmp_path, {})).capabilities
 
-    assert (able.ssh, able.self_terminate, able.deadline) == (cloud.ssh, cloud.self_terminate, cloud.deadline)
+    for promise in ("ssh", "self_terminate", "deadline", "change_markers"):
+        assert getattr(able, promise) == getattr(cloud, promise), promise
 
 
 def test_a_setting_that_not_all_clouds_read_is_read_by_those_whose_rows_name_it() -> None:

@@ -98,6 +98,35 @@ def costs_table(
     return _status(table.market)
 
 
+@task(
+    help=help_of(
+        "json",
+        check="ask each cloud whose keys are set for its pods and its balance, all at once",
+        wait="seconds that clouds have for their answers (default: 15)",
+    )
+)
+@verb
+def clouds(c: Context, check: bool = False, wait: str = "15", json: bool = False) -> int:
+    """Show all clouds: whether their keys are set, what each can do and, with --check, whether it answers."""
+    from trainyard.runs.verbs.clouds import abilities, all_clouds, lines
+    from trainyard.settings.clouds import problems
+
+    work = context(as_json=json, anywhere=True)
+    states = all_clouds(work, check=check, patience=_number("wait", wait))
+    if json:
+        rows = [
+            {
+                "cloud": state.entry.name, "title": state.entry.title, "keys": state.keys, "missing": state.missing,
+                "added": state.added, **abilities(state.entry), "check": None if state.check is None else asdict(state.check),
+            }
+            for state in states
+        ]  # fmt: skip
+        show_json({"clouds": rows, "problems": [asdict(problem) for problem in problems()]})
+    else:
+        work.ui.say("\n".join(lines(states)))
+    return _NO_CLOUD if any(state.answered is False for state in states) else 0
+
+
 def _search(gpus: Any, regions: Any, clouds: Any, spot: bool, **numbers: str | None) -> OfferSearch:
     from trainyard.runs.verbs.offers import OfferSearch
 

@@ -22,7 +22,7 @@ from trainyard.cli import (
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
-    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.offers,
+    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.clouds, marketverbs.offers,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,

@@ -62,6 +62,8 @@ class CloudEntry:
     """A pod can end itself, with a key of its own or without any. Where not, the reaper, a worker or a schedule keeps the lease's end."""
     deadline: bool = False
     """The cloud itself ends a pod at its time."""
+    change_markers: bool = False
+    """Stop and end of a pod that runs can be moved (`invoke extend`)."""
     bill: bool = False
     """It tells what was billed for one pod."""
     emulator: str = ""
@@ -77,7 +79,7 @@ IMAGE_SETTINGS = ("image", "image_gb", "registry")
 BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="local", title="this machine", opener="trainyard.clouds.local:open_local", rented=False, settings=("volume",),
-        self_terminate=True, deadline=True,
+        self_terminate=True, deadline=True, change_markers=True,
     ),
     CloudEntry(
         name="runpod", title="RunPod", opener="trainyard.clouds.runpod:open_runpod",
@@ -93,7 +95,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         more=("VAST_URL", "VAST_POST_SECONDS", "VAST_SETTLE_SECONDS", "VAST_HASTE"),
         pod_variables=("CONTAINER_ID", "VAST_CONTAINERLABEL", "PUBLIC_IPADDR", "GPU_COUNT", "TRAINYARD_START", "TRAINYARD_POD_NAME"),
         settings=(*IMAGE_SETTINGS, "regions", "tier", "spot", "min_cuda", "reliability", "inet_down"),
-        self_terminate=True, bill=True, emulator="trainyard.rehearsal.vast:VAST",
+        self_terminate=True, change_markers=True, bill=True, emulator="trainyard.rehearsal.vast:VAST",
     ),
     CloudEntry(
         name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",
@@ -110,7 +112,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
         more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"),
-        self_terminate=True, deadline=True, direct=False,
+        self_terminate=True, deadline=True, change_markers=True, direct=False,
     ),
     CloudEntry(
         name="slurm", title="Slurm", opener="trainyard.clouds.slurm:open_slurm", rented=False,

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from trainyard.clouds import gpus
+from trainyard.clouds.gpus import match
 from trainyard.clouds.http import Api, check_address
 from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.marker import marker_env
@@ -56,7 +56,7 @@ class Nimbus:
         kinds = self._items("/types", "types")
         names = [(str(kind["gpu"]),) for kind in kinds]
         check_gpus(query.gpus, names)
-        chosen = [kinds[index] for gpu in query.gpus for index in gpus.match(gpu, names)]
+        chosen = [kinds[index] for gpu in query.gpus for index in match(gpu, names)]
         offers = [Offer(kind["id"], "nimbus", kind["gpu"], kind["gpus"], kind["price"]) for kind in chosen if kind["free"]]
         return [offer for offer in offers if offer.gpu_count == query.gpu_count and affordable(query, offer)]
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
-from trainyard.errors import TrainyardError, in_short
+from trainyard.runs.planning.asking import PATIENCE, ask_all
 
 Opener = Callable[[], Cloud]
-PATIENCE = 15.0
-"""Seconds that clouds have for their answers, all of them together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +66,13 @@ class Question:
     """That the cost is told for."""
 
 
-@dataclass(slots=True)
-class _Asked:
-    thread: threading.Thread
-    replies: list[CloudReply] = field(default_factory=list)
-
-
 def ask(questions: Mapping[str, Question], *, patience: float = PATIENCE) -> list[CloudReply]:
-    """Return the reply to each question under its name, in their order; never raises for what a cloud says or does not say.
-
-    ``patience``: seconds after which a cloud that has not answered counts as silent. The others' answers are not waited for longer
-    than it takes them.
-    """
-    asked = {name: _start(name, question) for name, question in questions.items()}
-    until = time.monotonic() + patience
-    for one in asked.values():
-        one.thread.join(max(0.0, until - time.monotonic()))
-    silent = f"no answer within {patience:g} s"
-    return [one.replies[0] if one.replies else CloudReply(cloud=name, problem=silent, seconds=patience) for name, one in asked.items()]
+    """Return the reply to each question under its name, in their order; never raises for what a cloud says or does not say."""
+    answers = ask_all({name: partial(_offers, name, question) for name, question in questions.items()}, patience)
+    return [
+        CloudReply(cloud=name, offers=answer.value or (), problem=answer.problem, hint=answer.hint, seconds=answer.seconds)
+        for name, answer in answers.items()
+    ]
 
 
 def cheapest_first(replies: Iterable[CloudReply]) -> list[PricedOffer]:
@@ -99,25 +85,10 @@ def types_with(vram_gb: float) -> tuple[str, ...]:
     return tuple(gpu.name for gpu in sorted(gpus.GPUS, key=lambda gpu: gpu.vram_gb) if gpus.has_memory(gpu.vram_gb, vram_gb))
 
 
-def _start(name: str, question: Question) -> _Asked:
-    # A daemon: who gave up on a cloud does not wait for it at the end of the process either.
-    asked = _Asked(threading.Thread(target=lambda: asked.replies.append(_reply(name, question)), daemon=True))
-    asked.thread.start()
-    return asked
-
-
-def _reply(name: str, question: Question) -> CloudReply:
-    began, query = time.monotonic(), question.query
-    try:
-        cloud = question.opener()
-        disks = {gpu: cloud.disks_per_hour(query.disk_gb, gpu=gpu, volume=bool(query.volume)) for gpu in (True, False)}
-        offers = tuple(_priced(name, cloud, offer, disks[bool(offer.gpu)], question.hours) for offer in cloud.offers(query))
-    except TrainyardError as error:
-        return CloudReply(cloud=name, problem=error.message, hint=error.hint, seconds=time.monotonic() - began)
-    except Exception as error:
-        # Whatever an adapter stumbles over, a user's own one too, is that cloud's trouble alone.
-        return CloudReply(cloud=name, problem=f"{type(error).__name__}: {in_short(error)}", seconds=time.monotonic() - began)
-    return CloudReply(cloud=name, offers=offers, seconds=time.monotonic() - began)
+def _offers(name: str, question: Question) -> tuple[PricedOffer, ...]:
+    query, cloud = question.query, question.opener()
+    disks = {gpu: cloud.disks_per_hour(query.disk_gb, gpu=gpu, volume=bool(query.volume)) for gpu in (True, False)}
+    return tuple(_priced(name, cloud, offer, disks[bool(offer.gpu)], question.hours) for offer in cloud.offers(query))
 
 
 def _priced(name: str, cloud: Cloud, offer: Offer, disks_per_hour: float, hours: float) -> PricedOffer:
