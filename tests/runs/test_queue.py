@@ -108,9 +108,31 @@ def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down_
         changes.reject(road.context, "a")
     rejected = changes.reject(road.context, road.submit("b").run)
     assert (rejected.state, rejected.outcome, rejected.approval) == ("over", "rejected", "rejected")
-    assert [notice.title for notice in notices] == ["run ann/a was approved on dev", "run ann/b was rejected on dev"]
-    assert all(notice.kind == "approval" and notice.data["decided_by"] == changes.person() for notice in notices)
+    said = ["a waits for approval", "a was approved", "b waits for approval", "b was rejected"]
+    assert [notice.title for notice in notices] == [f"run ann/{text} on dev" for text in said]
+    assert all(notice.kind == "approval" for notice in notices) and notices[1].data["decided_by"] == changes.person()
     assert not road.work().begun
+
+
+def test_rules_and_prices_of_the_moment_decide_whether_a_run_begins_without_a_persons_word(
+    road: QueueRoad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices: list[Notice] = []
+    monkeypatch.setattr(changes, "announce", lambda _, notice: notices.append(notice))
+    entry = road.submit()
+    road.settle("approve: [{cost: 2.5}]")
+
+    first = road.work("empty")
+    waits = road.entry(entry)
+    assert (first.begun, first.left, road.engine.asked) == ([], {"ann/a": "to approve"}, [])
+    assert (waits.state, waits.approval, waits.approval_why) == ("queued", "needed", "it may cost $2.62, $2.5 or more"), road.said()
+    assert [notice.title for notice in notices] == ["run ann/a waits for approval on dev"]
+
+    changes.approve(road.context, "a")
+    road.settle("rescue_minutes: 60")
+    assert road.work("empty").left == {"ann/a": "to approve"}, "what costs a fifth more was not approved"
+    assert changes.approve(road.context, "a").estimate == pytest.approx(3.15, abs=0.01)
+    assert road.work().begun == ["ann/a"], road.said()
 
 
 def test_a_run_that_waits_for_one_that_nobody_knows_is_said_and_a_worker_ends(road: QueueRoad) -> None:

@@ -158,6 +158,14 @@ def _only(reference: str, waiting: Sequence[QueueEntry]) -> QueueEntry:
     return waiting[0]
 
 
+def ask_for_approval(context: CommandContext, entry: QueueEntry) -> None:
+    """Tell whoever the stack's settings name that an entry waits for a person's word."""
+    text = f"{entry.approval_why}\nApprove it: invoke approve {entry.run}\nReject it: invoke reject {entry.run}"
+    title = f"run {entry.run} waits for approval on {entry.stack}"
+    data = {"estimate": entry.estimate, "submitted_by": entry.submitted_by}
+    announce(context, Notice(kind="approval", title=title, text=text, stack=entry.stack, run=entry.run, data=dict(data)))
+
+
 def _tell(context: CommandContext, entry: QueueEntry, what: str) -> None:
     """Tell whoever the stack's settings name of a decision: among them whoever has submitted it."""
     title = f"run {entry.run} was {entry.approval} on {entry.stack}"

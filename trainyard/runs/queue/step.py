@@ -31,16 +31,23 @@ from trainyard.runs.verbs import rerun
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.known import KnownRun, had_no_pod, known_run
 from trainyard.runs.verbs.past import SeenAttempt
+from trainyard.runs.verbs.prepare import PricedRun
 from trainyard.runs.verbs.takeup import folder_of, left_to_its_pod
 from trainyard.runs.verbs.through import go_on
+from trainyard.settings.approval import approval_needed, approval_rules
 
 _NO_POD = "no pod was to be had"
-StepState = Literal["training", "over", "elsewhere", "put back", "held"]
+_DEARER = 1.1
+"""An approval holds for so many times the dollars that it was given for: prices of offers change every minute."""
+StepState = Literal["training", "over", "elsewhere", "put back", "held", "to approve"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStep:
-    """What came of it. ``elsewhere``: somebody else has it; ``put back``: to be tried again; ``held``: no waiting mends it."""
+    """What came of it. ``elsewhere``: somebody else has it; ``put back``: to be tried again; ``held``: no waiting mends it.
+
+    ``to approve``: a rule asks for a person's word on it as it is now.
+    """
 
     state: StepState
     says: str = ""
@@ -49,6 +56,18 @@ class QueueStep:
     error: str | None = None
     attempt: int | None = None
     """The least number of an attempt that counts from now on."""
+    most: float | None = None
+    """Dollars that it costs at most now, where a person has to approve them."""
+    gpus: str = ""
+    """What its stack asks for now."""
+
+
+class ApprovalNeeded(RefusedError):
+    """A rule of the stack asks for a person's word on a run that has none, or not for what it is now."""
+
+    def __init__(self, why: str, most: float, gpus: str) -> None:
+        super().__init__(why)
+        self.most, self.gpus = most, gpus
 
 
 def advance(
@@ -108,6 +127,8 @@ def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: by
         folder = _prepared(context, entry, attempt, content, confirm)
     except (Overtaken, Busy) as error:
         return QueueStep(state="elsewhere", says=error.message)
+    except ApprovalNeeded as needed:
+        return QueueStep(state="to approve", says=needed.message, most=needed.most, gpus=needed.gpus)
     except LimitReached as error:
         return QueueStep(state="put back" if error.ever else "held", says=error.message)
     except (UserError, RefusedError) as error:
@@ -126,10 +147,20 @@ def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: by
 def _prepared(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes, confirm: Callable[[], None]) -> RunFolder:
     with submission.opened(content) as submitted:
         base = SeenAttempt(submitted.load(), submitted, None)
-        asked = rerun.SubmittedRun(entry.id, entry.user, attempt, confirm)
+        asked = rerun.SubmittedRun(entry.id, entry.user, attempt, confirm, lambda run: _judge(entry, run))
         request = rerun.RerunRequest(entry.run, entry.stack, name=entry.label, yes=True, submitted=asked)
         with base.bundle(context) as bundle:
             return rerun.prepare_from(context, request, base, bundle)
+
+
+def _judge(entry: QueueEntry, run: PricedRun) -> None:
+    """Apply the stack's rules to a run as it is now; raises ApprovalNeeded. What is approved stays so while it is much the same."""
+    settings, most = run.plan.settings, run.estimate.most
+    gpus = ", ".join(settings.gpu)
+    why = approval_needed(approval_rules(settings.approve), entry.user, settings.gpu, most)
+    cheap = entry.estimate is None or most <= entry.estimate * _DEARER
+    if why is not None and not (entry.approval == "approved" and gpus == entry.gpus and cheap):
+        raise ApprovalNeeded(why, most, gpus)
 
 
 def _go_on(context: CommandContext, known: KnownRun) -> QueueStep:

@@ -15,11 +15,9 @@ from trainyard.errors import CloudError, LimitReached, RefusedError, UserError
 from trainyard.ledger.keys import StartKey
 from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
-from trainyard.runs.notices.announce import announce
-from trainyard.runs.notices.notice import Notice
 from trainyard.runs.planning import consent
 from trainyard.runs.planning.waiting import cycle
-from trainyard.runs.queue.changes import person
+from trainyard.runs.queue.changes import ask_for_approval, person
 from trainyard.runs.queue.keyed import submit_once
 from trainyard.runs.queue.look import say_unknown
 from trainyard.runs.queue.priority import check_priority
@@ -128,7 +126,7 @@ def _put(context: CommandContext, drafted: DraftedEntry, *, named: bool, key: St
     entry = _added(QueueRows(context.ledger().database), entry, content, key, named=named)
     record_act(context, "submit", entry.run, stack=entry.stack, recipe=entry.recipe, estimate=entry.estimate, group=entry.group)
     if entry.approval == "needed":
-        _tell_of_approval(context, entry)
+        ask_for_approval(context, entry)
     return entry
 
 
@@ -147,10 +145,3 @@ def _added(rows: QueueRows, entry: QueueEntry, content: bytes, key: StartKey | N
                 ) from None
         tries += 1
         entry = replace(entry, label=f"{label}-{tries}")
-
-
-def _tell_of_approval(context: CommandContext, entry: QueueEntry) -> None:
-    text = f"{entry.approval_why}\nApprove it: invoke approve {entry.run}\nReject it: invoke reject {entry.run}"
-    title = f"run {entry.run} waits for approval on {entry.stack}"
-    data = {"estimate": entry.estimate, "submitted_by": entry.submitted_by}
-    announce(context, Notice(kind="approval", title=title, text=text, stack=entry.stack, run=entry.run, data=dict(data)))

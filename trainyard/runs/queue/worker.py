@@ -19,6 +19,7 @@ from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.retries import Backoff
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.trouble import end_command, standing
+from trainyard.runs.queue.changes import ask_for_approval
 from trainyard.runs.queue.claims import Withdrawn, beating, is_here, is_seen_to, worker_name
 from trainyard.runs.queue.look import limits_of, look
 from trainyard.runs.queue.order import QueuePlace, is_later
@@ -268,6 +269,9 @@ def _values(worker: _Worker, entry: QueueEntry, step: QueueStep) -> dict[str, An
     values: dict[str, Any] = {"state": "queued", "begun": None, "reason": step.says}
     if step.attempt is not None:
         values["attempt"] = step.attempt
+    if step.state == "to approve":
+        asked = {"approval": "needed", "approval_why": step.says, "estimate": step.most, "gpus": step.gpus}
+        return {**values, **asked, "reason": None, "decided_by": None, "decided": None}
     if step.state == "held":
         return {**values, "held": f"by the worker: {step.says}"}
     return {**values, "tries": entry.tries + 1, "due": now + _AGAIN.pause(entry.tries + 1)}
@@ -283,6 +287,10 @@ def _tell(worker: _Worker, entry: QueueEntry, step: QueueStep) -> None:
         (report.held if step.state == "held" else report.put_back)[entry.run] = step.says
         report.begun = [run for run in report.begun if run != entry.run]  # it was tried, and is none yet
         ui.warn(f"{entry.run} is {step.state}: {step.says}")
+    elif step.state == "to approve":
+        report.begun = [run for run in report.begun if run != entry.run]
+        ui.warn(f"{entry.run} waits for approval now: {step.says}\nApprove it: invoke approve {entry.run}")
+        ask_for_approval(worker.context, entry)
     if worker.hook is None or entry.group is None:
         return
     try:
