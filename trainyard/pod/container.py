@@ -145,34 +145,38 @@ class Worker:
     def watch(self) -> int:
         """Look, tell and listen until what the job left is committed; returns the job's exit code."""
         while True:
-            self.look()
-            state = self.job.split(None, 1)[0] if self.job else ""
-            if state in ("exited", "lost", "absent") and self.phase != "ended":
-                self.phase = "ended"
-                self.arrival.tell()  # it need not sleep on
             watchdog = self.watchdog()
-            if self.phase == "ended" and str(watchdog.get("alone", "")).startswith("committed"):
-                self.phase = "committed"
-                return self.code()
-            if watchdog.get("state") == "ending":
+            over = watchdog.get("state") == "ending"
+            self.look(now=over)
+            if over and self.phase != "ended":
                 self.why = str(watchdog.get("reason"))
                 self.stop(0.0)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     assert self.stopping is not None
                     self.stopping.wait(15)
+                self.look(now=True)
+            if self.phase == "ended" and str(watchdog.get("alone", "")).startswith("committed"):
+                self.phase = "committed"
+            if over or self.phase == "committed":
                 return self.code()
             self.say()
             self.hear()
             time.sleep(TICK)
 
-    def look(self) -> None:
+    def look(self, *, now: bool = False) -> None:
         """Ask how the job stands, by the program that tells it of every pod."""
-        if time.monotonic() - self.looked < 1.0:
+        if time.monotonic() - self.looked < 1.0 and not now:
             return
         self.looked = time.monotonic()
         text = f"job={shlex.quote(self.path('job'))}\n{self.order['job']['status']}"
-        done = subprocess.run(["sh", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
-        self.job = done.stdout.decode("utf-8", "replace") if done.returncode == 0 else "unknown"
+        try:
+            done = subprocess.run(["sh", "-c", text], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False)
+            self.job = done.stdout.decode("utf-8", "replace") if done.returncode == 0 else "unknown"
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.job = f"unknown {error}"
+        if self.job.startswith(("exited", "lost", "absent")) and self.phase != "ended":
+            self.phase = "ended"
+            self.arrival.tell()  # the watchdog need not sleep on
 
     def code(self) -> int:
         """Return the job's exit code, 1 where it left none."""
@@ -199,7 +203,7 @@ class Worker:
     def status(self) -> dict[str, Any]:
         """Return how everything stands."""
         watchdog = self.watchdog()
-        kept = ("armed", "state", "reason", "stop", "end", "alone", "key_sees_pod", "proof")
+        kept = ("armed", "state", "reason", "stop", "end", "alone", "key_sees_pod", "proof", "self_terminate")
         sizes = {name: {"sent": file.sent, "size": file.size(), "room": file.room} for name, file in self.files.items()}
         reports = {name: text for name in self.order["reports"] if (text := report(self.path("output", name))) is not None}
         return {

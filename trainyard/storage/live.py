@@ -134,9 +134,10 @@ def put_orders(settings: StoreSettings, where: ResultKey, secret: str, orders: M
     return int(said["number"])
 
 
-def remove(settings: StoreSettings, where: ResultKey) -> None:
-    """Remove all live objects of an attempt; its URLs give and take nothing more that counts."""
-    for item in list(listing(settings, key_of(where, ""))):
+def remove(settings: StoreSettings, where: ResultKey, *, files: bool = True) -> None:
+    """Remove what is live of an attempt: its URLs give and take nothing more. ``files``: what its job wrote, too."""
+    kept = () if files else tuple(key_of(where, f"{name}.") for name in PARTS)
+    for item in [item for item in listing(settings, key_of(where, "")) if not item.key.startswith(kept)]:
         with contextlib.suppress(StoreError), store_errors(f"remove {settings.url}/{item.key}", "404"):
             s3(settings).delete_object(Bucket=settings.bucket, Key=item.key)
 

@@ -76,6 +76,9 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
     verdict = Verdict("training", f"the training was no success: {done.ending.why}", 1)
+    if record.exit_code is None and record.vanished is None:
+        record.training_success = False
+        return verdict  # it is its pod's word that counts
     with contextlib.suppress(UserError):  # an adopted run has no bundle at home, and its pod is gone
         judged = judge(record, folder, declared_of(folder))
         if not record.training_success:

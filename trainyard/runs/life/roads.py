@@ -26,7 +26,7 @@ from trainyard.runs.records.pods import note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.storage import commit as storage_commit
-from trainyard.storage import direct
+from trainyard.storage import direct, live
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import DeliveryPatience, Progress
 from trainyard.storage.expiry import expiry_of
@@ -249,6 +249,9 @@ def settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> boo
             return True
         if record.result is None and record.begun:
             storage_commit.drop_open(settings, ResultKey(record.user, record.label, record.attempt))
+        if record.container is not None:
+            # What its job wrote is in the result; without one these parts are all that there is.
+            live.remove(settings, ResultKey(record.user, record.label, record.attempt), files=record.result is not None)
     except TrainyardError as error:
         if is_owed(record):
             path = record.result.local_path if record.result else None
