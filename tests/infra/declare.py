@@ -19,8 +19,14 @@ from pulumi.runtime.stack import run_pulumi_func
 
 OUTPUTS: dict[str, dict[str, object]] = {
     "trainyard:index:Lease": {"lease_id": "1" * 10, "stop": "S", "end": "E"},
-    "trainyard:index:Pod": {"pod_id": "p1", "name": "ty", "host_key": "ssh-ed25519 HOST", "workspace": "/workspace"},
-    "trainyard:index:Endpoint": {"host": "h", "port": 22, "user": "root", "workspace": "/w s"},
+    "trainyard:index:Pod": {
+        "pod_id": "p1",
+        "name": "ty",
+        "host_key": "ssh-ed25519 HOST",
+        "workspace": "/workspace",
+        "first_commands": "start",
+    },
+    "trainyard:index:Endpoint": {"host": "h", "port": 22, "user": "root", "workspace": "/w s", "host_key": "ssh-ed25519 SHOWN"},
     "trainyard:index:SshKey": {"public_key": "PUBLIC", "private_key": "PRIVATE", "host_key_seed": "5a" * 32, "key_file": "/k"},
     "trainyard:index:Bucket": {"name": "b", "store": "local", "endpoint": "http://x", "region": "r"},
     "trainyard:index:BucketLifecycle": {"rules": []},

@@ -78,7 +78,18 @@ def test_each_declared_pod_has_a_lease_of_its_own_that_is_renewed_and_a_pinned_w
             "h", 22, "root", "ssh-ed25519 HOST", "PRIVATE",
         ]  # fmt: skip
         assert "delete" not in command["inputs"]
+        assert "stdin" not in command["inputs"]
         assert "'/w s'" in str(command["inputs"]["create"])
+
+
+def test_a_machine_that_was_told_nothing_gets_its_watchdog_at_the_first_contact_and_its_own_key_is_pinned() -> None:
+    (command,) = Declared("prime", cloud="prime", pods="1", hours="3").of("Command")
+    asked = command["inputs"]
+
+    assert clear(asked["connection"])["hostKey"] == "ssh-ed25519 SHOWN"
+    assert clear(asked["stdin"]) == "start"
+    assert asked["create"].startswith("set -- '/w s'; ")
+    assert asked["create"].count('sh -es -- "$1"') == 2, "root, or somebody who may become root"
 
 
 def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> None:

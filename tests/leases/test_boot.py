@@ -21,6 +21,7 @@ from trainyard.errors import BootFailed
 from trainyard.leases import boot
 from trainyard.leases.boot import BootLimits, greets, image_minutes
 from trainyard.leases.world import Interrupted
+from trainyard.remote import hostkey
 from trainyard.remote.hostkey import shows
 from trainyard.remote.keys import host_key
 
@@ -231,3 +232,17 @@ def test_a_boot_that_the_clouds_logs_call_hopeless_is_not_waited_for(bench: Leas
     with pytest.raises(BootFailed, match="manifest unknown"):
         wait(bench, pod_id)
     assert bench.at[0] - began < 60, "it waited although the logs said why"
+
+
+def test_where_no_host_key_could_be_brought_the_one_of_the_first_contact_is_recorded(bench: LeaseBench, sshd: Server) -> None:
+    pod_id = starting(bench, status="running", host=[sshd.address.host, sshd.address.port, "root"])
+
+    assert boot.recorded_key(bench.world, wait(bench, pod_id)) == sshd.address.host_key
+
+
+def test_a_server_that_greets_and_shows_no_key_fails_the_boot_in_time(bench: LeaseBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostkey, "shown", lambda *where, **more: None)
+    with server(b"SSH-2.0-x\r\n") as port:
+        pod_id = starting(bench, status="running", host=["127.0.0.1", port, "root"])
+        with pytest.raises(BootFailed, match="shows no host key"):
+            boot.recorded_key(bench.world, wait(bench, pod_id))

@@ -73,6 +73,16 @@ def marker_env(fence_id: str, lease_id: str, stop: datetime | None, end: datetim
     return env
 
 
+def budget_env(price: float | None, budget: float | None, heartbeat_minutes: float | None) -> dict[str, str]:
+    """Return what a watchdog is told of money and of controllers: dollars an hour, dollars in all, idle minutes without one."""
+    env = {} if price is None else {"TRAINYARD_PRICE": f"{price:.6f}"}
+    if budget is not None:
+        env["TRAINYARD_BUDGET"] = f"{budget:.2f}"
+    if heartbeat_minutes:
+        env["TRAINYARD_HEARTBEAT_MINUTES"] = f"{heartbeat_minutes:g}"
+    return env
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """What a label says that the cloud changes while a pod runs: the pod's name, its stop and its end."""

@@ -127,11 +127,14 @@ def user_data(spec: PodSpec) -> str:
 
 
 def start_script(spec: PodSpec) -> str:
-    """Return the lines of sh that make the workspace and start the watchdog there, as root, with what it has to know; empty without one."""
-    env = {"WORKSPACE": WORKSPACE, **{k: v for k, v in spec.env.items() if k.startswith("TRAINYARD_")}}
+    """Return the lines of sh that make the workspace and start the watchdog there, with what it has to know and nothing else.
+
+    They are carried out as root, with another folder than /workspace as their argument where the workspace is one.
+    """
+    env = {name: value for name, value in spec.env.items() if name.startswith("TRAINYARD_")}
     env |= marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end)
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in sorted(env.items()))
-    return exports + load(__package__, "start_machine") + shlex.join(spec.boot) + "\n"
+    words = [f"{name}={value}" for name, value in sorted(env.items())]
+    return f"{load(__package__, 'start_machine')}{shlex.join([*words, *spec.boot])}\n"
 
 
 def refuse_containers(cloud: str, spec: PodSpec) -> None:

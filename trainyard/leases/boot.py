@@ -136,6 +136,8 @@ def image_minutes(image_gb: float | None) -> float:
 LOOK_EVERY = 15.0
 """Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
+_KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "rsa-sha2-256")
+"""Of host keys, in order of preference."""
 _UNSEEN = "not seen yet"
 _MARGIN = 5.0
 _DENIALS = 2
@@ -154,6 +156,18 @@ def door_of(info: PodInfo) -> Door:
         return "silent"
     own = True if info.host_key is None else hostkey.shows(info.ssh.host, info.ssh.port, info.host_key, through=info.ssh.through)
     return "silent" if own is None else "open" if own else "stranger"
+
+
+def recorded_key(world: OperationWorld, info: PodInfo) -> str:
+    """Return the host key that a pod with an open door shows, where none of ours could be brought to it; raises BootFailed for none."""
+    assert info.ssh is not None  # its door is open
+    for pause in (1.0, 2.0, 4.0, 8.0, 0.0):
+        for kind in _KINDS:
+            if seen := hostkey.shown(info.ssh.host, info.ssh.port, through=info.ssh.through, kinds=(kind,)):
+                world.info(f"pod {info.id}: its host key is recorded at this first contact, and refused when it changes")
+                return seen
+        world.sleep(pause)
+    raise boot_failure(info.id, "ssh", "its SSH server shows no host key")
 
 
 def passes(command: Sequence[str], timeout: float = 60.0) -> bool:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from trainyard.clouds.absence import LEAVE, KnownPod, prove
 from trainyard.clouds.listing import listing_pause
-from trainyard.clouds.marker import PodName, parse_name
+from trainyard.clouds.marker import HOST_KEY_MARK, PodName, budget_env, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
 from trainyard.leases import fence, intents
@@ -52,12 +52,13 @@ class PodRequest:
 
     def spec_for(self, offer: Offer) -> PodSpec:
         """Return the pod with what its watchdog and a second machine have to know of it."""
+        return self.spec_at(offer.price_per_hour)
+
+    def spec_at(self, price: float | None) -> PodSpec:
+        """Return the same, for a price in dollars an hour."""
         # The fingerprint travels with the pod, so that a second machine can pin it too.
-        env = {**self.spec.env, "TRAINYARD_HOST_KEY": self.key.public, "TRAINYARD_PRICE": f"{offer.price_per_hour:.6f}"}
-        if self.budget is not None:
-            env["TRAINYARD_BUDGET"] = f"{self.budget:.2f}"
-        if self.heartbeat_minutes:
-            env["TRAINYARD_HEARTBEAT_MINUTES"] = f"{self.heartbeat_minutes:g}"
+        env = {**self.spec.env, HOST_KEY_MARK: self.key.public}
+        env |= budget_env(price, self.budget, self.heartbeat_minutes)
         return replace(self.spec, env=env, host_key=self.key.private_pem)
 
 

@@ -9,7 +9,7 @@ import pulumi
 
 from trainyard.program.settings import keep_secret
 from trainyard.provider.resources import Endpoint, EndpointArgs, Lease, LeaseArgs, Pod, PodArgs
-from trainyard.settings.ofcloud import dials_pods, options_of, wait_hours
+from trainyard.settings.ofcloud import dials_pods, options_of, starts_watchdog, wait_hours
 from trainyard.settings.table import StackSettings
 
 
@@ -136,6 +136,7 @@ class LeasedPod(pulumi.ComponentResource):
             return _address_of(endpoint)  # the endpoint has seen the pod's own host key
         from pulumi_command import remote  # 0.15 s that an environment without such pods does not pay
 
+        contact = _contact(settings.cloud, pod, endpoint)
         remote.Command(
             name,
             connection=remote.ConnectionArgs(
@@ -143,14 +144,32 @@ class LeasedPod(pulumi.ComponentResource):
                 port=endpoint.port,
                 user=endpoint.user,
                 private_key=pulumi.Output.secret(args.private_key),
-                host_key=pod.host_key,
+                host_key=contact.host_key,
             ),
             # Only a create: anything that has to run at deletion could block the teardown of a pod that does not answer.
-            create=endpoint.workspace.apply(lambda path: f"mkdir -p {shlex.quote(path)} && test -w {shlex.quote(path)}"),
+            create=contact.command,
+            stdin=contact.stdin,
             logging=remote.Logging.NONE,
             opts=pulumi.ResourceOptions(parent=self, deleted_with=pod),
         )
-        return _address_of(endpoint)
+        return {**_address_of(endpoint), "host_key": contact.host_key}
+
+
+@dataclass(frozen=True, slots=True)
+class _Contact:
+    """What is run over SSH as soon as it answers, and whose host key is believed."""
+
+    command: pulumi.Output[str]
+    host_key: pulumi.Output[str]
+    stdin: pulumi.Output[str] | None = None
+
+
+def _contact(cloud: str, pod: Pod, endpoint: Endpoint) -> _Contact:
+    if starts_watchdog(cloud):
+        return _Contact(endpoint.workspace.apply(lambda path: f"mkdir -p {shlex.quote(path)} && test -w {shlex.quote(path)}"), pod.host_key)
+    # A machine that was told nothing at its creation: its watchdog comes now, and its own key was recorded.
+    command = endpoint.workspace.apply(lambda path: f"set -- {shlex.quote(path)}; {_AS_ROOT}")
+    return _Contact(command, endpoint.host_key.apply(_require), pod.first_commands.apply(_require))
 
 
 def _address_of(endpoint: Endpoint) -> dict[str, pulumi.Output[object]]:
@@ -158,6 +177,15 @@ def _address_of(endpoint: Endpoint) -> dict[str, pulumi.Output[object]]:
         "host": endpoint.host, "port": endpoint.port, "user": endpoint.user,
         "login_command": endpoint.login_command, "through": endpoint.through, "workspace": endpoint.workspace,
     }  # fmt: skip
+
+
+_AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec sh -es -- "$1"; else exec sudo -n sh -es -- "$1"; fi'
+
+
+def _require(text: str | None) -> str:
+    if text is None:
+        raise pulumi.RunError("this pod's state does not hold what is needed to reach it")
+    return text
 
 
 def _require_end(moment: str | None) -> str:

@@ -11,6 +11,7 @@ from trainyard.provider.call import Call
 from trainyard.provider.handler import ReadResult, ResourceHandler
 from trainyard.provider.model import prop
 from trainyard.provider.values import Properties, Tree
+from trainyard.settings.ofcloud import starts_watchdog
 from trainyard.settings.table import DEFAULTS
 
 
@@ -38,6 +39,7 @@ class EndpointOutputs:
     login_command: tuple[str, ...] | None = prop("Command that leads to a pod without an sshd of its own; none: it has one.", None)
     through: str | None = prop("Machine whose sshd leads to the pod's own, as ssh://user@name:port; none: it is dialled directly.", None)
     workspace: str = prop("The pod's workspace folder, as processes in it see it.")
+    host_key: str | None = prop("Host key that was recorded at the first contact; none: the pod's own was known before it existed.", None)
 
 
 def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
@@ -46,7 +48,8 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     limits = boot.BootLimits(
         accepted=typed.boot_accepted_minutes, image=typed.boot_image_minutes, ssh=typed.boot_ssh_minutes, image_gb=typed.image_gb
     )
-    return typed.pod_id, _outputs(boot.wait(call.world, call.world.open_cloud(typed.cloud), typed.pod_id, limits))
+    info = boot.wait(call.world, call.world.open_cloud(typed.cloud), typed.pod_id, limits)
+    return typed.pod_id, _outputs(info, None if starts_watchdog(typed.cloud) else boot.recorded_key(call.world, info))
 
 
 def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadResult:
@@ -57,7 +60,8 @@ def read(call: Call, id: str, outputs: Properties, inputs: Properties) -> ReadRe
     info = call.world.open_cloud(typed.cloud).get(id)
     if info is None:
         return ReadResult("", {}, inputs)
-    return ReadResult(id, _outputs(info) if info.ssh else outputs, inputs)
+    recorded = outputs.get("host_key")
+    return ReadResult(id, _outputs(info, recorded if isinstance(recorded, str) else None) if info.ssh else outputs, inputs)
 
 
 def update(call: Call, id: str, outputs: Properties, olds: Properties, news: Properties) -> Properties:
@@ -69,12 +73,12 @@ def delete(call: Call, id: str, outputs: Properties, inputs: Properties) -> None
     """Do nothing: an address ends with its pod."""
 
 
-def _outputs(info: PodInfo) -> Properties:
+def _outputs(info: PodInfo, recorded: str | None) -> Properties:
     assert info.ssh is not None  # both callers looked
     door = info.ssh
     command: list[Tree] | None = list(door.command) or None
     way: Properties = {"host": door.host, "port": door.port, "user": door.user, "login_command": command, "through": door.through}
-    return {**way, "workspace": info.workspace}
+    return {**way, "workspace": info.workspace, "host_key": recorded}
 
 
 ENDPOINT = ResourceHandler(

@@ -13,6 +13,7 @@ from trainyard.clock import format_time, parse_time
 from trainyard.clouds import marker
 from trainyard.clouds.marker import PodName
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.vm import start_script
 from trainyard.config import slug
 from trainyard.errors import CloudError
 from trainyard.leases import ending, rent
@@ -25,6 +26,7 @@ from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import UNKNOWN, Properties, UnknownValue, has_unknown
 from trainyard.remote import hostkey
 from trainyard.remote.keys import host_key
+from trainyard.settings.ofcloud import starts_watchdog
 from trainyard.settings.table import DEFAULTS
 
 
@@ -86,6 +88,7 @@ class PodOutputs:
     created_at: str | None = prop("When the cloud created it (UTC).", None)
     workspace: str = prop("The pod's workspace folder, as processes in it see it.")
     host_key: str = prop("Public host key of the pod's SSH server, known before it exists.")
+    first_commands: str | None = prop("Lines of sh for the first contact, to be run by root; none: the create request brought them.", None)
     volume_path: str | None = prop("Where the network volume is mounted on the pod.", None)
     api_address: str | None = prop("Where the cloud's API was asked, when not at its own address.", None)
     simulated: bool = prop("An emulator answered, not the real cloud.", False)
@@ -290,6 +293,7 @@ def _outputs(cloud: Cloud, typed: PodInputs, name: str, info: PodInfo, offer: Of
         "created_at": format_time(info.created),
         "workspace": info.workspace,
         "host_key": host_key(_seed(typed.host_key_seed) or b"", name).public,
+        "first_commands": None if starts_watchdog(typed.cloud) else start_script(_request(typed, name).spec_at(price)),
         "volume_path": info.volume,
         "api_address": cloud.address,
         "simulated": cloud.simulated,

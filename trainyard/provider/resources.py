@@ -205,6 +205,8 @@ class Pod(TypedResource[PodArgs]):
     """The pod's workspace folder, as processes in it see it."""
     host_key: pulumi.Output[str]
     """Public host key of the pod's SSH server, known before it exists."""
+    first_commands: pulumi.Output[str | None]
+    """Lines of sh for the first contact, to be run by root; none: the create request brought them."""
     volume_path: pulumi.Output[str | None]
     """Where the network volume is mounted on the pod."""
     api_address: pulumi.Output[str | None]
@@ -228,6 +230,8 @@ class Endpoint(TypedResource[EndpointArgs]):
     """Machine whose sshd leads to the pod's own, as ssh://user@name:port; none: it is dialled directly."""
     workspace: pulumi.Output[str]
     """The pod's workspace folder, as processes in it see it."""
+    host_key: pulumi.Output[str | None]
+    """Host key that was recorded at the first contact; none: the pod's own was known before it existed."""
 
 
 class Bucket(TypedResource[BucketArgs]):

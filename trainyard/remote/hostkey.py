@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import threading
+from collections.abc import Sequence
 
 from trainyard import openssh
 
@@ -20,18 +21,28 @@ def shows(host: str, port: int, public: str, timeout: float = 10.0, *, through: 
     ``through``: the machine whose sshd leads there (SshLogin.url). Only the key exchange is made: no name, no key and no
     byte of ours goes there.
     """
+    seen = shown(host, port, timeout, through=through, kinds=(public.partition(" ")[0],))
+    return None if seen is None else seen.split()[:2] == public.split()[:2]
+
+
+def shown(
+    host: str, port: int, timeout: float = 10.0, *, through: str | None = None, kinds: Sequence[str] = ("ssh-ed25519",)
+) -> str | None:
+    """Return the public key that the server at an address shows, empty where it has none of these kinds; None when it shows none.
+
+    Like `shows`, it makes the key exchange and nothing else.
+    """
     import paramiko
 
     # What goes wrong is returned; paramiko would write its own story of it to the terminal.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
-    kind, _, blob = public.partition(" ")
     try:
         with openssh.open_socket(host, port, timeout, through=through) as connection, paramiko.Transport(connection) as transport:
-            transport.get_security_options().key_types = (kind,)
+            transport.get_security_options().key_types = tuple(kinds)
             transport.start_client(timeout=timeout)
             key = transport.get_remote_server_key()
-            return bool(key.get_name() == kind and key.get_base64() == blob.partition(" ")[0])
+            return f"{key.get_name()} {key.get_base64()}"
     except paramiko.ssh_exception.IncompatiblePeer:
-        return False  # it has no key of this kind
+        return ""
     except (OSError, EOFError, ValueError, paramiko.SSHException):
         return None

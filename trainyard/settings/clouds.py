@@ -42,6 +42,8 @@ class CloudEntry:
     """Its machines are somebody else's and cost money by the time."""
     ssh: bool = True
     """Pods have an sshd of their own; False: the run is the container's command."""
+    starts: bool = True
+    """A create request starts the watchdog and brings the host key; False: both are seen to at the first contact over SSH."""
     direct: bool = True
     """This machine dials its pods' sshd itself; False: another machine or a command leads there, which Pulumi's remote commands cannot."""
     keys: tuple[str, ...] = ()
@@ -107,7 +109,8 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         name="prime", title="Prime Intellect", opener="trainyard.clouds.prime:open_prime",
         keys=("PRIME_API_KEY",), key_page="Prime Intellect's dashboard (Settings, API keys)",
         more=("PRIME_TEAM_ID", "PRIME_API_BASE_URL", "PRIME_BASE_URL", "PRIME_POST_SECONDS", "PRIME_SETTLE_SECONDS"),
-        settings=("template", "regions", "tier", "spot"), bill=True, emulator="trainyard.rehearsal.prime:PRIME",
+        settings=("template", "regions", "tier", "spot"), bill=True, starts=False,
+        emulator="trainyard.rehearsal.prime:PRIME",
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,

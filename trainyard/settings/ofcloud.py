@@ -19,6 +19,12 @@ def wait_hours(settings: StackSettings) -> float | None:
     return settings.queue_hours if known_to("queue_hours", settings.cloud) else None
 
 
+def starts_watchdog(cloud: str) -> bool:
+    """Tell whether a cloud's create request starts the watchdog, and brings the pod's host key."""
+    row = entry(cloud)
+    return row is None or row.starts
+
+
 def dials_pods(cloud: str) -> bool:
     """Tell whether the pods of a cloud have addresses that this machine dials itself."""
     row = entry(cloud)

@@ -101,7 +101,7 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         ssh=ssh_address(pod.get("sshConnection")) if status == "running" else None,
         gpu=text(pod.get("gpuName")),
         gpu_count=int(number(pod.get("gpuCount")) or 0),
-        workspace=WORKSPACE,
+        workspace=_workspace(pod),
     )
 
 
@@ -110,6 +110,12 @@ def ssh_address(connection: object) -> SshAddress | None:
     line = next((one for one in (connection if isinstance(connection, list) else [connection]) if text(one)), "")
     login, port = _LOGIN.search(str(line)), _PORT.search(str(line))
     return SshAddress(login[2], int(port[1]) if port else 22, login[1]) if login else None
+
+
+def _workspace(pod: Mapping[str, object]) -> str:
+    """Return where work is done: where an attached disk is mounted, else a folder of the machine's own disk."""
+    attached = _list(pod.get("attachedResources"))
+    return next((path for one in attached if (path := text(mapping(one).get("mountPath")))), WORKSPACE)
 
 
 def hourly_now(pod: Mapping[str, object]) -> float | None:

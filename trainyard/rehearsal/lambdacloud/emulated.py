@@ -175,13 +175,13 @@ def container(machines: Machines, record: PodRecord) -> Container:
     pairs = (line.partition("=") for line in written.splitlines())
     env = {name: value.removeprefix('"').removesuffix('"') for name, _, value in pairs if name != "WORKSPACE"}
     # A machine's workspace is the one that the pod has.
-    boot = "".join(command[2].replace("export WORKSPACE=/workspace\n", "") + "\n" for command in config.get("bootcmd", []))
+    boot = "".join(command[2].replace("workspace=${1:-/workspace}\n", "workspace=$WORKSPACE\n") for command in config.get("bootcmd", []))
     kind = type_of(request["instance_type_name"])
     return Container(
         env=env,
         public_key="\n".join(config.get("ssh_authorized_keys", [])),
         host_key=config.get("ssh_keys", {}).get("ed25519_private", ""),
-        boot=("sh", "-c", f"{_START}{boot}exec sleep infinity"),
+        boot=("sh", "-c", f"{_START}({boot})\nexec sleep infinity"),
         gpu=GpuFacts(kind.gpu, kind.memory_gb, kind.gpus) if kind and kind.gpus else None,
     )
 

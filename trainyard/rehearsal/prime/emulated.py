@@ -59,6 +59,9 @@ def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
     running = record["status"] == "RUNNING" and not leaving
     login = f"{record['user']}@127.0.0.1 -p {port}" if running and port else None
     created = format_time(fleet.clock(record["created"]))
+    # On a machine without namespaces a pod has another folder than a provider's machine would: told as a disk's is.
+    folder = record.get("workspace", "/workspace")
+    disks = [{"resourceType": "DISK", "id": "d1", "mountPath": folder}] if folder != "/workspace" else []
     return {
         "id": record["id"], "userId": "rehearsal", "teamId": (record["request"].get("team") or {}).get("teamId"), "walletId": None,
         "name": record["name"], "type": "HOSTED", "providerType": record["request"]["provider"]["type"],
@@ -71,6 +74,7 @@ def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
         # One machine's address is a text here and a list there.
         "sshConnection": None if not running else [login] if login is None or record["id"][0] in "0123456789" else login,
         "ip": "127.0.0.1" if login else None, "isSpot": record["spot"] or None, "autoRestart": False,
+        "attachedResources": disks,
     }  # fmt: skip
 
 
@@ -184,7 +188,7 @@ def container(machines: Machines, record: PodRecord) -> Container:
     """Return what a provider puts into a machine: the key that may log in (kept with the request), the variables, the GPUs."""
     pod, kind = record["request"]["pod"], next(k for k in TYPES if k.cloud_id == record["request"]["pod"]["cloudId"])
     return Container(
-        env={pair["key"]: pair["value"] for pair in pod.get("envVars") or []},
+        env={"TMPDIR": "/tmp", **{pair["key"]: pair["value"] for pair in pod.get("envVars") or []}},
         public_key=record["request"].get("login", ""),
         gpu=GpuFacts(kind.gpu, kind.memory_gb, kind.count) if record["gpu"] else None,
     )
