@@ -109,7 +109,9 @@ def _wait(
             # Not the host's fault: what the logs tell of the image, a cloud that we do not reach, a server that is there.
             blamed = problem is None and info is not None and boot.door == "no address"
             raise boot_failure(pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase], hosts_fault=blamed)
-        world.sleep(next(pauses))
+        pause = next(pauses)
+        # In a cluster's queue hours may pass, and each look is work for the one machine that all its users share.
+        world.sleep(QUEUE_LOOK if cloud.capabilities.queues and boot.phase == "accepted" and world.time() - begun > QUEUED else pause)
 
 
 def boot_failure(
@@ -133,6 +135,8 @@ def image_minutes(image_gb: float | None) -> float:
     return 10.0 + 0.5 * max(0.0, (image_gb or 0.0) - 16.0)
 
 
+QUEUED, QUEUE_LOOK = 60.0, 20.0
+"""Seconds after which a pod is taken to stand in a queue, and then between two looks."""
 LOOK_EVERY = 15.0
 """Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
@@ -173,9 +177,8 @@ def recorded_key(world: OperationWorld, info: PodInfo) -> str:
 def passes(command: Sequence[str], timeout: float = 60.0) -> bool:
     """Tell whether a command that leads to a pod runs a line there."""
     try:
-        return (
-            subprocess.run([*command, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False).returncode == 0
-        )
+        done = subprocess.run([*command, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False)
+        return done.returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -229,10 +232,17 @@ def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mappi
     phase, last = _phase(info), info.raw_status
     if door == "stranger" and info.ssh is not None:
         last += f"; {info.ssh.host}:{info.ssh.port} shows another host key than the pod's"
+    if phase == boot.phase == "accepted" and "(" in last and _reason(last) != _reason(boot.last):
+        world.info(f"pod {info.id}: {last}")
     if phase == boot.phase or phase == "accepted" or boot.phase == "ssh":
         return replace(boot, last=last, door=door)
     world.info(f"pod {info.id}: {info.raw_status}, waiting for {_NEXT[phase]}")
     return replace(boot, phase=phase, until=world.time() + 60 * minutes[phase], last=last, door=door)
+
+
+def _reason(raw_status: str) -> str:
+    """Return why a pod waits, without when it may start: that changes with each look."""
+    return raw_status.partition(";")[0]
 
 
 def _phase(info: PodInfo) -> BootPhase:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,9 +89,17 @@ class ReachablePod:
         if listed or (info is not None and not stopped_too):
             return None
         if info is None:
-            return f"the cloud has ended pod {self.id}"
+            return f"the cloud has ended pod {self.id}{self._how_it_ended()}"
         # A stopped pod still costs its disk, and its watchdog has stopped with it.
         return f"the cloud has stopped pod {self.id} ({info.raw_status})" if info.status in ("exited", "error") else None
+
+    def _how_it_ended(self) -> str:
+        """Return the cloud's word on a pod that is gone, where it is a cluster, which keeps one for a while."""
+        said = None
+        if self.cloud.capabilities.queues:
+            with contextlib.suppress(CloudError):
+                said = self.cloud.boot_problem(self.id)
+        return "" if said is None else f": {said}"
 
     def _fresh(self, known: Address) -> Address | None:
         """Return another address than the known one, as the cloud tells it now; None where it tells none."""
