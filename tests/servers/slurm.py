@@ -31,6 +31,13 @@ def obtain() -> Path:
 
 
 @contextlib.contextmanager
+def serve(folder: Path, size: cluster.ClusterSize | None = None) -> Iterator[cluster.SlurmCluster]:
+    """Run a cluster while the block lasts."""
+    with cluster.serve(folder, size, find()) as running:
+        yield running
+
+
+@contextlib.contextmanager
 def serve_or_skip(folder: Path, size: cluster.ClusterSize | None = None) -> Iterator[cluster.SlurmCluster]:
     """Run a cluster while the block lasts; skips the test, with the reason, where this machine has no Slurm."""
     try:
