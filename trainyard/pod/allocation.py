@@ -124,6 +124,8 @@ class Allocation:
         end_children()
         if not self.uncommitted():
             shutil.rmtree(self.workspace, ignore_errors=True)
+            with contextlib.suppress(OSError, KeyError):
+                os.remove(self.env["POD_LOG"])
         return 0
 
     def leave(self, *_: object) -> None:

@@ -25,9 +25,10 @@ def emulator_of(cloud: str) -> EmulatedCloud:
 def rehearsed(cloud: str) -> EmulatedCloud | OwnService:
     """Return what stands for a cloud in a rehearsal; raises UserError for one without emulator, and for packages that it lacks."""
     row = entry(cloud)
-    if row is None or not row.emulator:
+    named = (row.emulator or row.service) if row is not None else ""
+    if not named:
         raise UserError(f"there is no emulator of the cloud '{cloud}'", hint=f"Clouds that can be rehearsed: {', '.join(emulated())}.")
-    module, _, name = row.emulator.partition(":")
+    module, _, name = named.partition(":")
     try:
         played: EmulatedCloud | OwnService = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:

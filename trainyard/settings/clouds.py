@@ -70,6 +70,8 @@ class CloudEntry:
     """It tells what was billed for one pod."""
     emulator: str = ""
     """``module:NAME`` of the EmulatedCloud that plays it (trainyard/rehearsal/kit); empty: `rehearse` knows none."""
+    service: str = ""
+    """``module:NAME`` of the OwnService: a cloud whose own programs `rehearse` runs here needs no emulator."""
     extra: str = ""
     """Extra of the package without which its opener cannot be imported: ``pip install 'trainyard[EXTRA]'``."""
 
@@ -119,7 +121,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     ),
     CloudEntry(
         name="slurm", title="Slurm", opener="trainyard.clouds.slurm:open_slurm", rented=False,
-        settings=(*_SLURM, "volume"), options=_SLURM, emulator="trainyard.rehearsal.slurm:SLURM",
+        settings=(*_SLURM, "volume"), options=_SLURM, service="trainyard.rehearsal.slurm:SLURM",
         self_terminate=True, deadline=True, direct=False,
     ),
 )  # fmt: skip

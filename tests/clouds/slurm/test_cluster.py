@@ -34,7 +34,7 @@ def test_a_job_is_a_pod_from_the_request_to_its_proved_end(slurmed: Clustered) -
         assert inside.exec("(sleep 60; echo) >/dev/null 2>&1 </dev/null & echo $!").rc == 0
     proof = prove(cloud, [KnownPod(made.id)])
     assert proof.proved, str(proof)
-    assert not Path(info.workspace).exists(), "nothing was committed because nothing was begun: nothing stays"
+    assert not list(Path(info.workspace).parent.iterdir()), "nothing was committed because nothing was begun: nothing stays"
 
 
 def test_what_a_step_starts_outlives_it_and_a_job_keeps_the_protocol(slurmed: Clustered) -> None:
@@ -88,6 +88,14 @@ def test_a_request_whose_answer_was_lost_is_known_by_its_name(slurmed: Clustered
     assert [pod.name for pod in slurmed.pods()] == [spec.name], "it was made, once, and is found"
 
 
+def test_two_jobs_of_one_name_are_two_pods_with_a_folder_each(slurmed: Clustered) -> None:
+    spec = slurmed.spec()
+    made = [slurmed.create(spec), slurmed.create(spec)]
+
+    assert sorted(pod.id for pod in slurmed.pods()) == sorted(pod.id for pod in made)
+    assert len({pod.workspace for pod in made}) == 2
+
+
 def test_what_the_cluster_would_not_take_is_refused_and_nothing_was_asked_for(slurmed: Clustered) -> None:
     spec = slurmed.spec(partition="nowhere")
 
@@ -95,7 +103,7 @@ def test_what_the_cluster_would_not_take_is_refused_and_nothing_was_asked_for(sl
         slurmed.create(spec)
 
     assert slurmed.pods() == []
-    assert not (slurmed.folder / "jobs" / spec.name).exists()
+    assert not list((slurmed.folder / "jobs").iterdir())
 
 
 def test_a_controller_that_is_down_says_nothing(slurmed: Clustered) -> None:

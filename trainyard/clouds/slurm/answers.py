@@ -46,6 +46,12 @@ class SlurmJob:
     name: str
 
     @property
+    def workspace(self) -> str:
+        """Its own folder; empty for a job that is no pod of ours."""
+        folder = self.marks.get("folder")
+        return f"{folder}-{self.id}" if folder else ""
+
+    @property
     def final(self) -> bool:
         """Tell whether it is over, for good."""
         return self.state in FINAL
@@ -96,11 +102,11 @@ def pod_of(job: SlurmJob, login: str, command: tuple[str, ...]) -> PodInfo:
         stop=end - rescue if end is not None else None,
         end=end,
         end_unreadable=ids is not None and end is None,
-        ssh=SshAddress(login, 22, "", command) if status == "running" and marks.get("workspace") else None,
+        ssh=SshAddress(login, 22, "", command) if status == "running" and job.workspace else None,
         gpu=marks.get("gpu") if gpus else None,
         gpu_count=gpus,
         region=login,
-        workspace=marks.get("workspace", "/workspace"),
+        workspace=job.workspace or "/workspace",
         volume=marks.get("volume"),
     )
 

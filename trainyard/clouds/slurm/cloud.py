@@ -116,8 +116,8 @@ class SlurmCloud:
         job = self._job(pod_id)
         if job is None or not job.final:
             return None
-        folder = job.marks.get("workspace")
-        log = self._ask(_split(pod_id)[0], f"tail -n 3 {shlex.quote(folder + '/.trainyard/slurm.log')} 2>/dev/null; true") if folder else ""
+        log = f"tail -n 3 {shlex.quote(job.workspace + '.log')} 2>/dev/null; true"
+        log = self._ask(_split(pod_id)[0], log) if job.workspace else ""
         said = " | ".join(line for line in log.splitlines() if line.strip())
         return f"{job.words}{': ' + said if said else ''}"
 
@@ -175,8 +175,7 @@ class SlurmCloud:
         return said.rpartition(_MARK)[2]
 
     def _pod(self, job: SlurmJob, where: str) -> PodInfo:
-        folder = job.marks.get("workspace", "")
-        program = shlex.quote(f"{folder}/.trainyard/allocation.py")
+        program = shlex.quote(f"{job.workspace}/.trainyard/allocation.py")
         line = _ENTER.format(job=job.id, program=program)
         return answers.pod_of(job, where, (*login.ssh_words(where, self.env), line))
 

@@ -118,7 +118,12 @@ def _batch(spec: PodSpec, options: ClusterOptions, minutes: int) -> str:
         "modules": " ".join(options.modules), "container": _container(options), "rescue": _rescue(spec), "minutes": minutes,
         "allocation": base64.b64encode(source).decode(), "POD_BOOT": boot,
     }  # fmt: skip
-    lines = ["WORKSPACE=$PWD", *(f"export {name}={shlex.quote(value)}" for name, value in env.items())]
+    # Two jobs of one name, as a repeated request makes them, have a folder each.
+    lines = [
+        f"WORKSPACE=$PWD/{spec.name}-$SLURM_JOB_ID",
+        "POD_LOG=$WORKSPACE.log",
+        *(f"export {name}={shlex.quote(value)}" for name, value in env.items()),
+    ]
     return "\n".join(lines) + "\n" + _assigned(values) + load(__package__, "batch")
 
 

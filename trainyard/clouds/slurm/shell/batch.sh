@@ -1,8 +1,8 @@
-# The batch script of a job that is a pod. What stands before it: $WORKSPACE, the pod's variables (exported), $modules,
+# The batch script of a job that is a pod. What stands before it: $WORKSPACE and $POD_LOG, the pod's variables (exported), $modules,
 # $container (words before a command, or nothing), $rescue (seconds), $minutes, $allocation and $POD_BOOT.
 : "${WORKSPACE?}" "${modules?}" "${container?}" "${rescue?}" "${minutes?}" "${allocation?}"
 umask 077
-export WORKSPACE POD_BOOT
+export WORKSPACE POD_BOOT POD_LOG
 mkdir -p "$WORKSPACE/.trainyard" || exit 1
 cd "$WORKSPACE" || exit 1
 rm -f .trainyard/ready .trainyard/ended

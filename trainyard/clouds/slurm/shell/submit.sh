@@ -3,10 +3,10 @@
 # which prints the batch script. Ends with 4 only when nothing was asked for, with 3 when that is not known.
 : "${name?}" "${top?}" "${comment?}" "${words?}"
 umask 077
-cd && mkdir -p "$top" && cd "$top" && workspace=$(pwd -P)/$name && mkdir -p "$workspace/.trainyard" || exit 4
-escaped=$(printf %s "$workspace" | sed 's/%/%25/g; s/&/%26/g; s/+/%2B/g')
+cd && mkdir -p "$top" && cd "$top" && top=$(pwd -P) || exit 4
+escaped=$(printf %s "$top/$name" | sed 's/%/%25/g; s/&/%26/g; s/+/%2B/g')
 eval "set -- $words"
-set -- "$@" --output="$workspace/.trainyard/slurm.log" --chdir="$workspace" --comment="$comment&workspace=$escaped"
+set -- "$@" --output="$name-%j.log" --chdir="$top" --comment="$comment&folder=$escaped"
 if id=$(script | sbatch --parsable "$@"); then
   printf '\036%s\n' "$id"
   exit 0
@@ -16,5 +16,4 @@ squeue --me -h -o %i >/dev/null || exit 3
 script | sbatch --test-only "$@" && exit 3
 known=$(squeue --me -h -t all --name="$name" -o %i) || exit 3
 [ -z "$known" ] || exit 3
-rmdir "$workspace/.trainyard" "$workspace" 2>/dev/null
 exit 4
