@@ -79,8 +79,7 @@ def _wait(
     door_at: Callable[[PodInfo], Door],
     arrived: Callable[[], bool],
 ) -> PodInfo | None:
-    minutes = limits.minutes()
-    begun = world.time()
+    minutes, begun = limits.minutes(), world.time()
     denied_from = begun + cloud.capabilities.settle + _MARGIN
     boot = _BootWait("accepted", begun + 60 * minutes["accepted"], _UNSEEN, denied_from=denied_from)
     pauses, look = Backoff(0.02, 3.0, 1.5).pauses(), world.time() + LOOK_EVERY
@@ -109,9 +108,8 @@ def _wait(
             # Not the host's fault: what the logs tell of the image, a cloud that we do not reach, a server that is there.
             blamed = problem is None and info is not None and boot.door == "no address"
             raise boot_failure(pod_id, boot.phase, problem or boot.last, after=minutes[boot.phase], hosts_fault=blamed)
-        pause = next(pauses)
-        # In a cluster's queue hours may pass, and each look is work for the one machine that all its users share.
-        world.sleep(QUEUE_LOOK if cloud.capabilities.queues and boot.phase == "accepted" and world.time() - begun > QUEUED else pause)
+        queued = cloud.capabilities.queues and boot.phase == "accepted" and world.time() - begun > QUEUED
+        world.sleep(QUEUE_LOOK if queued else next(pauses))
 
 
 def boot_failure(
@@ -136,7 +134,8 @@ def image_minutes(image_gb: float | None) -> float:
 
 
 QUEUED, QUEUE_LOOK = 60.0, 20.0
-"""Seconds after which a pod is taken to stand in a queue, and then between two looks."""
+"""Seconds after which a pod is taken to stand in a cluster's queue, and then between two looks: each is work for the one machine
+that all its users share, and hours may pass."""
 LOOK_EVERY = 15.0
 """Seconds between two looks into the cloud's logs: a pull that fails is not waited for until its deadline."""
 
