@@ -63,7 +63,7 @@ def rent(cloud: VastCloud, spec: PodSpec | None = None, **query: Any) -> PodInfo
 
 
 def test_the_search_has_the_flaws_of_a_marketplace_and_the_query_leaves_them_out(cloud: VastCloud) -> None:
-    assert [offer.id for offer in cloud.offers(ASKED)] == ["2102", "2101"]  # no ports, unreliable, over in minutes: left out
+    assert [offer.id for offer in cloud.offers(ASKED)] == ["2102", "2101"]  # no ports, unreliable, over in minutes, dear traffic: left out
     assert [offer.id for offer in cloud.offers(replace(ASKED, reliability=0.98))] == ["2101"]
     assert {offer.id for offer in cloud.offers(replace(ASKED, hours=None, reliability=0.0))} == {"2101", "2102", "2103", "2105"}
     assert [offer.id for offer in cloud.offers(replace(ASKED, gpus=("A100 80GB",)))] == ["2402"]

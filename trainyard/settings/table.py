@@ -105,7 +105,7 @@ class StackSettings:
         readers="program runs",
     )  # fmt: skip
     registry: str | Encrypted | None = setting(  # noqa: RUF009 - a field, as the others
-        "the cloud's id of the login for a private image", travels=True, some_clouds=True, readers="program",
+        "the cloud's id of the login for a private image; at Vast.ai the login itself", travels=True, some_clouds=True, readers="program",
     )  # fmt: skip
     disk_gb: int = setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
     volume: str | None = setting(
@@ -117,7 +117,9 @@ class StackSettings:
     regions: tuple[str, ...] = setting(
         "data centers, countries or continents", (), unset="any", travels=True, some_clouds=True, readers="program runs",
     )  # fmt: skip
-    tier: str | None = setting("class of machines", unset=TIER, choices=TIERS, travels=True, some_clouds=True, readers="program runs")
+    tier: str | None = setting(
+        "class of machines", unset=f"{TIER}; at Vast.ai COMMUNITY", choices=TIERS, travels=True, some_clouds=True, readers="program runs"
+    )
     spot: bool = setting("rent what may be taken away", False, travels=True, some_clouds=True, readers="program runs")
     max_price: float | None = setting(
         "above which nothing is rented", unit="dollars an hour", least=0, travels=True, readers="program runs"

@@ -49,6 +49,7 @@ def test_a_search_asks_for_what_a_run_needs_and_for_its_whole_lease(serve: Serve
     assert body["duration"] == {"gte": 2.5 * 3600 + 600}, "a contract that ends first stops the pod"
     assert body["direct_port_count"] == {"gte": 1} and body["disk_space"] == {"gte": 100} and body["dph_total"] == {"lte": 3.0}
     assert (body["reliability"], body["inet_down"], body["cuda_max_good"]) == ({"gte": 0.98}, {"gte": 500}, {"gte": 12.8})
+    assert body["inet_up_cost"] == body["inet_down_cost"] == {"lte": 0.03}, "traffic is in no estimate"
     assert body["geolocation"] == {"in": ["DE"]} and body["cpu_arch"] == {"eq": "amd64"}
     assert (offer.id, offer.gpu, offer.price_per_hour, offer.region, offer.cloud) == ("1", "RTX 4090", 0.42, "SE", "vast")
 

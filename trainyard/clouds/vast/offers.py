@@ -16,6 +16,8 @@ RELIABILITY = 0.95
 """Least reliability (0 to 1) of a host unless another is asked for."""
 INET_DOWN = 100.0
 """Least Mbit/s at which a host downloads unless others are asked for: an image has 10 GB."""
+TRAFFIC = 0.03
+"""Most dollars for a GB in or out: what goes through the network is in no estimate, and some hosts take ten times as much."""
 BID = 1.1
 """What is bid for each dollar of the least bid: who bids the least is outbid by the next cent."""
 MARGIN = 600.0
@@ -50,7 +52,7 @@ def search_body(query: OfferQuery, names: Sequence[str]) -> dict[str, object]:
     body: dict[str, object] = {key: {"gte": value} for key, value in least.items()}
     body |= {key: {"eq": value} for key, value in _exactly(query).items()}
     body |= {"gpu_name": {"in": list(names)}, "type": "bid" if query.spot else "ondemand", "allocated_storage": query.disk_gb}
-    body |= {"order": [["dph_total", "asc"]], "limit": MOST}
+    body |= {"order": [["dph_total", "asc"]], "limit": MOST, "inet_down_cost": {"lte": TRAFFIC}, "inet_up_cost": {"lte": TRAFFIC}}
     if query.max_price is not None:
         body["dph_total"] = {"lte": query.max_price}
     if query.regions:

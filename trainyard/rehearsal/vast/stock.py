@@ -17,7 +17,7 @@ HOURS_A_MONTH = 720.0
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One offer; dollars are an hour's for all its GPUs, ``storage`` is a month's for a GB. ``ram`` is what its driver reports, in MB."""
+    """One offer. Dollars are an hour's for all its GPUs, ``storage`` a GB's for a month, ``traffic`` a GB's. ``ram`` is the driver's MB."""
 
     id: int
     gpu: str
@@ -33,6 +33,7 @@ class Ask:
     cuda: float = 13.0
     ports: int = 200
     days: float = 60.0
+    traffic: float = 0.002
     verified: bool = True
     datacenter: bool = False
 
@@ -43,7 +44,8 @@ class Ask:
             "id": self.id, "ask_contract_id": self.id, "machine_id": self.id % 1000, "host_id": self.id % 100, "gpu_name": self.gpu,
             "num_gpus": self.count, "gpu_ram": self.ram, "gpu_total_ram": self.ram * self.count, "dph_base": hourly,
             "dph_total": round(hourly + disk, 6), "min_bid": self.least_bid, "storage_cost": self.storage,
-            "storage_total_cost": disk, "inet_down_cost": 0.002, "inet_up_cost": 0.002, "inet_down": self.down, "inet_up": self.down,
+            "storage_total_cost": disk, "inet_down_cost": self.traffic, "inet_up_cost": self.traffic,
+            "inet_down": self.down, "inet_up": self.down,
             "disk_space": self.disk, "reliability": self.reliability, "reliability2": self.reliability, "cuda_max_good": self.cuda,
             "direct_port_count": self.ports, "duration": self.days * 86400, "end_date": now + self.days * 86400,
             "verified": self.verified, "verification": "verified" if self.verified else "unverified", "datacenter": self.datacenter,
@@ -58,6 +60,7 @@ ASKS = (
     Ask(2103, "RTX 5090", 32607, 0.41, 0.22, 0.10, ", CN", reliability=0.71),
     Ask(2104, "RTX 5090", 32607, 0.44, 0.22, 0.10, "Quebec, CA", ports=0),
     Ask(2105, "RTX 5090", 32607, 0.43, 0.21, 0.10, "Texas, US", days=0.01),
+    Ask(2107, "RTX 5090", 32607, 0.42, 0.21, 0.10, "Norway, NO", traffic=0.2),
     Ask(2106, "RTX 5090", 32607, 1.30, 0.65, 0.15, "Stockholm, SE", count=2),
     Ask(2201, "RTX 4090", 24564, 0.36, 0.18, 0.12, "Quebec, CA"),
     Ask(2206, "RTX 4090", 24564, 0.37, 0.19, 0.12, "Quebec, CA"),
