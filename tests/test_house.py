@@ -115,7 +115,8 @@ def test_every_setting_that_a_message_a_page_or_a_comment_names_exists() -> None
 # Environment variables
 
 
-OURS = re.compile(r"\b(?:TRAINYARD|RUNPOD|R2|AWS)_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)")
+OF_CLOUDS = {name.partition("_")[0] for cloud in BUILT_IN for name in (*cloud.keys, *cloud.key_aliases, *cloud.more)}
+OURS = re.compile(rf"\b(?:{'|'.join(sorted({'R2', 'AWS', *OF_CLOUDS}))})_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)")
 NOT_OURS = {"AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE"}
 """What other programs are told."""
 

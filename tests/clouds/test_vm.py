@@ -48,9 +48,10 @@ def test_the_start_makes_the_workspace_for_both_users_and_hands_over_what_the_wa
     env = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert (tmp_path / "w/.trainyard/watchdog").stat().st_mode & 0o777 == 0o777
     assert {name for name in env if name.startswith("TRAINYARD")} == {
-        "TRAINYARD_PRICE", "TRAINYARD_FENCE_ID", "TRAINYARD_LEASE_ID", "TRAINYARD_END",
+        "TRAINYARD_PRICE", "TRAINYARD_FENCE_ID", "TRAINYARD_LEASE_ID", "TRAINYARD_END", "TRAINYARD_ENDINGS",
     }  # fmt: skip
     assert (env["TRAINYARD_END"], env["TRAINYARD_PRICE"]) == ("2026-12-01T03:04:05Z", "0.75")
+    assert env["TRAINYARD_ENDINGS"] == "[]", "such a machine has no key with which it could end itself"
     assert "TITLE" not in env
 
 

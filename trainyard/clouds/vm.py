@@ -21,6 +21,7 @@ from trainyard.clouds.marker import HOST_KEY_MARK, compact_time, marker_env, par
 from trainyard.clouds.protocol import PodSpec
 from trainyard.clouds.values import public_half
 from trainyard.errors import CloudRefused, CloudUnknown
+from trainyard.pod.endings import ending_env
 from trainyard.shellscript import load
 
 WORKSPACE = "/workspace"
@@ -131,7 +132,8 @@ def start_script(spec: PodSpec) -> str:
 
     They are carried out as root, with another folder than /workspace as their argument where the workspace is one.
     """
-    env = {name: value for name, value in spec.env.items() if name.startswith("TRAINYARD_")}
+    # Such clouds give no key to a machine: its watchdog is told that there is no way, whatever else it may find there.
+    env = ending_env(()) | {name: value for name, value in spec.env.items() if name.startswith("TRAINYARD_")}
     env |= marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end)
     words = [f"{name}={value}" for name, value in sorted(env.items())]
     return f"{load(__package__, 'start_machine')}{shlex.join([*words, *spec.boot])}\n"

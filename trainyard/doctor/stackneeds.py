@@ -10,7 +10,7 @@ from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
 from trainyard.runs.notices import readiness
 from trainyard.settings import reader
-from trainyard.settings.clouds import problems
+from trainyard.settings.clouds import entry, problems
 from trainyard.settings.table import known_to
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
@@ -24,9 +24,12 @@ def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
     none = True
     for cloud, names in account_keys().items():
         have = [name for name in names if env.get(name)]
+        row = entry(cloud)
+        missing = [name for name in row.keys if not env.get(name)] if row and not any(env.get(name) for name in row.key_aliases) else []
         if have:
             none = False
-            yield Finding(f"{cloud} key", "ok", f"{', '.join(have)} set")
+            half = f"{', '.join(have)} set, but not {', '.join(missing)}: set all of them, or none"
+            yield Finding(f"{cloud} key", "warn" if missing else "ok", half if missing else f"{', '.join(have)} set")
     for problem in problems():
         yield Finding(f"{problem.name} cloud", "warn", problem.words, problem.hint)
     for store in groups("store"):
