@@ -215,6 +215,7 @@ def test_choices_of_stores_are_those_of_the_client() -> None:
 
 def test_a_run_s_stack_knows_what_travels_what_it_was_asked_for_and_its_own_keys() -> None:
     own = {"run", "fence_id", "ssh_public_key", "ssh_key_file", "host_key_seed", "fence_bucket", "fence_store"}
+    own |= {"container_bundle", "container_secrets"}
 
     assert set(RUN_SETTINGS) == {name for name, setting in SETTINGS.items() if setting.travels} | {"hours", "budget"} | own
 

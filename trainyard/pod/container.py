@@ -110,6 +110,7 @@ class Worker:
             self.phase, self.why, code = getattr(error, "phase", "failed"), str(error), FAILED
             print(f"trainyard: {error}", file=sys.stderr, flush=True)
         self.last_words()
+        self.wire.close()
         return code
 
     def already(self) -> int | None:

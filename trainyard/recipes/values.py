@@ -15,7 +15,7 @@ from pathlib import Path
 from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.reading import display
-from trainyard.recipes import basemodel, configfile
+from trainyard.recipes import basemodel, configfile, webscript
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe, recipes_that_know
@@ -215,7 +215,8 @@ def _path(variable: Variable, key: str, value: Value, where: Location | None, ba
         return None if value.lower() == "none" else str((base / expanded(value)).resolve())
     if variable.kind not in FILES or value is None:
         return value
-    path = (base / expanded(str(value))).resolve()
+    web = variable.kind == "script" and webscript.is_web(value)
+    path = webscript.fetch_script(key, str(value)) if web else (base / expanded(str(value))).resolve()
     if not path.is_file():
         raise UserError(f"{key}: there is no file '{value}'", where=where)
     if variable.kind == "script":

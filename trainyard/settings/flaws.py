@@ -21,12 +21,15 @@ class Flaw:
 
 def flaw(settings: StackSettings, stack: str) -> Flaw | None:
     """Return what is wrong with settings as a whole, None when nothing is."""
-    if entry(settings.cloud) is None:
+    row = entry(settings.cloud)
+    if row is None:
         if lost := problem_of(settings.cloud):
             return Flaw("cloud", f"says '{lost.name}': {lost.words}", "cloud", lost.hint)
         return Flaw("cloud", f"is missing, and stack '{stack}' has no cloud's name", "cloud", f"Clouds: {', '.join(CloudNames())}.")
     if settings.image and settings.template:
         return Flaw("template", "and 'image' are given both: choose one", "template")
+    if settings.pods and not row.ssh:
+        return Flaw("pods", f"are machines to log in to, and those of cloud '{settings.cloud}' have no SSH", "pods", "Leave it out.")
     if settings.pods and "hours" not in settings.explicit:
         return Flaw("hours", "is missing: a declared pod needs the hours of its lease", "pods", "Add: trainyard:hours: 2")
     if settings.i_know_that_pods_can_steal_my_store_keys and settings.pod_store == "none":

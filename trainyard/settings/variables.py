@@ -103,6 +103,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("TRAINYARD_USER", "TRAINYARD_ENGINE"),
     ),
     VariableGroup(
+        sort="choice", of="recipe command", says="the program to run, on the web, and its sha256: as `--set script=URL#sha256=HEX`",
+        more=("SCRIPT_URL", "SCRIPT_SHA256"),
+    ),
+    VariableGroup(
         sort="local", of="local pods",
         says="of a local pod: GB of memory; dollars an hour that it is said to cost; `namespace` or `process`",
         more=("TRAINYARD_LOCAL_MEMORY", "TRAINYARD_LOCAL_PRICE", "TRAINYARD_LOCAL_ISOLATION"),

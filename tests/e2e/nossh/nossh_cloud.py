@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,8 +11,8 @@ from trainyard.clouds.local import LocalCloud
 from trainyard.clouds.protocol import Offer, PodInfo, PodSpec
 from trainyard.config import Places
 
-# A container is no pod of the local cloud: nothing of that helps it to end itself.
-_ENTER = 'unset TRAINYARD_POD_SOCKET; exec "$@"'
+# A container is no pod of the local cloud: nothing of that helps it to end itself. What is secret comes beside its variables.
+_ENTER = 'unset TRAINYARD_POD_SOCKET; . ~/.container-secrets; rm ~/.container-secrets; exec "$@"'
 
 
 def open_nossh(env: Mapping[str, str], places: Places) -> ContainerCloud:
@@ -31,9 +32,10 @@ class ContainerCloud:
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Run the command as the container."""
         assert spec.command and not spec.boot
-        env = {**spec.env, **spec.secret_env}
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in spec.secret_env.items())
         boot = ("sh", "-c", _ENTER, "sh", *spec.command)
-        return self._shown(self.pods.create(replace(spec, boot=boot, command=(), env=env, secret_env={}), offer))
+        pod = replace(spec, boot=boot, command=(), secret_env={})
+        return self._shown(self.pods.create(pod, offer, files={"home/.container-secrets": exports.encode()}))
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return a pod."""

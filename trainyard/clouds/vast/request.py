@@ -9,6 +9,7 @@ import shlex
 
 from trainyard.clouds.marker import HOST_KEY_MARK, Label, marker_env, parse_name
 from trainyard.clouds.protocol import Offer, PodSpec
+from trainyard.clouds.registry import registry_login
 from trainyard.clouds.values import public_half
 from trainyard.clouds.vast.answers import NAME_MARK
 from trainyard.errors import UserError
@@ -31,7 +32,6 @@ ENDINGS = (
 )  # fmt: skip
 """The key is the instance's own: it can start, stop, show and destroy that one."""
 _IN_OUR_IMAGE = ("python3", "/opt/trainyard/watchdog.py")
-_LOGIN = re.compile(r"-u \S+ -p \S+ \S+")
 
 
 def offer_id(ask: int, bid: float | None) -> str:
@@ -65,9 +65,7 @@ def create_body(spec: PodSpec, offer: Offer, address: str) -> dict[str, object]:
     if bid is not None:
         body["price"] = bid
     if spec.registry:
-        if not _LOGIN.fullmatch(spec.registry):
-            hint = "As in '-u NAME -p TOKEN ghcr.io', with a token that can only pull; say it as 'secure:'."
-            raise UserError("'registry' is no login of a registry as Vast.ai takes it", hint=hint)
+        registry_login(spec.registry, "Vast.ai")
         body["image_login"] = spec.registry
     return body
 

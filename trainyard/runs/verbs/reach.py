@@ -26,6 +26,10 @@ _PORT = re.compile("[0-9]{1,5}")
 @contextmanager
 def ssh_command(context: CommandContext, record: RunRecord, folder: RunFolder, *, extra: tuple[str, ...] = ()) -> Iterator[list[str]]:
     """Give the ssh command line for a run's pod, for as long as it is used; raises UserError when the pod is not up or is gone."""
+    if record.container is not None:
+        raise UserError(
+            f"the pod of {record.id} has no SSH: what it tells goes through the run's bucket", hint=f"Its log: invoke logs {record.label}"
+        )
     if record.reached("ended") or not record.pod.host:
         raise UserError(f"run {record.id} has no pod now (it is: {record.phase})")
     if record.pod.login_command:

@@ -120,7 +120,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     settings = settings if request.only_offers is None else replace(settings, only_offers=request.only_offers)
     for line in told_by_env:
         ui.say(f"settings   {line}")
-    request = _with_last(context, request, chosen, user)
+    request = _with_script_of_env(context, _with_last(context, request, chosen, user), chosen)
     values = values_of(request, chosen, settings, cloud, on_note=lambda note: ui.say(f"config     {note}"))
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     adapter = None
@@ -228,6 +228,17 @@ def _data(context: CommandContext, request: TrainRequest, chosen: Recipe, settin
     from trainyard.runs.planning.bucketdata import resolver
 
     return data.inspect(reference, chosen, resolver(context, settings.store), values, earlier)
+
+
+def _with_script_of_env(context: CommandContext, request: TrainRequest, chosen: Recipe) -> TrainRequest:
+    """Return a request with the program that SCRIPT_URL names, as older guides have it, where nothing else says what to run."""
+    url, digest = context.env.get("SCRIPT_URL"), context.env.get("SCRIPT_SHA256")
+    says = request.words or request.config or any(text.partition("=")[0].strip() in ("script", "command") for text in request.sets)
+    if not url or says or chosen.name != "command":
+        return request
+    context.ui.say("settings   script: as SCRIPT_URL says")
+    script = f"{url}#sha256={digest}" if digest and "#" not in url else url
+    return replace(request, sets=[*request.sets, f"script={script}"])
 
 
 def _with_last(context: CommandContext, request: TrainRequest, chosen: Recipe, user: str) -> TrainRequest:
