@@ -86,9 +86,7 @@ class Account:
         if self.played is None:
             return self.rent(replace(spec, name="my-notebook", fence_id="", lease_id="", stop=None, end=None)).id
         pod_id = self.rent(spec).id
-        record = self.played.fleet.existing(pod_id)
-        text = json.dumps(record["request"]).replace(spec.name, "my-notebook").replace(spec.fence_id, "").replace(spec.lease_id, "")
-        record["name"], record["request"] = record["name"].replace(spec.name, "my-notebook"), json.loads(text)
+        disown(self.played, pod_id, spec)
         return pod_id
 
     def alive(self) -> set[str]:
@@ -127,8 +125,8 @@ class Account:
                 self.played.fleet.delete(pod_id, "after a case")
             else:
                 self.cloud.terminate(pod_id)
-        for path in self.played.root.glob("gone/*.json") if self.played else ():
-            path.unlink()  # some clouds show what has ended for a while
+        if self.played:
+            forget_ended(self.played)
         self._cloud.clear()
         self.at[0] = time.time()
 
@@ -145,6 +143,19 @@ def account(cloud: str, folder: Path) -> Iterator[Account]:
         yield opened
     finally:
         emulator.stop(end_pods=True)
+
+
+def disown(emulator: Emulator, pod_id: str, spec: PodSpec) -> None:
+    """Make a pod of ours somebody else's: its name and whatever else tells of us."""
+    record = emulator.fleet.existing(pod_id)
+    text = json.dumps(record["request"]).replace(spec.name, "my-notebook").replace(spec.fence_id, "").replace(spec.lease_id, "")
+    record["name"], record["request"] = record["name"].replace(spec.name, "my-notebook"), json.loads(text)
+
+
+def forget_ended(emulator: Emulator) -> None:
+    """Let nothing be known of pods that have ended: some clouds show them for a while."""
+    for path in emulator.root.glob("gone/*.json"):
+        path.unlink()
 
 
 @contextmanager

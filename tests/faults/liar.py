@@ -6,14 +6,14 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.clouds.account import offers_of, turned
+from tests.clouds.account import disown, forget_ended, make_spec, offers_of, turned
 from trainyard.clouds import open_cloud
 from trainyard.clouds.marker import PodName, new_id
 from trainyard.clouds.protocol import Cloud, Offer, PodInfo, PodSpec
@@ -103,7 +103,6 @@ def calls(cloud: EmulatedCloud) -> tuple[str, ...]:
 
 TO_CREATE = ("create", "list", "get", "catalog")
 LENGTHS: Mapping[str, float] = {"once": 0.0, "for 20 s": 20.0, "for good": math.inf}
-IGNORED: Lie = {"status": 204, "raw": ""}
 
 
 @dataclass
@@ -112,7 +111,7 @@ class Site:
 
     emulator: Emulator
     cloud: Cloud
-    offer: Offer
+    offers: Sequence[Offer]
     at: list[float] = field(default_factory=lambda: [time.time()])
     until: list[float] = field(default_factory=lambda: [math.inf])
     fence: str = ""
@@ -134,12 +133,26 @@ class Site:
         """Rent the pods."""
         self.fence = new_id()
         self.ours, self.over = self.rent(self.fence), self.rent(self.fence, hours=-1)
-        colleague, foreign = self.rent(new_id()), self.rent("", name="my-notebook")
+        spec = self.spec(new_id())
+        colleague, foreign = self.rent(new_id()), self.cloud.create(spec, self.offer)
+        disown(self.emulator, foreign.id, spec)
         self.others = (colleague.id, foreign.id)
 
-    def rent(self, fence: str, hours: float = 5, name: str = "") -> PodInfo:
-        """Rent a pod of one's own."""
-        return self.cloud.create(make_spec(fence, hours, name), self.offer)
+    @property
+    def offer(self) -> Offer:
+        """Something that nobody has rented yet, where an offer is gone with its first pod."""
+        return self.offers[min(len(self.alive()), len(self.offers) - 1)]
+
+    def spec(self, fence: str, hours: float = 5) -> PodSpec:
+        """Return a spec of a pod of ours whose lease ends in so many hours."""
+        end = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=hours)
+        lease = new_id()
+        named = str(PodName(fence, lease, "pod", "0123abcd"))
+        return make_spec(self.cloud, name=named, fence_id=fence, lease_id=lease, stop=end - timedelta(minutes=1), end=end)
+
+    def rent(self, fence: str, hours: float = 5) -> PodInfo:
+        """Rent a pod of ours."""
+        return self.cloud.create(self.spec(fence, hours), self.offer)
 
     def alive(self) -> set[str]:
         """Return what the ledger says is running."""
@@ -151,15 +164,7 @@ class Site:
         self.until[0] = math.inf
         for record in self.emulator.fleet.all():
             self.emulator.fleet.delete(record["id"], "after a case")
-
-
-def make_spec(fence: str, hours: float, name: str = "") -> PodSpec:
-    """Return a spec; without a fence it is nobody's of ours."""
-    lease, end = new_id(), datetime.now(UTC) + timedelta(hours=hours)
-    return PodSpec(
-        name=name or str(PodName(fence, lease, "pod", "0123abcd")), fence_id=fence, lease_id=lease if fence else "",
-        stop=end - timedelta(minutes=1), end=end, image="example/trainer@sha256:00",
-    )  # fmt: skip
+        forget_ended(self.emulator)
 
 
 @contextmanager
@@ -175,11 +180,11 @@ def site(cloud: str = "runpod") -> Iterator[Site]:
             emulator.stop(end_pods=True)
 
 
-def open_site(emulator: Emulator, offer: Offer | None = None) -> Site:
-    """Return a client of its own, as each verb is."""
-    at = [time.time()]
-    slept = Site(emulator, None, None, at)  # type: ignore[arg-type]
+def open_site(emulator: Emulator, offers: Sequence[Offer] = ()) -> Site:
+    """Return a client of its own, as each verb is; the cloud lives on its clock."""
+    slept = Site(emulator, None, offers)  # type: ignore[arg-type]
     with turned(slept.now, slept.sleep):
         slept.cloud = open_cloud(emulator.cloud.name, emulator.env, places(emulator.root, {}))
-    slept.offer = offer or next(offers_of(slept.cloud))
+    slept.offers = offers or list(offers_of(slept.cloud))
+    emulator.fleet.now = slept.now
     return slept

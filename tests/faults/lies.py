@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failed: Counter[str] = Counter()
     with site(given.stack) as first:
         for case in chosen:
-            for problem in play(open_site(first.emulator, first.offer), case):
+            for problem in play(open_site(first.emulator, first.offers), case):
                 failed[case.lie] += 1
                 print(f"FAILED  {case}: {problem}", flush=True)
     print(f"{len(chosen)} lies told, {sum(failed.values())} believed, seed {seed}; {dict(failed)}")

@@ -56,13 +56,13 @@ def drawn_cloud() -> Iterator[Site]:
 
 @pytest.mark.parametrize("case", BELIEVED, ids=str)
 def test_a_lie_that_was_believed_once_is_not_believed(runpod: Site, case: Case) -> None:
-    problems = play(open_site(runpod.emulator, runpod.offer), case)
+    problems = play(open_site(runpod.emulator, runpod.offers), case)
 
     assert not problems
 
 
 @pytest.mark.parametrize("case", random.Random(SEED).sample(cases(emulator_of(CLOUD)), 24), ids=str)
 def test_a_lie_of_a_cloud_is_not_believed(drawn_cloud: Site, case: Case) -> None:
-    problems = play(open_site(drawn_cloud.emulator, drawn_cloud.offer), case)
+    problems = play(open_site(drawn_cloud.emulator, drawn_cloud.offers), case)
 
     assert not problems, f"seed {SEED}: python -m tests.faults.lies --stack {CLOUD} --only '{case}'"
