@@ -97,6 +97,10 @@ class RefusedError(TrainyardError):
     exit_code = 3
 
 
+class NotInResult(UserError):
+    """What a run is to take of another's result is not in it: no waiting mends that."""
+
+
 class LimitReached(RefusedError):
     """A spending limit forbids it now. ``most``: dollars that it may add; ``ever``: the limit would allow that on another day."""
 

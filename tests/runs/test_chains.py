@@ -11,7 +11,7 @@ import pytest
 from tests.runs.gitops_yard import WAITS, GitRoad
 from tests.runs.test_gitops import actions
 from tests.runs.test_identity_and_record import make_record
-from trainyard.errors import UserError
+from trainyard.errors import NotInResult, UserError
 from trainyard.runs.gitops import plan, sync
 from trainyard.runs.gitops.links import LinkedRuns, WantedRun
 from trainyard.runs.gitops.runfile import read_run_file
@@ -130,6 +130,24 @@ def test_results_of_other_files_go_in_by_their_exact_attempts(road: GitRoad) -> 
     )
     assert str(late.readiness(desired[3])) == "waits for rows (succeeded)" and one.without_inputs() is None
     assert actions(road) == []
+
+
+def test_data_that_another_files_result_does_not_have_break_that_file_alone(road: GitRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    road.write("first.yaml", "hours: 1")
+    road.commit()
+    missing = NotInResult("--data run:gitops/x/1/no.jsonl: the result of gitops/x/1 has no 'no.jsonl'", hint="It has: model.")
+
+    def prepare(*_: object) -> RunFolder:
+        raise missing
+
+    monkeypatch.setattr(sync, "prepare", prepare)
+    monkeypatch.setattr(plan, "foresee", prepare)
+    (row,) = plan.rows(road.context, plan.look(road.context))
+    report = sync.sync(road.context)
+
+    assert (row.action, row.problem) == ("broken", "") and "has no 'no.jsonl'" in row.says
+    assert list(report.broken) == [row.run] and not report.failed and report.exit_status == 0
+    assert "will not begin: --data" in road.said() and sync.lines(report)[-1].endswith("1 will not begin")
 
 
 def test_since_last_takes_what_the_files_last_success_has_not_had_and_nothing_new_begins_no_run(road: GitRoad) -> None:

@@ -435,6 +435,11 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
     assert road.rows().entries() == [] and "1 would begin now, at most $2.62" in road.said()
     assert body(queueverbs.submit)(None, file="runs/first.yaml", name="first", priority=2, not_before="2h") == 0
     assert body(queueverbs.queue)(None) == 0 and "not before" in road.said() and "ann/first" in road.said()
+    named = road.root / "runs" / "second.yaml"
+    named.write_text("name: after-first\nstack: dev\nrecipe: command\nvalues: {script: job.sh}\n")
+    assert body(queueverbs.submit)(None, file="runs/second.yaml", after=["first"]) == 0
+    assert [(entry.run, entry.after) for entry in road.rows().entries()][1:] == [("ann/after-first", ("ann/first",))]
+    changes.withdraw(road.context, "after-first")
     with pytest.raises(UserError, match="says what is run, and options do, too"):
         body(queueverbs.submit)(None, file="runs/first.yaml", recipe="lora")
     with pytest.raises(UserError, match="there is no run file"):

@@ -179,3 +179,10 @@ def test_a_report_of_a_sweep_that_goes_on_or_came_to_nothing_says_so() -> None:
         line.startswith("best       not known: no trial that has succeeded") for line in lines(unjudged, 80)
     )
     assert overview([]) == ["no sweep yet: invoke train --sweep NAME=VALUES begins one"]
+
+
+def test_what_steers_a_terminal_is_shown_in_letters_and_a_picture_is_offered_only_of_curves() -> None:
+    odd = replace(reported(1, 1.5), parameters={"words": "a\x1b[31mred\nb"})
+    text = "\n".join(lines(shown(odd, best="ann/s-1"), 80))
+    assert "\x1b" not in text and r"words=a\x1b[31mred\nb" in text and "picture    invoke sweep ann/s --png" in text
+    assert "--png" not in "\n".join(lines(shown(replace(odd, curve=()), best="ann/s-1"), 80))

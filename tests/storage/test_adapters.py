@@ -14,7 +14,7 @@ from tests.recipes.conftest import ROOT
 from tests.runs.test_identity_and_record import make_record
 from tests.storage.conftest import PART, Workspace, here, places_at
 from tests.storage.test_commit import HASTE
-from trainyard.errors import ForeignResult, StoreError, UserError
+from trainyard.errors import ForeignResult, NotInResult, StoreError, UserError
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.summaries import DataFile, DataSummary, Values
@@ -119,6 +119,9 @@ def test_what_a_finished_run_has_left_is_data_by_its_place_in_the_bucket_and_wha
     monkeypatch.setattr(bucketdata, "_store", lambda *_: settings)
     data = inspect(rows, load_recipe(ROOT, "command"), bucketdata.resolver(context, None))
     assert [(file.dest, file.bytes) for file in data.files] == [("b.bin", 1)]
+    with pytest.raises(NotInResult, match=r"the result of ann/first/1 has no 'rows\.jsonl'") as never:
+        initfrom.data_of(context, "run:ann/first/1/rows.jsonl", "local", "ann")
+    assert "model" in str(never.value.hint)
     with pytest.raises(UserError, match="there is no result 'ann/none'"):
         initfrom.data_of(context, "run:ann/none", "local", "ann")
 

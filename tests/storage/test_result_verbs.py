@@ -270,6 +270,10 @@ def test_a_marker_of_another_run_is_named_where_its_manifest_is_not_there(
     body = s3(settings).get_object(Bucket=settings.bucket, Key=FIRST.success)["Body"].read()
     s3(settings).put_object(Bucket=settings.bucket, Key=SECOND.success, Body=body)
 
+    store, rows = results.list_rows(clone.context, "local", None)
+    kinds = {row.result: row.kind for row in rows}
+    assert (kinds[str(FIRST)], kinds[str(SECOND)]) == ("success", "foreign")
+    assert any("foreign" in line for line in results.table(store, rows))
     assert results.check(clone.context, "local", str(SECOND), deep=False, as_json=False)[0] == 7
     results.show(clone.context, "local", str(SECOND), as_json=False)
 

@@ -33,7 +33,7 @@ _RUN = "label or user/label of a run that waits"
         **help_of(
             file="a run file, like runs/first.yaml, instead of the options that say what is run",
             priority="from -10 to 10 (default: 0); an hour of waiting is worth one",
-            after="a run (user/label) that must have succeeded before; may be repeated",
+            after="a run (label of one's own, or user/label) that must have succeeded before; may be repeated",
             not_before="not before this moment: 2h, 30m, 1d from now, or a date (2026-11-29T22:00Z)",
             hold="keep it until `invoke queue.release`",
             dry_run="say what would be submitted and whether it would begin now; nothing is written",
@@ -230,6 +230,6 @@ def _of_file(work: CommandContext, file: str, asked: TrainRequest, options: list
         read = read_run_file(read_text(Path(file)), file)
     except FileNotFoundError:
         raise UserError(f"there is no run file {file}", hint="Without --file the options say what is run, as for train.") from None
-    root = work.places.root
-    request = replace(read.request(root, user="", label="", attempt=0, yes=asked.yes), name=asked.name, user=None, attempt=None)
+    root, name = work.places.root, asked.name or (read.name if "name" in read.where else None)
+    request = replace(read.request(root, user="", label="", attempt=0, yes=asked.yes), name=name, user=None, attempt=None)
     return request, read.runs_before()

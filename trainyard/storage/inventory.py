@@ -13,12 +13,14 @@ from trainyard.storage import bucket
 from trainyard.storage.bucket import Item
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.manifest import CHECKPOINT, CHECKPOINTS, KEPT, LOGS, MODELS, POD_COMMITTED, POD_TAR, SUCCESS, ResultKey
-from trainyard.storage.markers import ATTEMPTS, Claim, claim_of
+from trainyard.storage.markers import ATTEMPTS, Claim, claim_of, strange
+from trainyard.storage.seal import read
 
 ROOTS = (ATTEMPTS, MODELS, CHECKPOINTS, LOGS)
 """Where the objects of an attempt lie."""
-AttemptKind = Literal["success", "kept", "pod-committed", "unfinished", "claimed", "deleted"]
-"""unfinished: objects without a marker; claimed: nothing but the claim (and logs); deleted: a person has removed what it left."""
+AttemptKind = Literal["success", "kept", "pod-committed", "unfinished", "claimed", "deleted", "foreign"]
+"""unfinished: objects without a marker; claimed: nothing but the claim (and logs); deleted: a person has removed what it left;
+foreign: another run than the one that claimed it has written its marker."""
 _MARKERS: Sequence[tuple[str, AttemptKind]] = ((SUCCESS, "success"), (KEPT, "kept"), (POD_COMMITTED, "pod-committed"))
 _KEY = re.compile(r"^([a-z]+/)([a-z0-9][a-z0-9-]*)/([a-z0-9][a-z0-9-]*)/([1-9][0-9]{0,8})(?:/(.*))?$", re.DOTALL)
 
@@ -47,12 +49,16 @@ class StoredAttempt:
     """When its newest object was written."""
     sealed: float = 0.0
     """When its newest marker was written."""
+    foreign: str = ""
+    """What is wrong with its marker where another run has written it (look_for_foreign); '' where that was not asked, too."""
 
     @property
     def kind(self) -> AttemptKind:
         """What the attempt has come to, as far as the bucket tells."""
         if self.claim is not None and self.claim.deleted:
             return "deleted"
+        if self.foreign:
+            return "foreign"
         for name, kind in _MARKERS:
             if name in self.marks:
                 return kind
@@ -116,6 +122,15 @@ def attempts_in(settings: StoreSettings, below: str = "") -> list[StoredAttempt]
     for one in attempts.values():
         one.partial -= one.checkpoints
     return sorted(attempts.values(), key=lambda one: (one.when, str(one.key)))
+
+
+def look_for_foreign(settings: StoreSettings, attempts: Iterable[StoredAttempt]) -> None:
+    """Read the markers of claimed attempts and note those that another run has written: a read for each."""
+    marked = [(one, name) for one in attempts for name in (SUCCESS, KEPT) if name in one.marks and one.claim is not None]
+    with ThreadPoolExecutor(THREADS) as pool:
+        bodies = pool.map(lambda pair: read(settings, pair[0].key.prefix + pair[1]), marked)
+        for (one, _), body in zip(marked, bodies, strict=True):
+            one.foreign = one.foreign or strange(one.claim, one.key, body or b"")
 
 
 def _count(attempts: dict[ResultKey, StoredAttempt], items: Iterable[Item]) -> None:

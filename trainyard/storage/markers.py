@@ -162,7 +162,12 @@ def refuse_unclaimed(settings: StoreSettings, where: ResultKey, manifest: Manife
 
 def stranger(settings: StoreSettings, where: ResultKey, marker: bytes) -> str:
     """Return what is wrong with a marker that another run has written than the one that claimed its attempt, else nothing."""
-    token, claim = token_of(marker), claim_of(settings, where)
+    return strange(claim_of(settings, where), where, marker)
+
+
+def strange(claim: Claim | None, where: ResultKey, marker: bytes) -> str:
+    """Return the same, of an attempt whose claim is known."""
+    token = token_of(marker)
     if claim is None or token in ("", claim.token):
         return ""
     return f"another run has written it than the one that claimed {where} ({claim}): its token is '{token[:8]}'"

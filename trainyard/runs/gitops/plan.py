@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from trainyard.clock import REAL, Clock, format_time
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import NotInResult, TrainyardError, UserError
 from trainyard.recipes.since import NothingNew
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops.committed import CommittedRuns, committed_runs
@@ -132,6 +132,8 @@ def _state(context: CommandContext, plan: GitopsPlan, one: WantedRun) -> Planned
         return _priced(context, row, links.with_inputs(one) if ready.state == "ready" else one.file.without_inputs(), one)
     except NothingNew as nothing:
         return replace(row, action="nothing new", says=nothing.message)
+    except NotInResult as never:
+        return replace(row, action="broken", says=str(never))
     except TrainyardError as error:
         return replace(row, problem=str(error), wrong=isinstance(error, UserError))
 

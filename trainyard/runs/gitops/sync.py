@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from trainyard.clock import REAL, Clock
-from trainyard.errors import Busy, KeyRefused, PodFailed, StillThere, TrainyardError
+from trainyard.errors import Busy, KeyRefused, NotInResult, PodFailed, StillThere, TrainyardError
 from trainyard.filelock import hold_lock
 from trainyard.recipes.since import NothingNew
 from trainyard.runs.context import CommandContext
@@ -46,7 +46,7 @@ class SyncReport:
     waiting: list[str] = field(default_factory=list)
     """Runs that others must succeed before; the next sync looks again."""
     broken: dict[str, str] = field(default_factory=dict)
-    """Runs that will not begin, because what they wait for did not succeed, with the reason."""
+    """Runs that will not begin, because what they wait for did not succeed or has not left what they take, with the reason."""
     nothing_new: list[str] = field(default_factory=list)
     """Runs whose data an earlier one has had, all of them: they begin when there are new ones."""
     sealed: int = 0
@@ -99,6 +99,9 @@ def _attempted(context: CommandContext, report: SyncReport, run: str, work: Call
     except NothingNew as nothing:
         context.ui.say(f"wait       {run}: {nothing.message}")
         report.nothing_new.append(run)
+    except NotInResult as never:
+        context.ui.warn(f"{run} will not begin: {never}")
+        report.broken[run] = never.message
     except TrainyardError as error:
         context.ui.fail(str(error))
         report.failed[run] = error.message

@@ -30,7 +30,7 @@ from trainyard.runs.verbs.prepare import RunPlan, priced
 from trainyard.runs.verbs.train import TrainRequest, planned_run
 from trainyard.settings.approval import approval_needed, approval_rules
 
-_RUN = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
+_RUN = re.compile(r"([a-z0-9-]+/)?[a-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,11 @@ def draft(
     check_priority(priority)
     for name in after:
         if not _RUN.fullmatch(name):
-            raise UserError(f"--after {name}: a run is named as user/label", hint="See what there is: invoke runs, invoke queue")
+            raise UserError(
+                f"--after {name}: a run is named as user/label, one's own as label", hint="See what there is: invoke runs, invoke queue"
+            )
     plan, cloud = planned_run(context, settled(context, request))
+    after = tuple(name if "/" in name else f"{plan.user}/{name}" for name in after)
     say_unknown(context, after)
     return _drafted(context, plan, cloud, request.name, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
 

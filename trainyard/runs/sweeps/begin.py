@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from trainyard.errors import UserError
+from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import consent
 from trainyard.runs.records.identity import check_label
@@ -50,7 +51,7 @@ def foresee_sweep(context: CommandContext, request: SweepRequest) -> list[Parame
     _say(context, planned)
     known = all_parameters(planned.definition)
     for number, parameters in enumerate(known, 1):
-        context.ui.say(f"trial {number:<4} {', '.join(f'{name}={value}' for name, value in parameters.items())}")
+        context.ui.say(f"trial {number:<4} {', '.join(f'{name}={printable(value)}' for name, value in parameters.items())}")
     return known
 
 
@@ -74,7 +75,7 @@ def _say(context: CommandContext, planned: PlannedSweep) -> None:
     count = combinations(definition.dimensions)
     of = f" of {count:,} combinations" if definition.sampler != "grid" and count else ""
     varied = ", ".join(dimension.source.partition(" ")[2] for dimension in definition.dimensions)
-    context.ui.say(f"sweep      {definition.trials} trials{of} ({definition.sampler}): {varied}")
+    context.ui.say(f"sweep      {definition.trials} trials{of} ({definition.sampler}): {printable(varied)}")
     context.ui.say(f"estimate   all trials together: at most ${planned.most:.2f}")
     if definition.budget is not None:
         share = definition.budget / definition.trials

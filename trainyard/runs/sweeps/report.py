@@ -119,7 +119,10 @@ def draw(report: SweepOverview, to: Path) -> None:
 def _table(report: SweepOverview, marked: dict[str, str], width: int) -> Iterator[str]:
     names = list(report.trials[0].parameters) if report.trials else []
     heads = ("", "trial", *names, report.figure, "state", "steps", "time", "$")
-    rows = [(marked.get(trial.run, ""), str(trial.number), *trial.parameters.values(), *_figures(trial)) for trial in report.trials]
+    rows = [
+        (marked.get(trial.run, ""), str(trial.number), *map(printable, trial.parameters.values()), *_figures(trial))
+        for trial in report.trials
+    ]
     table = _aligned([heads, *rows])
     below = max(map(len, table)) > width
     if below:
@@ -141,7 +144,7 @@ def _figures(trial: ReportedTrial) -> tuple[str, ...]:
 
 
 def _parameters(trial: ReportedTrial) -> str:
-    return ", ".join(f"{name}={value}" for name, value in trial.parameters.items())
+    return ", ".join(f"{name}={printable(value)}" for name, value in trial.parameters.items())
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
@@ -172,4 +175,5 @@ def _closing(report: SweepOverview) -> Iterator[str]:
     yield f"best       {best.run}: {value}{_parameters(best)}"
     stack = "" if report.stack == "local" else f" --stack {report.stack}"
     yield f"fetch it   invoke download {best.run} {place_of(best.run.rpartition('/')[2], 1)}{stack}"
-    yield f"picture    invoke sweep {report.sweep} --png curves.png"
+    if any(len(trial.curve) > 1 for trial in report.trials):
+        yield f"picture    invoke sweep {report.sweep} --png curves.png"

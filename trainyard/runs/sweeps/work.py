@@ -15,6 +15,7 @@ from trainyard.clock import REAL, Clock
 from trainyard.errors import RefusedError, UserError
 from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry, QueueRows
+from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.joblink import link_of
 from trainyard.runs.queue.submit import submit, submit_planned
@@ -158,7 +159,7 @@ def live_figures(context: CommandContext, folder: RunFolder, figure: str) -> Cur
 
 
 def _submitted(context: CommandContext, sweep: Sweep, trial: SweepTrial, submit_trial: Submit) -> bool:
-    tried = ", ".join(f"{name}={value}" for name, value in trial.parameters.items())
+    tried = ", ".join(f"{name}={printable(value)}" for name, value in trial.parameters.items())
     if QueueRows(context.ledger().database).named(trial.label, trial.user):
         return True  # another process was first, and its run may be over by now
     try:

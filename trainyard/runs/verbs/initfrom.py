@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainyard.errors import UserError
+from trainyard.errors import NotInResult, UserError
+from trainyard.pod.files import printable
 from trainyard.recipes import basemodel
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import OF_RUN
@@ -57,8 +58,15 @@ def data_of(context: CommandContext, reference: str, stack: str, user: str) -> s
     if result is None or result.ending is not None:
         raise UserError(f"--data {reference}: {named.key} is no success: only what a finished run has left are data")
     refuse_unclaimed(store, named.key, result.manifest)
-    context.ui.say(f"data       of {named.key}: {named.path or MODEL_FOLDER}")
-    return f"s3://{store.bucket}/{named.key.prefix}{named.path or MODEL_FOLDER}"
+    path = named.path or MODEL_FOLDER
+    place, there = path.strip("/"), [entry.path for entry in result.manifest.files]
+    if not any(name == place or name.startswith(f"{place}/") for name in there):
+        names = ", ".join(map(printable, sorted({name.partition("/")[0] for name in there})))
+        raise NotInResult(
+            f"--data {reference}: the result of {named.key} has no '{printable(place)}'", hint=f"It has: {names or 'no file'}."
+        )
+    context.ui.say(f"data       of {named.key}: {path}")
+    return f"s3://{store.bucket}/{named.key.prefix}{path}"
 
 
 def _refuse_other_shape(name: str, run: str, config: Mapping[str, object], values: Values) -> None:

@@ -26,7 +26,7 @@ from trainyard.storage import bucket as buckets
 from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.deliver import Progress
 from trainyard.storage.find import below_bucket
-from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in, run_names
+from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in, look_for_foreign, run_names
 from trainyard.storage.manifest import CHECKPOINTS, MODEL_FOLDER, LeftOut, Manifest, ResultKey
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
@@ -71,7 +71,9 @@ def row_of(one: StoredAttempt) -> ResultRow:
 def list_rows(context: CommandContext, stack: str, user: str | None) -> tuple[StoreSettings, list[ResultRow]]:
     """Return a stack's bucket and its attempts, oldest first; of one user where one is named."""
     store = bucket_of(context, stack)
-    return store, [row_of(one) for one in attempts_in(store, f"{slug(user)}/" if user else "")]
+    attempts = attempts_in(store, f"{slug(user)}/" if user else "")
+    look_for_foreign(store, attempts)
+    return store, [row_of(one) for one in attempts]
 
 
 def table(store: StoreSettings, rows: Sequence[ResultRow], user: str | None = None) -> list[str]:
@@ -125,6 +127,7 @@ def chosen_result(context: CommandContext, store: StoreSettings, stack: str, ref
     if alone_ones := [one.key for one in attempts if one.kind == "pod-committed"]:
         alone.seal_all(context, store, alone_ones)
         attempts = stored_attempts(context, store, stack, reference)
+    look_for_foreign(store, attempts)
     return chosen(attempts)
 
 
@@ -161,6 +164,7 @@ def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) 
     """Print one result: files, what was left out, logs, whose it is, how it is fetched; for JSON return it as data instead."""
     store = bucket_of(context, stack)
     attempts = stored_attempts(context, store, stack, reference)
+    look_for_foreign(store, attempts)
     one = chosen(attempts)
     later = [other for other in attempts if other.key.attempt > one.key.attempt and other.kind != "deleted"]
     seal = seal_state(store, one.key)

@@ -27,6 +27,10 @@ def stacks_of(context: CommandContext) -> list[str]:
 
 def buckets(context: CommandContext) -> Iterator[StoreSettings]:
     """Yield the bucket of each stack of this repository, once; a stack without one, or without its keys here, is left out."""
+    return (store for _, store in _buckets_of_stacks(context))
+
+
+def _buckets_of_stacks(context: CommandContext) -> Iterator[tuple[str, StoreSettings]]:
     seen: set[str] = set()
     for stack in stacks_of(context):
         try:
@@ -35,7 +39,7 @@ def buckets(context: CommandContext) -> Iterator[StoreSettings]:
             continue
         if store.url not in seen:
             seen.add(store.url)
-            yield store
+            yield stack, store
 
 
 def take_up(context: CommandContext, store: StoreSettings, key: ResultKey, record: RunRecord | None = None) -> RunFolder | None:
@@ -61,7 +65,7 @@ def take_up_named(context: CommandContext, reference: str) -> RunFolder:
     Raises UserError where no bucket knows it or it is over, RefusedError (3) where it may be at work elsewhere.
     """
     user, _, label = reference.strip("/").rpartition("/")
-    for store in buckets(context) if user and "/" not in user else ():
+    for stack, store in _buckets_of_stacks(context) if user and "/" not in user else ():
         numbers = markers.attempts(store, user, label)
         if not numbers:
             continue
@@ -70,7 +74,9 @@ def take_up_named(context: CommandContext, reference: str) -> RunFolder:
             raise RefusedError(str(living), hint=living.ways("attach"))
         if (folder := take_up(context, store, key)) is not None:
             return folder
-        raise UserError(f"run {key} is over, or {store.url} holds no record of it", hint="See what there is: invoke results --stack NAME")
+        raise UserError(
+            f"run {key} is over, or {store.url} holds no record of it", hint=f"See what there is: invoke results --stack {stack}"
+        )
     raise UserError(f"no bucket of this repository's stacks knows '{reference}'")
 
 
