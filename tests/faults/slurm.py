@@ -73,6 +73,7 @@ class SlurmWorld:
         (yard.root / "Pulumi.slurm.yaml").write_text(
             f"config:\n  trainyard:cloud: slurm\n  trainyard:login: {REHEARSAL}\n  trainyard:workspace: {base}/jobs\n"
             f"  trainyard:pod_env: {{DIARY: {base}/diary}}\n  trainyard:store: local\n"
+            f"  trainyard:internet: {'login' if self.count % 2 else 'nodes'}\n"
             "  trainyard:queue_hours: 0.5\n  trainyard:hours: 1\n  trainyard:rescue_minutes: 2\n"
         )
         (base / "count.sh").write_text(PROGRAM)

@@ -120,6 +120,8 @@ class SshAddress:
     user: str = "root"
     command: tuple[str, ...] = ()
     """Where none does: the program of this machine, with its arguments, that passes a line on to a shell on the pod."""
+    sending: tuple[str, ...] = ()
+    """Where the pod itself reaches no store: the command that leads to a machine that does, and sees the pod's files where they are."""
     through: str | None = None
     """The machine whose own sshd leads there, as SshLogin.url; None: it is dialled directly."""
 

@@ -76,7 +76,7 @@ class CloudEntry:
     """Extra of the package without which its opener cannot be imported: ``pip install 'trainyard[EXTRA]'``."""
 
 
-_SLURM = ("login", "partition", "account", "qos", "gres", "nodes", "sbatch", "modules", "container", "workspace", "queue_hours")
+_SLURM = ("login", "partition", "account", "qos", "gres", "nodes", "sbatch", "modules", "container", "workspace", "queue_hours", "internet")
 IMAGE_SETTINGS = ("image", "image_gb", "registry")
 """Of clouds that start a container of the user's choice."""
 

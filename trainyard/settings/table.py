@@ -205,6 +205,10 @@ class StackSettings:
         "how long a job may wait for its nodes", 24.0, unit="hours", above=0, most=24 * 30, travels=True, some_clouds=True,
         readers="program runs",
     )  # fmt: skip
+    internet: str = setting(
+        "which machines of the cluster reach the bucket and the web: `nodes`, or its login node alone (`login`), which then sends and "
+        "fetches the files", "nodes", choices=("nodes", "login"), travels=True, some_clouds=True, readers="program runs",
+    )  # fmt: skip
     budget: float | None = setting("after which a run is stopped and saved", unit="dollars", above=0, readers="program runs")
     resume: int = setting("times that a run whose pod was lost is resumed by itself", 0, least=0, most=100, readers="runs")
     limit_day: float | None = setting("what all runs of a day may cost", unit="dollars", least=0, readers="runs")

@@ -20,16 +20,13 @@ STATES: Mapping[str, PodStatus] = {
     "CONFIGURING": "starting", "RUNNING": "running", "SUSPENDED": "running", "STOPPED": "running", "RESIZING": "running",
     "SIGNALING": "running", "STAGE_OUT": "terminating", "COMPLETING": "terminating",
 }  # fmt: skip
-FINAL = frozenset(
-    ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED", "TIMEOUT")
-)
-"""Of such a job nothing runs or waits any more, and nothing will."""
-_MEANS = {
+FINAL: Mapping[str, str] = {
     "BOOT_FAIL": "its nodes did not boot", "CANCELLED": "it was cancelled", "COMPLETED": "its batch script has ended",
     "DEADLINE": "it could not have begun in time for its lease", "FAILED": "its batch script has failed", "NODE_FAIL": "a node has failed",
     "OUT_OF_MEMORY": "it has used more memory than it was given", "PREEMPTED": "another job has taken its nodes",
-    "TIMEOUT": "its time limit is reached",
+    "REVOKED": "another cluster of the federation has it", "TIMEOUT": "its time limit is reached",
 }  # fmt: skip
+"""Of such a job nothing runs or waits any more, and nothing will; and what that means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class SlurmJob:
     @property
     def words(self) -> str:
         """Return how it stands, for a person."""
-        said = _MEANS.get(self.state) or (self.reason if self.reason not in ("None", "") else "")
+        said = FINAL.get(self.state) or (self.reason if self.reason not in ("None", "") else "")
         when = ""
         if STATES.get(self.state) == "accepted":
             when = f"; the cluster expects its start at {format_time(self.start)}" if self.start else ""
@@ -89,6 +86,7 @@ def pod_of(job: SlurmJob, login: str, command: tuple[str, ...]) -> PodInfo:
     end, rescue = parse_time(marks.get("end", "")), timedelta(seconds=float(marks.get("rescue", "0")))
     if status == "running" and job.end is not None:
         end = job.end if end is None else min(job.end, end)
+    sending = command[:-1] if marks.get("internet") == "login" else ()
     gpus = int(marks.get("gpus", "0"))
     return PodInfo(
         id=f"{login}:{job.id}",
@@ -102,7 +100,7 @@ def pod_of(job: SlurmJob, login: str, command: tuple[str, ...]) -> PodInfo:
         stop=end - rescue if end is not None else None,
         end=end,
         end_unreadable=ids is not None and end is None,
-        ssh=SshAddress(login, 22, "", command) if status == "running" and job.workspace else None,
+        ssh=SshAddress(login, 22, "", command, sending) if status == "running" and job.workspace else None,
         gpu=marks.get("gpu") if gpus else None,
         gpu_count=gpus,
         region=login,

@@ -42,6 +42,7 @@ class ClusterOptions:
     container: str
     workspace: str
     queue_hours: float
+    internet: str
 
     @classmethod
     def of(cls, options: Mapping[str, str]) -> ClusterOptions:
@@ -60,6 +61,7 @@ class ClusterOptions:
             container=options.get("container", ""),
             workspace=options.get("workspace", DEFAULTS.workspace),
             queue_hours=float(options.get("queue_hours", DEFAULTS.queue_hours)),
+            internet=options.get("internet", DEFAULTS.internet),
         )
 
 
@@ -68,7 +70,7 @@ def submission(spec: PodSpec, offer: Offer, options: ClusterOptions, now: dateti
 
     Raises CloudRefused for a lease that no job can keep.
     """
-    values = {"name": spec.name, "top": options.workspace.removeprefix("~/") or ".", "comment": _comment(spec, offer)}
+    values = {"name": spec.name, "top": options.workspace.removeprefix("~/") or ".", "comment": _comment(spec, offer, options)}
     values["words"] = shlex.join(_words(spec, offer, options, now))
     shell = "#!/bin/bash -l" if options.modules else "#!/bin/bash"  # only a login shell knows modules
     batch = f"{shell}\n{_batch(spec, options, _minutes(spec, options, now))}".rstrip("\n")
@@ -105,9 +107,10 @@ def _rescue(spec: PodSpec) -> int:
     return int((spec.end - spec.stop).total_seconds()) if spec.end is not None and spec.stop is not None else 0
 
 
-def _comment(spec: PodSpec, offer: Offer) -> str:
+def _comment(spec: PodSpec, offer: Offer, options: ClusterOptions) -> str:
     gpus = offer.gpu_count if offer.gpu else 0
-    return marks_of({"end": format_time(spec.end), "rescue": _rescue(spec), "gpus": gpus, "gpu": offer.gpu, "volume": spec.volume})
+    marks = {"end": format_time(spec.end), "rescue": _rescue(spec), "gpus": gpus, "gpu": offer.gpu, "volume": spec.volume}
+    return marks_of({**marks, "internet": options.internet})
 
 
 def _batch(spec: PodSpec, options: ClusterOptions, minutes: int) -> str:

@@ -58,7 +58,7 @@ class Companion:
         self.troubles, self.unpruned = 0, False
         self.ahead: Ahead | None = None
         self._stopped = threading.Event()
-        self._transport = Reconnecting(pod.connect, name=f"pod {pod.id}")
+        self._transport = Reconnecting(pod.connect_sender, name=f"pod {pod.id}")
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
 
     def begin(self) -> None:

@@ -46,7 +46,8 @@ class LonePlan:
     def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> None:
         self.context, self.record, self.folder, self.pod = context, record, folder, pod
         self.thread: threading.Thread | None = None
-        self.due = 0.0 if record.commit_alone_minutes and record.bucket else None
+        # A pod that reaches no store commits nothing alone.
+        self.due = 0.0 if record.commit_alone_minutes and record.bucket and pod.sender is None else None
         self.warned = self.unsaved = self.sent = False
         self.sent_for = record.pod.end
 
@@ -121,6 +122,8 @@ def hand_over(context: CommandContext, record: RunRecord, folder: RunFolder) -> 
     if settings is None or can_sign(settings) is not None:
         return False
     pod = pod_of(context, record)
+    if pod.sender is not None:
+        return False
     with pod.connect() as transport:
         leave_plan(settings, record, folder, pod, transport)
     return True

@@ -35,7 +35,7 @@ def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: R
     raises, the run has no verdict yet: the caller leaves the pod as it is.
     """
     record.cancelled = record.cancelled or folder.cancelled
-    with beating(pod, at_once=True), Reconnecting(pod.connect, name=f"pod {pod.id}") as transport:
+    with beating(pod, at_once=True), Reconnecting(pod.connect_sender, name=f"pod {pod.id}") as transport:
         way = DeliveryRoad(context, record, folder, pod, transport, known)
         try:
             said = way.linked(lambda: declared_anywhere(folder, record, pod, transport))

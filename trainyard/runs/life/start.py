@@ -72,7 +72,7 @@ def _play(
         if inputs.from_buckets(record) or record.resumed_from or record.init_from:
             # A pod that can do no work fetches nothing: what is looked at first is looked at once more with the rest.
             playbook.run(book, {"pod": Host(transport, {})}, arguments, tags=["preflight"], reporter=reporter).raise_for_failure()
-            with Reconnecting(pod.connect) as patient:
+            with Reconnecting(pod.connect_sender) as patient:
                 restore.restore(context, record, folder, pod, patient)
                 inputs.bring(context, record, folder, pod, patient)
             arguments["job_env"] |= restore.job_env(record, pod)

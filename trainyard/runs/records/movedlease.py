@@ -43,14 +43,15 @@ def take_over(context: CommandContext, record: RunRecord) -> bool:
 def take_begun(context: CommandContext, record: RunRecord) -> bool:
     """Take stop and end of a pod whose lease's hours begin with its machine, as its cloud tells them; True when they had changed.
 
-    A job that a cluster begins anew has its hours anew.
+    A job that a cluster begins anew has its hours anew. Who sends its files is told with them.
     """
     cloud = context.cloud_of(record)
     with contextlib.suppress(CloudError):
         info = cloud.get(str(record.pod.pod_id)) if cloud.capabilities.queues else None
         times = (format_time(info.stop), format_time(info.end)) if info is not None and info.end is not None else None
         if times is not None and times != (record.pod.stop, record.pod.end):
-            record.pod = replace(record.pod, stop=times[0], end=times[1])
+            sends = info.ssh.sending if info is not None and info.ssh is not None else ()
+            record.pod = replace(record.pod, stop=times[0], end=times[1], send_command=sends or record.pod.send_command)
             return True
     return False
 

@@ -41,6 +41,8 @@ class RunPod:
     user: str | None = None
     login_command: tuple[str, ...] | None = None
     """The command that leads to a pod without an sshd of its own; None: it has one."""
+    send_command: tuple[str, ...] | None = None
+    """The command that leads to a machine that sends the pod's files, where the pod itself reaches no store."""
     through: str | None = None
     """The machine whose sshd leads to the pod's own, as an address; None: it is dialled directly."""
     workspace: str | None = None

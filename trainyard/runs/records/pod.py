@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainyard.clouds.listing import listing_pause
@@ -35,7 +35,8 @@ def pod_with(context: CommandContext, record: RunRecord, key: Callable[[CommandC
     address = Address(
         known.host, known.port, known.user or "root", known.host_key, key(context, record), tuple(known.login_command or ()), known.through
     )
-    return ReachablePod(known.pod_id, known.lease_id, known.workspace, address, context.cloud_of(record))
+    sender = replace(address, command=known.send_command) if known.send_command else None
+    return ReachablePod(known.pod_id, known.lease_id, known.workspace, address, context.cloud_of(record), sender)
 
 
 @dataclass(slots=True)
@@ -48,6 +49,8 @@ class ReachablePod:
     address: Address | None
     """None: its cloud has no SSH, and nothing of the pod is reached but through the bucket."""
     cloud: Cloud
+    sender: Address | None = None
+    """A machine that sees the pod's files and reaches the store, where the pod does not."""
 
     def path(self, *parts: str) -> str:
         """Return a path under the pod's workspace."""
@@ -68,6 +71,10 @@ class ReachablePod:
                 raise
             self.address = fresh
             return dial(fresh, timeout=timeout)
+
+    def connect_sender(self) -> Transport:
+        """Connect to what sends and fetches the pod's files: mostly the pod itself."""
+        return self.connect() if self.sender is None else dial(self.sender)
 
     def over(self, *, stopped_too: bool = True, sleep: Callable[[float], None] = time.sleep) -> str | None:
         """Return the cloud's word that the pod is gone (or that it has stopped it), None while something may be there.

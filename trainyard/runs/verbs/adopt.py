@@ -119,7 +119,8 @@ def _record(content: object, environment: str, pod: PodInfo, address: Address, c
     record.pod = RunPod(
         pod_id=pod.id, pod_name=pod.name, lease_id=pod.lease_id, fence_id=pod.fence_id, price_per_hour=pod.price_per_hour,
         gpu=pod.gpu, gpu_count=pod.gpu_count, host=address.host, port=address.port, user=address.user,
-        login_command=address.command or None, through=address.through, workspace=pod.workspace, host_key=address.host_key,
+        login_command=address.command or None, send_command=(pod.ssh.sending if pod.ssh else ()) or None,
+        through=address.through, workspace=pod.workspace, host_key=address.host_key,
         ssh_key_file=str(address.key_file), created_epoch=created,
         end=format_time(pod.end), volume_path=pod.volume, simulated=cloud.simulated, api_address=cloud.address,
     )  # fmt: skip
