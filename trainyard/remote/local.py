@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from trainyard.errors import Unreachable
-from trainyard.remote.frame import Frame
+from trainyard.remote.frame import Frame, NotRun
 from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin
 
 SLICE = 128 * 1024
@@ -76,8 +76,12 @@ class CommandTransport:
         finally:
             with self._lock:
                 self._running.discard(process)
-        # Killed here it says nothing about the command; else it speaks of the way, or for the command.
-        return frame.result(None if status < 0 else status)
+        try:
+            # Killed here it says nothing about the command; else it speaks of the way, or for the command.
+            return frame.result(None if status < 0 else status)
+        except NotRun as error:
+            # It is the way that failed, which may be another in a moment; that it is a strange target nobody can tell from here.
+            raise Unreachable(f"{self.name}: cannot be entered ({error.seen})") from None
 
     def close(self) -> None:
         """End what still waits for an answer; what runs at the other end runs on."""
