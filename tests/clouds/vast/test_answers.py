@@ -109,7 +109,7 @@ def test_nothing_else_says_that_a_pod_is_gone(serve: Serve, answer: Say, error: 
 
 
 def test_an_instance_that_alone_shows_numbers_of_ports_is_looked_up_in_the_list(serve: Serve) -> None:
-    bench = serve(one(ports=[22, 8080]), page(row()))
+    bench = serve(one(ports=[22, 8080]), page(row(actual_status="a new word")))
     info = bench.cloud.get("77")
     assert info is not None and info.ssh == SshAddress("203.0.113.9", 20000)
     assert "%7B%22id%22%3A" in bench.server.asked[1][1] and len(bench.asked) == 2

@@ -125,7 +125,7 @@ class VastCloud:
         # By its specification an instance alone shows other ports than a list does: numbers, and not where 22 is mapped to.
         with contextlib.suppress(CloudError):
             _, rows = self._page({"select_filters": json.dumps({"id": {"eq": int(pod_id)}})})
-            info = replace(info, ssh=next((answers.pod_info(one).ssh for one in rows if str(one.get("id")) == pod_id), None))
+            info = replace(info, ssh=next((answers.ssh_address(one) for one in rows if str(one.get("id")) == pod_id), None))
         return info
 
     def list(self) -> builtins.list[PodInfo]:
