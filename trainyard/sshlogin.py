@@ -15,7 +15,7 @@ from trainyard.errors import UserError
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 ADDRESS = r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}"
 USER = r"[A-Za-z0-9_][^\s\"'\x00-\x1f\x7f]{0,63}"
-PATH = r"[~/][^\x00-\x1f\x7f]{0,1023}"
+PATH = r"[~/][^\"\x00-\x1f\x7f]{0,1023}"
 JUMP = r"[A-Za-z0-9_\[][A-Za-z0-9_.@:,\[\]-]{0,511}"
 _QUERY = {"address": ADDRESS, "key_file": PATH, "config": PATH, "jump": JUMP, "host_keys": "new"}
 _ALWAYS = (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud
+from trainyard.clouds.local import LocalCloud, gpulocks
 
 
 @pytest.fixture(params=["namespace", "process"])
@@ -35,8 +35,9 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cloud(isolation: str, folder: Path) -> Iterator[LocalCloud]:
+def cloud(isolation: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
     """Return an empty cloud; asserts at the end that no pod, process or file of it is left."""
+    monkeypatch.setattr(gpulocks, "PLACES", (str(folder),))
     made = LocalCloud(folder / "cloud")
     yield made
     for pod in made.list():

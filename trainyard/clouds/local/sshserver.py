@@ -107,7 +107,7 @@ async def _with_terminal(process: Any, argv: list[str], env: dict[str, str]) -> 
     process_size = process.term_size
     _resize(master, process_size)
     os.set_blocking(master, False)
-    take = [sys.executable, "-P", "-S", "-E", "-c", _TAKE_TERMINAL, *argv]
+    take = [sys.executable, "-I", "-S", "-c", _TAKE_TERMINAL, *argv]
     child = await asyncio.create_subprocess_exec(*take, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
     os.close(slave)
     loop = asyncio.get_running_loop()

@@ -2,14 +2,15 @@
 each version, and calls its agent. Knows nothing but the standard library of Python 3.6.
 """
 
+import compileall
 import datetime
+import errno
 import io
 import json
 import os
 import shutil
 import sys
 import time
-import typing
 import zipfile
 
 OLDEST = (3, 10)
@@ -27,21 +28,23 @@ def main():  # type: () -> None
         what = f"Python {sys.version_info[0]}.{sys.version_info[1]} on {sys.platform}"
         return answer({"error": "unfit", "message": "it has " + what + "; Linux and Python 3.10 or newer are needed"})
     root = os.path.realpath(os.path.expanduser(head["folder"]))
+    if '"' in root:
+        return answer({"error": "unfit", "message": root + ": a folder whose path has a quotation mark serves no sshd"})
+    sys.dont_write_bytecode = True
     try:
         os.makedirs(root, 0o700, exist_ok=True)
         sys.path.insert(0, lay_out(root, head["version"], packed))
     except OSError as error:
         return answer({"error": "unfit", "message": f"{root}: {error.strerror or error}"})
     # What a Python of 3.10 lacks of what the modules name.
-    for module, name, value in ((datetime, "UTC", datetime.timezone.utc), (typing, "Self", typing.Any)):  # noqa: UP017
-        if not hasattr(module, name):
-            setattr(module, name, value)
+    if not hasattr(datetime, "UTC"):
+        datetime.UTC = datetime.timezone.utc  # noqa: UP017
     from trainyard.clouds.ssh import agent
 
     answer(agent.act(root, json.loads(request.decode())))
 
 
-def answer(value):  # type: (typing.Dict[str, typing.Any]) -> None
+def answer(value):  # type: (dict[str, object]) -> None
     """Say something in a frame: start-up files of the login may say something, too."""
     sys.stdout.write("\n\x1e" + json.dumps(value) + "\x1e\n")
     sys.stdout.flush()
@@ -49,16 +52,20 @@ def answer(value):  # type: (typing.Dict[str, typing.Any]) -> None
 
 def lay_out(root, version, packed):  # type: (str, str, bytes) -> str
     """Return the folder with this version's modules, made if it is not there; remove those that nobody has used for long."""
-    folder = os.path.join(root, "agent", version)
+    folder = os.path.join(root, "agent", "{}-{}{}".format(version, sys.version_info[0], sys.version_info[1]))
     if not os.path.isdir(folder):
         fresh = folder + ".new-" + str(os.getpid())
-        shutil.rmtree(fresh, ignore_errors=True)
-        os.makedirs(fresh, 0o700)
-        zipfile.ZipFile(io.BytesIO(packed)).extractall(fresh)
         try:
+            os.makedirs(fresh, 0o700)
+            zipfile.ZipFile(io.BytesIO(packed)).extractall(fresh)
+            # Now or never: what a full disk cuts while it is written at a first import would break every later one.
+            if not compileall.compile_dir(fresh, quiet=2):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.rename(fresh, folder)
         except OSError:
-            shutil.rmtree(fresh, ignore_errors=True)  # another one was faster
+            shutil.rmtree(fresh, ignore_errors=True)
+            if not os.path.isdir(folder):  # another one was not faster either
+                raise
     os.utime(folder)
     for other in os.listdir(os.path.dirname(folder)):
         path = os.path.join(os.path.dirname(folder), other)

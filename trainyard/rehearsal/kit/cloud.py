@@ -146,6 +146,8 @@ class GpuFacts:
     memory_gb: float
     count: int = 1
     cuda: tuple[int, int] = (13, 0)
+    serial: str = "00000000-0000-0000-0000"
+    """How their UUIDs begin."""
 
 
 @dataclass(frozen=True, slots=True)

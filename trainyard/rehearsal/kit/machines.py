@@ -126,7 +126,7 @@ def nvidia_smi(gpu: GpuFacts) -> bytes:
     """Return a program that answers as ``nvidia-smi`` would on the rented GPUs."""
     capability = "12.0" if "50" in gpu.name or "Blackwell" in gpu.name else "9.0" if "H" in gpu.name else "8.9"
     driver = "580.95.05" if gpu.cuda[0] >= 13 else "570.86.15"
-    facts = {"name": gpu.name, "memory": int(gpu.memory_gb * 1024), "count": gpu.count, "capability": capability}
+    facts = {"name": gpu.name, "memory": int(gpu.memory_gb * 1024), "count": gpu.count, "capability": capability, "serial": gpu.serial}
     program = with_values(load(__package__, "nvidia-smi"), **facts, driver=driver, cuda=f"{gpu.cuda[0]}.{gpu.cuda[1]}")
     return f"#!/bin/sh\n{program}".encode()
 

@@ -1,5 +1,5 @@
 # Answers as nvidia-smi would on the rented GPUs. Made up by the rehearsal: there is no GPU here.
-: "${name?}" "${memory?}" "${count?}" "${driver?}" "${capability?}" "${cuda?}"
+: "${name?}" "${serial?}" "${memory?}" "${count?}" "${driver?}" "${capability?}" "${cuda?}"
 row() {
   i=$1; out=
   IFS=,
@@ -9,7 +9,7 @@ row() {
     case $(echo $field) in
       index) value=$i ;;
       name|gpu_name) value=$name ;;
-      uuid|gpu_uuid) value=GPU-00000000-0000-0000-0000-00000000000$i ;;
+      uuid|gpu_uuid) value=GPU-$serial-00000000000$i ;;
       driver_version) value=$driver ;;
       memory.total) value=$memory$mib ;;
       memory.free) value=$memory$mib ;;
@@ -38,7 +38,7 @@ i=0
 [ -z "$fields$list" ] && echo "NVIDIA-SMI $driver (simulated)  Driver Version: $driver  CUDA Version: $cuda"
 while [ $i -lt "$count" ]; do
   if [ -n "$fields" ]; then row $i
-  elif [ -n "$list" ]; then echo "GPU $i: $name (UUID: GPU-00000000-0000-0000-0000-00000000000$i)"
+  elif [ -n "$list" ]; then echo "GPU $i: $name (UUID: GPU-$serial-00000000000$i)"
   else echo "| $i  $name  0MiB / ${memory}MiB |"; fi
   i=$((i+1))
 done
