@@ -85,10 +85,10 @@ def _own_service(
         with cloud.serve(base / "cloud", settings) as (lead, variables):
             _checkout(root, stack, places, {"store": "local"})
             _lead(root / f"Pulumi.{stack}.yaml", lead)
-            _share_environments(places, base / "outside" / "cloud")
+            envs = _share_environments(places, base / "outside" / "cloud")
+            envs = _share_environments(places, base / "cloud" / cloud.pods) if cloud.pods else envs
             kept = _without_accounts(env, ())
-            envs = str(inner.cloud / "envs")
-            yield World(root, {**kept, **variables, **own, "TRAINYARD_ENVS": envs}, other_road(settings, env, places))
+            yield World(root, {**kept, **variables, **own, "TRAINYARD_ENVS": str(envs)}, other_road(settings, env, places))
     finally:
         local.stop(inner)
 

@@ -116,7 +116,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
-        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"),
+        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), emulator="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
     ),
     CloudEntry(

@@ -28,7 +28,7 @@ else:
 PLACES = ("/dev/shm", "/tmp")
 """Where the locks may lie: the first that there is. What has another one (a container) does not see who holds a GPU."""
 NAME = "trainyard-gpus"
-PATIENCE = 60.0
+PATIENCE = 20.0
 """Seconds that somebody may take to choose GPUs and start the pod that has them."""
 _FLOCK = "hhqqi4x"  # struct flock of 64-bit Linux; locks of an open file, so that a pod's two guardians hold one together
 _LONGEST = 4096

@@ -8,9 +8,12 @@ from trainyard.clouds.ssh.cloud import OwnMachines
 from trainyard.clouds.ssh.hosts import hosts_of
 from trainyard.config import Places
 
-__all__ = ["OwnMachines"]
+__all__ = ["REHEARSAL", "OwnMachines"]
+
+REHEARSAL = "TRAINYARD_SSH_REHEARSAL"
+"""Variable of a rehearsal: its hosts are played."""
 
 
 def open_ssh(env: Mapping[str, str], places: Places) -> OwnMachines:
     """Return the cloud of all machines that the repository's stacks name as ``hosts``; raises UserError where none does."""
-    return OwnMachines(hosts_of(places.root), simulated=bool(env.get("TRAINYARD_SSH_REHEARSAL")))
+    return OwnMachines(hosts_of(places.root), simulated=bool(env.get(REHEARSAL)))

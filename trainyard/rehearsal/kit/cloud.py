@@ -184,6 +184,8 @@ class OwnService:
     name: str
     title: str
     serve: Callable[[Path, StackSettings], AbstractContextManager[tuple[Mapping[str, object], Mapping[str, str]]]]
+    pods: str = ""
+    """Folder below its own that is a local cloud's: what its pods see of ready environments lies there; empty: they see this machine's."""
 
 
 @dataclass(frozen=True, slots=True)
