@@ -52,7 +52,7 @@ def answer(value):  # type: (dict[str, object]) -> None
 
 def lay_out(root, version, packed):  # type: (str, str, bytes) -> str
     """Return the folder with this version's modules, made if it is not there; remove those that nobody has used for long."""
-    folder = os.path.join(root, "agent", "{}-{}{}".format(version, sys.version_info[0], sys.version_info[1]))
+    folder = os.path.join(root, "agent", f"{version}-{sys.version_info[0]}{sys.version_info[1]}")
     if not os.path.isdir(folder):
         fresh = folder + ".new-" + str(os.getpid())
         try:
