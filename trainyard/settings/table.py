@@ -115,7 +115,7 @@ class StackSettings:
         "ports to open", ("22/tcp",), pattern=_PORT, looks_like="8888/http", travels=True, readers="program",
     )  # fmt: skip
     regions: tuple[str, ...] = setting(
-        "data centers, countries or continents", (), unset="any", travels=True, some_clouds=True, readers="program runs",
+        "data centers, countries or continents", (), unset="any", travels=True, some_clouds=True, readers="program rehearsal runs",
     )  # fmt: skip
     tier: str | None = setting(
         "class of machines", unset=f"{TIER}; at Vast.ai COMMUNITY", choices=TIERS, travels=True, some_clouds=True, readers="program runs"
