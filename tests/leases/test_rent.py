@@ -66,13 +66,13 @@ def add(bench: LeaseBench, asked: PodRequest, **more: object) -> str:
 
 
 def test_the_request_carries_what_watchdog_and_a_second_machine_must_know(bench: LeaseBench) -> None:
-    asked = replace(ready(bench), budget=7.0, heartbeat_minutes=30.0)
+    asked = replace(ready(bench), budget=7.0, heartbeat_minutes=30.0, idle_minutes=20.0, stall_minutes=15.0)
     pod_id, _ = create(bench, asked)
     state = bench.cloud.state(pod_id)
     assert state["host_key"] == asked.key.private_pem
     assert state["env"] == {
         "TRAINYARD_HOST_KEY": asked.key.public, "TRAINYARD_PRICE": "1.000000", "TRAINYARD_BUDGET": "7.00",
-        "TRAINYARD_HEARTBEAT_MINUTES": "30",
+        "TRAINYARD_HEARTBEAT_MINUTES": "30", "TRAINYARD_IDLE_MINUTES": "20", "TRAINYARD_STALL_MINUTES": "15",
     }  # fmt: skip
 
 

@@ -73,14 +73,12 @@ def marker_env(fence_id: str, lease_id: str, stop: datetime | None, end: datetim
     return env
 
 
-def budget_env(price: float | None, budget: float | None, heartbeat_minutes: float | None) -> dict[str, str]:
-    """Return what a watchdog is told of money and of controllers: dollars an hour, dollars in all, idle minutes without one."""
+def budget_env(price: float | None, budget: float | None, patience: Mapping[str, float | None]) -> dict[str, str]:
+    """Return what a watchdog is told of money and of its patience: dollars an hour, dollars in all, minutes by what they are of."""
     env = {} if price is None else {"TRAINYARD_PRICE": f"{price:.6f}"}
     if budget is not None:
         env["TRAINYARD_BUDGET"] = f"{budget:.2f}"
-    if heartbeat_minutes:
-        env["TRAINYARD_HEARTBEAT_MINUTES"] = f"{heartbeat_minutes:g}"
-    return env
+    return env | {f"TRAINYARD_{name}_MINUTES": f"{minutes:g}" for name, minutes in patience.items() if minutes}
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class PodRequest:
     key: HostKey
     budget: float | None = None
     heartbeat_minutes: float | None = None
+    idle_minutes: float | None = None
+    stall_minutes: float | None = None
     only_offers: tuple[str, ...] | None = None
     """Ids of the only offers to try, in this order; None: any."""
     avoid_offers: tuple[str, ...] = ()
@@ -58,7 +60,7 @@ class PodRequest:
         """Return the same, for a price in dollars an hour."""
         # The fingerprint travels with the pod, so that a second machine can pin it too.
         env = {**self.spec.env, HOST_KEY_MARK: self.key.public}
-        env |= budget_env(price, self.budget, self.heartbeat_minutes)
+        env |= budget_env(price, self.budget, {"HEARTBEAT": self.heartbeat_minutes, "IDLE": self.idle_minutes, "STALL": self.stall_minutes})
         return replace(self.spec, env=env, host_key=self.key.private_pem)
 
 

@@ -9,13 +9,16 @@ Environment   TRAINYARD_STOP, TRAINYARD_END (UTC), TRAINYARD_LEASE_ID, WORKSPACE
               TRAINYARD_POD_SOCKET (local pods), TRAINYARD_ENDINGS (how this cloud's pods prove and end themselves, as data;
               pod/endings.py writes it), TRAINYARD_POD_KEYS (names of the variables that hold the pod's own keys)
 Folder        $WORKSPACE/.trainyard/watchdog/: status.json, log, deadlines.json (ours); heartbeat (touched by
-              controllers), budget.json (budget, spent, price, time). A lease that was extended or cut is asked from
+              controllers), budget.json (budget, spent, price, time), keep.json. A lease that was extended or cut is asked from
               the cloud where it can tell (local pods: the pod's socket)
 
 Stop          TERM to the process group of the job, once a job; the job saves; nothing else is killed before end.
 End           every way the cloud has, in turn, with growing pauses, for ever. A pod without any kills its job instead.
 Budget        used up means: stop, the rescue time, end; never later than the lease's own end.
 Heartbeat     silent for too long ends the pod only while no job runs and no uncommitted result lies on it.
+Idle          TRAINYARD_IDLE_MINUTES without a job and without an SSH session end it likewise.
+Stall         TRAINYARD_STALL_MINUTES in which a job writes nothing and no GPU is busy mean: stop, the rescue time, end.
+Keep          keep.json ({"seconds": ...}): a failed run's pod stays for a look for so long from now, and ends then by itself.
 Alone         a controller may leave a plan here, in memory alone: the program and the signed URLs with which what the
               training left is committed when no controller comes back. Then the pod ends early
 """
@@ -60,6 +63,10 @@ RESCUE = 1800.0
 """Seconds between stop and end where the lease does not tell both."""
 ASK_EVERY = 30.0
 """Seconds between two questions whether the lease was changed."""
+LOOK_EVERY = 15.0
+"""Seconds between two looks at whether anything is done here."""
+BUSY_GPU = 3.0
+"""Percent of a GPU's time above which it counts as working."""
 TIMEOUT = 20.0
 """Longest time (s) for an answer of a cloud or of the pod's socket."""
 ALONE_FLOOR = 100.0
@@ -245,6 +252,9 @@ class Watchdog:
         self.heard = self.asked = clock.boot()
         self.asked_due = False
         self.patience = 60 * (float_or_none(env.get("TRAINYARD_HEARTBEAT_MINUTES")) or 0.0)
+        self.idle = IdleWatch(60 * (float_or_none(env.get("TRAINYARD_IDLE_MINUTES")) or 0.0), clock)
+        self.stall = StallWatch(60 * (float_or_none(env.get("TRAINYARD_STALL_MINUTES")) or 0.0), self.workspace, clock)
+        self.keep_until: float | None = None
         self.budget_stop: Deadline | None = self._budget_deadline(float_or_none(env.get("TRAINYARD_BUDGET")), 0.0, self.started)
 
     def run(self) -> None:
@@ -259,21 +269,33 @@ class Watchdog:
         self._reread()
         if self.alone is not None:
             self.alone.listen()
-        if self.end is not None and self.end.left(self.clock) <= 0:
-            return self.end_pod("the lease is over")
-        if self._idle_and_silent():
-            return self.end_pod("no controller was heard of, and nothing here is worth keeping")
-        if self.alone is not None and self.alone.step():
-            return self.end_pod("no controller was heard of, and what the training left is committed")
+        if (reason := self._due_end()) is not None:
+            return self.end_pod(reason)
         if self.stop is not None and self.stop.left(self.clock) <= 0:
             self.stop_job("the lease's stop has come")
         elif self.budget_stop is not None and self.budget_stop.left(self.clock) <= 0:
-            self._budget_used_up()
+            self._stop_early("the budget is used up")
+        elif self.stall.told(self.job_runs()):
+            self._stop_early(f"the job has stalled: for {self.stall.patience / 60:g} minutes it wrote nothing, and no GPU was busy")
         if not self.proven and self.ways and self.clock.boot() >= self.next_proof:
             self._prove()
         nearest = [d.left(self.clock) for d in (self.stop, self.end, self.budget_stop) if d is not None]
         nearest += [self.heard + self.patience - self.clock.boot()] if self.patience else []
         return max(0.05, min([TICK] + [left for left in nearest if left > 0]))
+
+    def _due_end(self) -> str | None:
+        """Return why the pod is to end now, None while it is not."""
+        if self.end is not None and self.end.left(self.clock) <= 0:
+            return "the lease is over"
+        if self.keep_until is not None:
+            return "it was kept for a look until now" if self.clock.wall() >= self.keep_until else None
+        if self._idle_and_silent():
+            return "no controller was heard of, and nothing here is worth keeping"
+        if self.alone is not None and self.alone.step():
+            return "no controller was heard of, and what the training left is committed"
+        if self.idle.over(lambda: self.job_runs() or self.uncommitted()):
+            return f"idle for {self.idle.patience / 60:g} minutes: no job runs, and nobody is logged in"
+        return None
 
     def stop_job(self, reason: str) -> None:
         """Send TERM to the job's process group, once a job; its supervisor still writes the verdict."""
@@ -414,6 +436,11 @@ class Watchdog:
             when = float_or_none(news.get("time")) or self.seen["budget.json"]
             self.budget_stop = self._budget_deadline(budget, spent, when, float_or_none(news.get("price")))
             self.log(f"budget: stop for it at {utc(self.budget_stop)}")
+        if self._changed("keep.json"):
+            seconds = float_or_none(read_json(os.path.join(self.folder, "keep.json")).get("seconds"))
+            if seconds is not None:
+                self.keep_until = self.seen["keep.json"] + seconds
+                self.log(f"kept for a look until {format_time(self.keep_until)}")
 
     def _mtime(self, name: str) -> float:
         try:
@@ -458,7 +485,7 @@ class Watchdog:
     def _rescue(self) -> float:
         return max(0.0, self.end.wall - self.stop.wall) if self.stop is not None and self.end is not None else RESCUE
 
-    def _budget_used_up(self) -> None:
+    def _stop_early(self, reason: str) -> None:
         """Stop now; the end moves up to the rescue time from now, never further back than the lease's own.
 
         A restart of the container does not start the rescue time again.
@@ -469,7 +496,7 @@ class Watchdog:
         if end is not None and (self.end is None or end.left(self.clock) < self.end.left(self.clock)):
             self.end = end
         self.stop, self.budget_stop = self._deadline(self.clock.wall()), None
-        self.stop_job("the budget is used up")
+        self.stop_job(reason)
         self.write_status()
 
     def _idle_and_silent(self) -> bool:
@@ -508,6 +535,79 @@ class Watchdog:
         self.state, self.reason = state, reason
         self.log(f"{state}: {reason}")
         self.write_status()
+
+
+class IdleWatch:
+    """How long a pod has been of no use to anybody."""
+
+    def __init__(self, patience: float, clock: PodClock, people: Callable[[], bool] | None = None) -> None:
+        self.patience, self.clock, self.people = patience, clock, people or somebody_is_logged_in
+        self.used, self.looked = clock.boot(), 0.0
+
+    def over(self, works: Callable[[], bool]) -> bool:
+        """Tell whether nothing has worked here, and nobody was logged in, for the whole time; always False where none is set."""
+        now = self.clock.boot()
+        if not self.patience or now - self.looked < min(LOOK_EVERY, self.patience / 4):
+            return False
+        self.looked = now
+        if works() or self.people():
+            self.used = now
+        return now - self.used >= self.patience
+
+
+class StallWatch:
+    """How long a job has shown no life: no byte in its folders, no GPU at work."""
+
+    def __init__(self, patience: float, workspace: str, clock: PodClock, gpus: Callable[[], bool] | None = None) -> None:
+        self.patience, self.workspace, self.clock, self.gpus = patience, workspace, clock, gpus or gpu_is_busy
+        self.moved, self.looked, self.trace = clock.boot(), 0.0, 0.0
+
+    def told(self, runs: bool) -> bool:
+        """Tell whether a job that runs has stalled; always False where no time is set."""
+        now = self.clock.boot()
+        if not self.patience or now - self.looked < min(LOOK_EVERY, self.patience / 4):
+            return False
+        self.looked = now
+        trace = newest_change([os.path.join(self.workspace, name) for name in ("job", "output")]) if runs else -1.0
+        if trace != self.trace or self.gpus():
+            self.moved, self.trace = now, trace
+        return runs and now - self.moved >= self.patience
+
+
+def newest_change(folders: Sequence[str]) -> float:
+    """Return when anything below these folders was last changed (epoch seconds), 0 where nothing is there."""
+    newest = 0.0
+    for top in folders:
+        for folder, _, names in os.walk(top):
+            for name in [*names, ""]:
+                with contextlib.suppress(OSError):
+                    newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)
+    return newest
+
+
+def gpu_is_busy() -> bool:
+    """Tell whether any GPU of this pod works; True where its driver does not answer, for then nobody knows."""
+    if not shutil.which("nvidia-smi"):
+        return False
+    words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=True).stdout.decode()
+        return any(float(line) > BUSY_GPU for line in said.split())
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return True
+
+
+def somebody_is_logged_in() -> bool:
+    """Tell whether an SSH session, or what one has started and left behind (tmux), lives on this pod."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        if int(pid) == os.getpid():
+            continue
+        title = read_text(f"/proc/{pid}/cmdline") or ""
+        if re.match(r"sshd(-session)?: .*(@|\[priv\])", title):
+            return True
+        if "\0SSH_CONNECTION=" in "\0" + (read_text(f"/proc/{pid}/environ") or "") and not title.startswith("sshd"):
+            return True
+    return False
 
 
 class HeldPlan:

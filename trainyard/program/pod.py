@@ -89,6 +89,8 @@ class LeasedPod(pulumi.ComponentResource):
             budget=settings.budget,
             # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
             heartbeat_minutes=None if args.renew else settings.heartbeat_minutes,
+            idle_minutes=settings.idle_minutes or None,
+            stall_minutes=settings.stall_minutes or None,
             host_key_seed=args.host_key_seed,
             public_key=args.public_key,
             gpus=settings.gpu,

@@ -46,6 +46,8 @@ class PodInputs:
     public_key: str = prop("SSH public key that may log in.", replaces=True)
     budget: float | None = prop("Dollars after which training is stopped.", None)
     heartbeat_minutes: float | None = prop("Idle minutes without a controller after which the pod ends itself; 0 or none: never.", None)
+    idle_minutes: float | None = prop("Minutes without a job and an SSH session after which the pod ends itself; none: never.", None)
+    stall_minutes: float | None = prop("Minutes without a sign of life of its job after which that is stopped; none: never.", None)
     gpus: tuple[str, ...] = prop("GPU names in order of preference; empty: a pod without GPU.", [], replaces=True)
     gpu_count: int = prop("Number of GPUs.", DEFAULTS.gpu_count, replaces=True)
     disk_gb: int = prop("Disk in GB.", DEFAULTS.disk_gb, replaces=True)
@@ -273,6 +275,8 @@ def _request(typed: PodInputs, name: str) -> PodRequest:
         key=host_key(_seed(typed.host_key_seed) or b"", name),
         budget=typed.budget,
         heartbeat_minutes=typed.heartbeat_minutes,
+        idle_minutes=typed.idle_minutes,
+        stall_minutes=typed.stall_minutes,
         only_offers=typed.only_offers,
         avoid_offers=typed.avoid_offers or (),
         store=typed.store,

@@ -59,6 +59,10 @@ class PodArgs:
     """Dollars after which training is stopped."""
     heartbeat_minutes: pulumi.Input[float] | None = None
     """Idle minutes without a controller after which the pod ends itself; 0 or none: never."""
+    idle_minutes: pulumi.Input[float] | None = None
+    """Minutes without a job and without an SSH session after which the pod ends itself; none: never."""
+    stall_minutes: pulumi.Input[float] | None = None
+    """Minutes without a sign of life of its job after which that is stopped; none: never."""
     gpus: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None
     """GPU names in order of preference; empty: a pod without GPU."""
     gpu_count: pulumi.Input[int] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from trainyard.errors import StillThere, TrainyardError, render
@@ -33,6 +33,13 @@ def started(context: CommandContext, record: RunRecord) -> None:
     title = f"run {record.id} has started on {record.environment}{_simulated(pod.simulated)}"
     data = {"price_per_hour": pod.price, "gpu": pod.gpu, "pod_id": pod.pod_id}
     announce(context, Notice(kind="start", title=title, text="\n".join(lines), stack=record.environment, run=str(record.id), data=data))
+
+
+def kept(context: CommandContext, record: RunRecord, lines: Sequence[str]) -> None:
+    """Tell that a training has failed and its pod stays for a look, which costs."""
+    title = f"run {record.id} failed, and its pod is kept for a look{_simulated(record.pod.simulated)}"
+    text = "\n".join([(record.error or "").partition("\n")[0], *lines])
+    announce(context, Notice(kind="failure", title=title, text=text, stack=record.environment, run=str(record.id)))
 
 
 def ended(context: CommandContext, summary: RunSummary) -> None:

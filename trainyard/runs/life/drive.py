@@ -19,7 +19,7 @@ from trainyard.errors import CloudError, Detached, EngineError, StillThere, Trai
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
-from trainyard.runs.life import announcing, teardown, trouble
+from trainyard.runs.life import announcing, looking, teardown, trouble
 from trainyard.runs.life.closing import close
 from trainyard.runs.life.rent import created_of, isolation_of, refuse_replaced, remember_lost, remember_pod, rent
 from trainyard.runs.life.verdict import Verdict
@@ -102,6 +102,8 @@ def _through(context: CommandContext, record: RunRecord, folder: RunFolder, kept
             if detaching.leave(context, record, folder):
                 return replace(summarize(record, folder), exit_status=0)
         _take(context, record, folder, verdict or _train(context, record, folder, kept))
+    if not record.reached("ended") and looking.is_kept(context, record, folder, waits=not detach):
+        return replace(summarize(record, folder), exit_status=0)
     return close(context, record, folder)
 
 

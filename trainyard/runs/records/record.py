@@ -104,6 +104,10 @@ class RunRecord:
     """Why this controller told the training to stop."""
     training_success: bool | None = None
     cancelled: bool = False
+    keep_minutes: float = 0.0
+    """How long its pod stays for a look when the training has failed."""
+    kept_until: float | None = None
+    """Epoch seconds; None: it is not kept, or not yet."""
     commit_alone_minutes: float = 0.0
     """Minutes without a controller after which its pod commits alone what the training left; 0: never."""
     commits_alone: bool = False

@@ -10,7 +10,7 @@ from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import Phase, RunRecord
 
 TRAIN, UP, IDLE = "train", "up", "idle"
-_ON_POD = ("start", TRAIN, "commit", "destroy")
+_ON_POD = ("start", TRAIN, "commit", "look", "destroy")
 """Stages in their order, each on a pod that is paid for."""
 _CURRENT: dict[Phase, str] = {"prepared": UP, "up": "start", "started": TRAIN, "trained": "commit", "committed": "destroy"}
 """What a run is at that has come so far: a stage is measured when it is over."""

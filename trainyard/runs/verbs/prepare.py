@@ -28,6 +28,7 @@ from trainyard.recipes.program import check_program
 from trainyard.recipes.summaries import CodeSummary, Values
 from trainyard.recipes.values import lock_for, locked_packages, needs_of
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life.looking import minutes_of
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
 from trainyard.runs.planning import consent, containers, jobkeys, leaseend, route, shape, storageplan
@@ -266,6 +267,7 @@ def _write(
             code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
+            keep_minutes=minutes_of(plan.settings.keep_on_failure),
             commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry,
             key=plan.key.key if plan.key else None,
         )  # fmt: skip
