@@ -275,7 +275,7 @@ class Watchdog:
             self.stop_job("the lease's stop has come")
         elif self.budget_stop is not None and self.budget_stop.left(self.clock) <= 0:
             self._stop_early("the budget is used up")
-        elif self.stall.told(self.job_runs()):
+        elif self.stall.is_stalled(self.job_runs()):
             self._stop_early(f"the job has stalled: for {self.stall.patience / 60:g} minutes it wrote nothing, and no GPU was busy")
         if not self.proven and self.ways and self.clock.boot() >= self.next_proof:
             self._prove()
@@ -562,7 +562,7 @@ class StallWatch:
         self.patience, self.workspace, self.clock, self.gpus = patience, workspace, clock, gpus or gpu_is_busy
         self.moved, self.looked, self.trace = clock.boot(), 0.0, 0.0
 
-    def told(self, runs: bool) -> bool:
+    def is_stalled(self, runs: bool) -> bool:
         """Tell whether a job that runs has stalled; always False where no time is set."""
         now = self.clock.boot()
         if not self.patience or now - self.looked < min(LOOK_EVERY, self.patience / 4):

@@ -89,27 +89,13 @@ class LeasedPod(pulumi.ComponentResource):
             budget=settings.budget,
             # Only a run has a controller that calls; a declared pod is its owner's until its lease ends.
             heartbeat_minutes=None if args.renew else settings.heartbeat_minutes,
-            idle_minutes=settings.idle_minutes or None,
-            stall_minutes=settings.stall_minutes or None,
-            host_key_seed=args.host_key_seed,
-            public_key=args.public_key,
-            gpus=settings.gpu,
-            gpu_count=settings.gpu_count,
-            disk_gb=settings.disk_gb,
-            max_price=settings.max_price,
-            regions=settings.regions,
-            tier=settings.tier,
-            spot=settings.spot,
-            image=settings.image,
-            template=settings.template,
-            volume=settings.volume,
-            ports=settings.ports,
-            env=keep_secret("pod_env", settings.pod_env),
-            registry=keep_secret("registry", settings.registry),
-            min_cuda=settings.min_cuda,
-            min_vram_gb=settings.min_vram_gb,
-            reliability=settings.reliability,
-            inet_down=settings.inet_down,
+            idle_minutes=settings.idle_minutes or None, stall_minutes=settings.stall_minutes or None,
+            host_key_seed=args.host_key_seed, public_key=args.public_key,
+            gpus=settings.gpu, gpu_count=settings.gpu_count, disk_gb=settings.disk_gb, max_price=settings.max_price,
+            regions=settings.regions, tier=settings.tier, spot=settings.spot, image=settings.image, template=settings.template,
+            volume=settings.volume, ports=settings.ports, min_cuda=settings.min_cuda, min_vram_gb=settings.min_vram_gb,
+            reliability=settings.reliability, inet_down=settings.inet_down,
+            env=keep_secret("pod_env", settings.pod_env), registry=keep_secret("registry", settings.registry),
             options=options_of(settings) or None,
             only_offers=settings.only_offers,
             avoid_offers=settings.avoid_offers or None,  # as ever: another value would be another pod
@@ -117,7 +103,7 @@ class LeasedPod(pulumi.ComponentResource):
             store=args.store,
             container_bundle=args.container_bundle,
             container_secrets=args.container_secrets,
-        )
+        )  # fmt: skip
         return Pod(name, inputs, pulumi.ResourceOptions(parent=self))
 
     def _way_in(self, name: str, args: LeasedPodArgs, pod: Pod) -> dict[str, pulumi.Output[object]]:

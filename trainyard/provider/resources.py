@@ -60,7 +60,7 @@ class PodArgs:
     heartbeat_minutes: pulumi.Input[float] | None = None
     """Idle minutes without a controller after which the pod ends itself; 0 or none: never."""
     idle_minutes: pulumi.Input[float] | None = None
-    """Minutes without a job and without an SSH session after which the pod ends itself; none: never."""
+    """Minutes without a job and an SSH session after which the pod ends itself; none: never."""
     stall_minutes: pulumi.Input[float] | None = None
     """Minutes without a sign of life of its job after which that is stopped; none: never."""
     gpus: pulumi.Input[Sequence[pulumi.Input[str]]] | None = None

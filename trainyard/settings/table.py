@@ -168,13 +168,11 @@ class StackSettings:
         "silence after which an idle pod of a run ends; 0: for ever", 30.0, unit="minutes", least=0, travels=True, readers="program"
     )
     idle_minutes: float = setting(
-        "without a job and without an SSH session, after which a pod ends itself, declared ones too; 0: never", 0.0, unit="minutes",
-        least=0, travels=True, readers="program",
-    )  # fmt: skip
+        "without job and SSH session, after which a pod ends; 0: never", 0.0, unit="minutes", least=0, travels=True, readers="program"
+    )
     stall_minutes: float = setting(
-        "in which a job writes nothing and no GPU is busy, after which it is stopped and saved; 0: never", 0.0, unit="minutes", least=0,
-        travels=True, readers="program",
-    )  # fmt: skip
+        "without a sign of life, after which a job is stopped; 0: never", 0.0, unit="minutes", least=0, travels=True, readers="program"
+    )
     keep_on_failure: str | None = setting(
         "how long the pod of a training that failed stays for a look, within its lease, at its price", unset="not at all",
         pattern=r"[1-9][0-9]{0,3}[mh]", looks_like="30m", readers="runs",

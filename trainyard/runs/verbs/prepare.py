@@ -267,9 +267,8 @@ def _write(
             code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
-            keep_minutes=minutes_of(plan.settings.keep_on_failure),
-            commit_alone_minutes=plan.settings.commit_alone_minutes, deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry,
-            key=plan.key.key if plan.key else None,
+            keep_minutes=minutes_of(plan.settings.keep_on_failure), commit_alone_minutes=plan.settings.commit_alone_minutes,
+            deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry, key=plan.key.key if plan.key else None,
         )  # fmt: skip
         take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
@@ -342,8 +341,7 @@ def _code_summary(plan: RunPlan, stored: StoredFiles) -> CodeSummary | None:
 
 def versions(chosen: Recipe, values: Values) -> dict[str, str]:
     """Return the versions that shape a run: this Python, the Pulumi SDK, what the recipe's lock pins of NAMED."""
-    pinned = locked_packages(lock_for(chosen, values))
-    known = {"python": platform.python_version(), "pulumi": metadata.version("pulumi")}
+    pinned, known = locked_packages(lock_for(chosen, values)), {"python": platform.python_version(), "pulumi": metadata.version("pulumi")}
     return known | {name: pinned[name] for name in NAMED if name in pinned}
 
 
