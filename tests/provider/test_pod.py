@@ -79,8 +79,8 @@ def test_what_makes_another_pod_changes_the_name_and_replaces_with_deletion_firs
 def test_every_input_is_either_hashed_or_named_here_as_not_hashed() -> None:
     from trainyard.provider.model import properties
 
-    never = {"stop", "end", "budget", "heartbeat_minutes", "idle_minutes", "stall_minutes", "max_price", "host_key_seed", "store", "bucket", "reliability", "inet_down"}
-    never |= {"container_bundle", "container_secrets"}
+    never = {"stop", "end", "budget", "heartbeat_minutes", "idle_minutes", "stall_minutes", "max_price", "host_key_seed", "store", "bucket"}
+    never |= {"reliability", "inet_down", "options", "container_bundle", "container_secrets"}
     assert {item.name for item in properties(PodInputs)} == set(SHAPING) | never
 
 
