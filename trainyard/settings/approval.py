@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from trainyard.errors import UserError
 from trainyard.fields import Fields
-from trainyard.settings.table import APPROVAL_RULE
+from trainyard.settings.blocks import APPROVAL_RULE
 
 
 @dataclass(frozen=True, slots=True)

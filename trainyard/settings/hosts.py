@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from trainyard.errors import UserError
 from trainyard.fields import Fields
-from trainyard.settings.table import HOST
+from trainyard.settings.blocks import HOST
 from trainyard.sshlogin import SshLogin
 
 

@@ -8,7 +8,7 @@ from typing import cast
 
 from trainyard.errors import UserError
 from trainyard.fields import Fields
-from trainyard.settings.table import LIMIT, LIMIT_NEEDS
+from trainyard.settings.blocks import LIMIT, LIMIT_NEEDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from trainyard.config import PROJECT, find_root
 from trainyard.reading import HUGE, NUMERAL, SAID, Shape
+from trainyard.settings.blocks import BLOCKS, HOST_NEEDS, LIMIT_NEEDS, RULE_ACTIONS
 from trainyard.settings.clouds import entries
 from trainyard.settings.setting import Setting
-from trainyard.settings.table import BLOCKS, HOST_NEEDS, LIMIT_NEEDS, OF_OURS, RULE_ACTIONS, SETTINGS, clouds_that_know, known_to
+from trainyard.settings.table import OF_OURS, SETTINGS, clouds_that_know, known_to
 from trainyard.settings.variables import SETTABLE, groups, never_sent
 
 SCHEMA = Path("infra", "stack.schema.json")

@@ -11,7 +11,7 @@ from typing import Any
 from trainyard.clock import parse_iso
 from trainyard.errors import Location, UserError
 from trainyard.fields import Fields
-from trainyard.settings.table import RULE, RULE_ACTIONS
+from trainyard.settings.blocks import RULE, RULE_ACTIONS
 from trainyard.yamlfile import Map
 
 OURS = "trainyard-"
