@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import Places, load_env
-from trainyard.doctor import machine
+from trainyard.doctor import machine, stackneeds
 from trainyard.doctor.checks import checks, lines
 from trainyard.doctor.finding import Finding
+from trainyard.settings.clouds import CloudEntry
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTINEL = "sEnTiNeL-of-a-secret"
@@ -73,6 +74,22 @@ def test_a_group_of_keys_that_is_set_by_half_names_what_is_missing(places: Place
 
     assert found.status == "fail"
     assert "R2_SECRET_ACCESS_KEY" in found.text and "R2_ENDPOINT_URL" in found.text
+
+
+def test_a_machine_of_ones_own_needs_no_key_and_no_image(places: Places, env: dict[str, str]) -> None:
+    (places.root / "Pulumi.ssh.yaml").write_text("config:\n  trainyard:hosts: [gpu1]\n")
+    texts = {check.name: check.text for check in checks(places, env, "ssh")}
+
+    assert texts["cloud"] == "ssh, needs no credentials" and "image" not in texts
+
+
+def test_half_of_a_clouds_keys_names_the_other_half(places: Places, env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = CloudEntry(name="pair", title="Pair", opener="pair:open", keys=("PAIR_ID", "PAIR_SECRET"), key_page="Pair's console")
+    monkeypatch.setattr(stackneeds, "entry", lambda name: pair)
+    monkeypatch.setattr(stackneeds, "account_keys", lambda: {"pair": pair.keys})
+    found = by_name(checks(places, {**env, "PAIR_ID": "a"}, "local"), "pair key")
+
+    assert (found.status, found.text) == ("warn", "PAIR_ID set, but not PAIR_SECRET: set all of them, or none")
 
 
 def test_a_stack_without_its_key_says_which_one_and_where_to_get_it(places: Places, env: dict[str, str]) -> None:

@@ -55,7 +55,8 @@ def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findi
 def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether the cloud's credentials are there, and what it cannot give."""
     adapter = open_cloud(reader.cloud_of(places.root, stack), env, places)
-    credentials = "needs no credentials" if adapter.name == "local" else "credentials present"
+    row = entry(adapter.name)
+    credentials = "needs no credentials" if row is not None and not row.keys else "credentials present"
     where = f" (an emulator answers at {adapter.address})" if adapter.simulated else ""
     yield Finding("cloud", "ok", f"{adapter.name}, {credentials}{where}")
     if adapter.address and not adapter.simulated:
