@@ -64,8 +64,13 @@ def lost_laptop(stage: Stage) -> None:
     listed = second.invoke("reap", "--stack", stage.yard.stack, "--dry-run")
     stage.story.append(listed.out + listed.err)
     stage.expect(listed.code == 0 and pod in listed.out and "leased" in listed.out, "the second machine does not list the pod")
+    pinned = stage.world.infos()[pod].host_key is not None
     done = second.invoke("adopt", pod, "--stack", stage.yard.stack, "--key", str(key))
     stage.story.append(done.out + done.err)
+    if not pinned:  # nothing of this cloud tells a pod's host key, and a second machine takes none on trust
+        stage.expect(done.code == 5 and "host key" in done.out + done.err, f"adopt without a host key exited {done.code}")
+        stage.expect(not second.invoke("end", pod, "--stack", stage.yard.stack).code, "the second machine cannot end the pod")
+        return
     stage.expect(done.code == 0, f"adopt exited {done.code}")
     model = second.root / "out" / "tester" / LABEL / "model" / "model.txt"
     stage.expect(model.is_file() and model.read_text() == "steps 40\n", "the result did not come to the second machine")

@@ -7,7 +7,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from tests.faults.world import CloudYard, World, parts
+from tests.faults.world import CloudYard, World
+from trainyard.clouds.marker import parse_name
 from trainyard.config import PROJECT
 from trainyard.engine.backend import Backend
 from trainyard.errors import TrainyardError
@@ -27,13 +28,15 @@ def left(world: World, spared: Iterable[str] = ()) -> list[str]:
 
 def bills(world: World, since: float, *, kept_by_reaper: bool = False) -> list[str]:
     """Return what is wrong with the ledger: two pods of a lease paid at once, one that is not ours, one beyond its end."""
-    paid, ends = world.paid(since), world.ends()
-    if any(p.pod not in ends for p in paid):
+    paid, infos = world.paid(since), world.infos()
+    if any(p.pod not in infos for p in paid):
         time.sleep(0.5)  # a pod that is just being forgotten is on neither list for a moment
-        ends |= world.ends()
-    found = [f"unknown pod paid: {p.pod} '{p.name}'" for p in paid if parts(p) is None or p.pod not in ends]
+        infos |= world.infos()
+    ends = {pod: info.end.timestamp() for pod, info in infos.items() if info.end is not None}
+    names = {pod: parse_name(info.name) for pod, info in infos.items()}
+    found = [f"unknown pod paid: {p.pod} '{p.name}'" for p in paid if names.get(p.pod) is None or p.pod not in ends]
     for one, two in itertools.combinations(paid, 2):
-        a, b = parts(one), parts(two)
+        a, b = names.get(one.pod), names.get(two.pod)
         same = a and b and (a.lease_id, a.logical_name) == (b.lease_id, b.logical_name)
         if same and one.pod != two.pod and two.start < (one.end if one.end is not None else float("inf")):
             found.append(f"paid twice at once: {one.pod} and {two.pod} of {one.name}")

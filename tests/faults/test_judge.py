@@ -12,7 +12,7 @@ from trainyard.rehearsal.kit import NewPod
 
 def rent(world: World, name: str, end: str = "2099-01-01T00:00:00Z") -> str:
     world.emulator.faults.on("boot-stuck-provisioning")  # no machine is needed here
-    request = {"name": name, "env": {"TRAINYARD_END": end}}
+    request = {"name": name, "gpu": {"id": "NVIDIA RTX A4000"}, "env": {"TRAINYARD_END": end}}
     return str(world.emulator.fleet.create(NewPod(request, name, 1.0))["id"])
 
 

@@ -16,15 +16,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from tests.clouds.account import offers_of
 from tests.e2e.yard import COUNT, ROOT, Yard
-from trainyard.clock import parse_time
 from trainyard.clouds import open_cloud
-from trainyard.clouds.marker import PodName, parse_name
-from trainyard.clouds.protocol import Cloud, Offer
+from trainyard.clouds.protocol import Cloud, Offer, PodInfo
 from trainyard.config import Places, places
 from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Paid, PodRecord, Timing, start
@@ -98,8 +97,8 @@ class World:
     settle_seconds: float = 1.0
     _count: int = 0
     _offers: list[Offer] = field(default_factory=list)
-    _ended: dict[str, float] = field(default_factory=dict)
-    """Ends of the leases of pods that are gone: nothing changes there any more."""
+    _ended: dict[str, PodInfo] = field(default_factory=dict)
+    """Pods that are gone: nothing changes there any more."""
 
     @property
     def stack(self) -> str:
@@ -163,9 +162,13 @@ class World:
 
     def ends(self) -> dict[str, float]:
         """Return the end of the lease of every pod that exists or has existed."""
+        return {pod: info.end.timestamp() for pod, info in self.infos().items() if info.end is not None}
+
+    def infos(self) -> dict[str, PodInfo]:
+        """Return every pod that exists or has existed, in whatever form the cloud shows it, as its adapter reads it."""
         fresh = (path for path in (self.emulator.root / "gone").glob("*.json") if path.stem not in self._ended)
-        self._ended |= self._ends(json.loads(path.read_text()) for path in fresh)
-        return self._ended | self._ends(self.pods())
+        self._ended |= self._read(json.loads(path.read_text()) for path in fresh)
+        return self._ended | self._read(self.pods())
 
     def address(self, pod: str, key: Path) -> Address:
         """Return where a pod's SSH server answers, its host key as the pod's marker tells it."""
@@ -181,11 +184,9 @@ class World:
                 raise AssertionError(f"waited {seconds:.0f} s in vain: {why}")
             time.sleep(0.03)
 
-    def _ends(self, records: Iterable[PodRecord]) -> dict[str, float]:
-        """Return what the pods themselves know of their ends."""
-        cloud, machines = self.emulator.cloud, self.emulator.fleet.machines
-        texts = {record["id"]: cloud.container(machines, record).env.get("TRAINYARD_END") for record in records}
-        return {pod: end.timestamp() for pod, text in texts.items() if (end := parse_time(text))}
+    def _read(self, records: Iterable[PodRecord]) -> dict[str, PodInfo]:
+        read, cloud = import_module(f"{self.row.opener.partition(':')[0]}.answers").pod_info, self.emulator.cloud
+        return {record["id"]: read(cloud.show(self.emulator.fleet, record)) for record in records}
 
     def clear(self) -> None:
         """End every pod and fault, whatever a case has left."""
@@ -209,8 +210,3 @@ def world(cloud: str = STACK) -> Iterator[World]:
         env = {**CloudYard(base / "end", world=made).env}
         subprocess.run([sys.executable, "-m", "invoke", "store.stop"], cwd=base / "end" / "w", env=env, capture_output=True, check=False)
         shutil.rmtree(base, ignore_errors=True)
-
-
-def parts(paid: Paid) -> PodName | None:
-    """Return the parts of a paid pod's name, None when it is not ours."""
-    return parse_name(paid.name)
