@@ -142,6 +142,19 @@ def test_a_list_that_is_not_whole_is_none(serve: Serve, answers: list[Say]) -> N
         serve(*answers).cloud.list()
 
 
+def test_null_is_an_empty_list_only_beside_the_word_that_there_are_none(serve: Serve) -> None:
+    none = {"success": True, "instances": None, "instances_found": 0, "total_instances": 0, "next_token": None}
+    assert serve(Say(200, none)).cloud.list() == []
+    for lie in ({**none, "total_instances": 1}, {**none, "success": False}, {**none, "total_instances": None}):
+        with pytest.raises(CloudError):
+            serve(Say(200, lie)).cloud.list()
+
+
+def test_an_instance_that_is_half_made_is_listed_and_can_be_ended(serve: Serve) -> None:
+    bare = page({"id": 5}, {"id": 6, "label": f"{NAME} - -"})
+    assert [(pod.id, pod.status, pod.ssh) for pod in serve(bare).cloud.list()] == [("5", "accepted", None), ("6", "accepted", None)]
+
+
 @pytest.mark.parametrize(
     "answer", [Say(200, {"success": True}), refused(404, "not_found"), refused(404, "no_such_instance"), refused(200, "no_such_instance")]
 )

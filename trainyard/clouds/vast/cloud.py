@@ -247,7 +247,15 @@ class VastCloud:
     def _page(self, more: Mapping[str, str]) -> tuple[Mapping[str, object], builtins.list[Mapping[str, object]]]:
         params = {"limit": str(PAGE), "order_by": '[{"col":"id","dir":"asc"}]', "select_filters": "{}", **more}
         response = self._api.read("/api/v1/instances/", params, urgent=True)
-        return json_object(response) or {}, self._entries(response, "instances", "list its instances")
+        body = json_object(response) or {}
+        if (
+            response.status_code == 200
+            and body.get("instances", body) is None
+            and body.get("success") is True
+            and body.get("total_instances") == 0
+        ):
+            return body, []  # Its own client reads null as none; here only beside the word that there are none.
+        return body, self._entries(response, "instances", "list its instances")
 
     def _entries(self, response: httpx.Response, key: str, what: str) -> builtins.list[Mapping[str, object]]:
         """Return a list of objects, whole, or raise."""

@@ -127,7 +127,7 @@ VAST = EmulatedCloud(
     show=show,
     fields=PodFields(
         listing="instances", single="instances", name="label", status="actual_status", price="dph_total", created="start_date",
-        env="extra_env", may_be_null=("ports", "status_msg", "uptime_mins"),
+        env="extra_env", may_be_null=("status_msg", "uptime_mins"),
     ),
     deleted=(200, {"success": True}),
     container=container,
