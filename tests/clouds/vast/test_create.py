@@ -54,6 +54,7 @@ def test_an_instance_that_does_not_show_yet_is_known_by_what_was_asked(serve: Se
         info = serve(MADE, late).cloud.create(make_spec(), OFFER)
         assert (info.id, info.name, info.lease_id, info.end, info.price_per_hour) == ("77", NAME, LEASE, END, None)
         assert info.host_key == host_key(b"s" * 32, NAME).public
+        assert info.created is not None and (info.gpu, info.gpu_count) == ("RTX 4090", 1)
 
 
 def test_the_answer_of_another_instance_is_never_taken_for_ours(serve: Serve) -> None:

@@ -114,7 +114,7 @@ class VastCloud:
             raise answers.create_error(response)
         if not accepted:
             raise self._made_all_the_same(instance, response)
-        return self._info_of(instance, spec, body)
+        return self._info_of(instance, spec, offer, body)
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when Vast.ai itself says that there is none."""
@@ -192,10 +192,11 @@ class VastCloud:
         """Close the connections."""
         self._api.close()
 
-    def _info_of(self, instance: str, spec: PodSpec, body: Mapping[str, object]) -> PodInfo:
-        """Return an instance just made; one that does not show yet is known by what was asked."""
-        env = body["env"]
-        unseen = answers.pod_info({"id": int(instance), "label": body["label"], "extra_env": env})
+    def _info_of(self, instance: str, spec: PodSpec, offer: Offer, body: Mapping[str, object]) -> PodInfo:
+        """Return an instance just made; one that does not show yet is known by what was asked, and made now."""
+        asked = {"id": int(instance), "label": body["label"], "extra_env": body["env"], "gpu_name": offer.gpu, "num_gpus": offer.gpu_count}
+        now = self._api.now() or datetime.now(UTC)
+        unseen = answers.pod_info({**asked, "geolocation": offer.region, "start_date": now.timestamp()})
         try:
             info = self.get(instance)
         except CloudError:
