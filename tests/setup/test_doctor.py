@@ -87,7 +87,7 @@ def test_half_of_a_clouds_keys_names_the_other_half(places: Places, env: dict[st
     pair = CloudEntry(name="pair", title="Pair", opener="pair:open", keys=("PAIR_ID", "PAIR_SECRET"), key_page="Pair's console")
     monkeypatch.setattr(stackneeds, "entry", lambda name: pair)
     monkeypatch.setattr(stackneeds, "account_keys", lambda: {"pair": pair.keys})
-    found = by_name(checks(places, {**env, "PAIR_ID": "a"}, "local"), "pair key")
+    found = by_name(checks(places, {**env, "PAIR_ID": "a"}), "pair key")
 
     assert (found.status, found.text) == ("warn", "PAIR_ID set, but not PAIR_SECRET: set all of them, or none")
 
