@@ -155,8 +155,8 @@ def test_mistakes_are_the_documented_errors_and_nothing_is_printed(root: Path, c
         trainyard.train(root=root, hours=-1)
     with pytest.raises(UserError, match="steps"):
         trainyard.train(root=root, recipe="lora", values={"steps": "many"})
-    with pytest.raises(UserError, match="--after a: a run is named"):
-        trainyard.submit(root=root, recipe="lora", after=["a"], key="k")
+    with pytest.raises(UserError, match="--after a/b/c: a run is named"):
+        trainyard.submit(root=root, recipe="lora", after=["a/b/c"], key="k")
     for again in (trainyard.resume, trainyard.rerun):
         with pytest.raises(UserError, match=r"no run 'a'|what 'a' ran is known neither|no bucket yet"):
             again("a", values={"lr": 1e-4, "packing": True}, root=root)

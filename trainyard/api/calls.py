@@ -128,9 +128,9 @@ def submit(
 ) -> QueueEntry:  # fmt: skip
     """Put a run into the queue, as ``invoke submit`` does, and return its entry; a worker begins it when it is its turn.
 
-    What is asked for is said as for train(). ``priority``: -10 to 10. ``after``: runs (user/label) that must have succeeded before.
-    ``not_before``: a moment, how long from now, or a text as the verb takes it. ``hold``: until it is released. ``key``: said again
-    within a day, it gives the entry that it gave first, as that stands then.
+    What is asked for is said as for train(). ``priority``: -10 to 10. ``after``: runs (one's own label, or user/label) that must have
+    succeeded before. ``not_before``: a moment, how long from now, or a text as the verb takes it. ``hold``: until it is released.
+    ``key``: said again within a day, it gives the entry that it gave first, as that stands then.
 
     Raises UserError for what is wrong with it, RefusedError where consent is not given, a limit could never allow it, its name is
     taken, or its key was said for something else.
