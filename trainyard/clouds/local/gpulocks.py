@@ -25,8 +25,9 @@ else:
     except ImportError:
         from trainyard.clouds.local import sandbox
 
-PLACES = ("/dev/shm", "/tmp")
-"""Where the locks may lie: the first that there is. What has another one (a container) does not see who holds a GPU."""
+PLACES = ("/run/lock", "/tmp")
+"""Where the locks may lie: the first in which every user may make files. What has another one (a container) does not see who
+holds a GPU. Not /dev/shm: systemd removes a user's files there when the user logs out."""
 NAME = "trainyard-gpus"
 PATIENCE = 20.0
 """Seconds that somebody may take to choose GPUs and start the pod that has them."""
@@ -40,8 +41,14 @@ class GpuTaken(OSError):
 
 def lock_path(gpu: str) -> str:
     """Return the file of a GPU, by its UUID or what else names it on this machine."""
-    place = next(place for place in PLACES if os.path.isdir(place))
+    place = next((place for place in PLACES if _is_for_all(place)), PLACES[-1])
     return os.path.join(place, NAME, "gpu-" + gpu)
+
+
+def keep(fd: int) -> None:
+    """Say that a lock is still in use: old files of /tmp are removed."""
+    with contextlib.suppress(OSError):
+        os.utime(fd)
 
 
 def login_name() -> str:
@@ -81,6 +88,8 @@ def holder(path: str) -> dict[str, Any] | None:
         fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except PermissionError:
+        return {}  # another user is making it
     try:
         asked = struct.pack(_FLOCK, fcntl.F_WRLCK, 0, 0, 0, 0)
         free = struct.unpack(_FLOCK, fcntl.fcntl(fd, fcntl.F_OFD_GETLK, asked))[0] == fcntl.F_UNLCK
@@ -124,6 +133,13 @@ def choosing() -> Iterator[None]:
         os.close(fd)
 
 
+def _is_for_all(folder: str) -> bool:
+    try:
+        return os.stat(folder).st_mode & 0o1777 == 0o1777
+    except OSError:
+        return False
+
+
 def _open(path: str) -> int:
     """Open a file that every user of the machine may lock; it is made where it is not there, with its folder."""
     folder = os.path.dirname(path)
@@ -131,11 +147,17 @@ def _open(path: str) -> int:
         os.mkdir(folder, 0o700)
         os.chmod(folder, 0o1777)
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-    for _ in range(10):
+    for attempt in range(20):
         # Apart: where the folder is sticky, O_CREAT on another user's file is refused (fs.protected_regular).
-        with contextlib.suppress(FileNotFoundError):
+        try:
             return os.open(path, flags)
-        with contextlib.suppress(FileExistsError):
+        except PermissionError:
+            if attempt == 19:
+                raise
+            time.sleep(0.01)  # another user is making it
+        except FileNotFoundError:
+            pass
+        with contextlib.suppress(FileExistsError, PermissionError):
             fd = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600)
             os.fchmod(fd, 0o666)
             return fd
@@ -145,6 +167,6 @@ def _open(path: str) -> int:
 def _read(fd: int) -> dict[str, Any]:
     try:
         said = json.loads(os.pread(fd, _LONGEST, 0) or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}

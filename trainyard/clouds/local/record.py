@@ -44,6 +44,8 @@ class LocalPod:
 
     def read(self) -> None:
         """Read the record again when it was changed; a damaged one changes nothing."""
+        for gpu in self.gpus:
+            gpulocks.keep(gpu)
         with contextlib.suppress(OSError, ValueError):
             fd = os.open("state.json", os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.fd)
             with open(fd, "rb") as file:
