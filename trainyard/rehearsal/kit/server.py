@@ -89,15 +89,18 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         line: dict[str, Any] = {"time": self.server.fleet.now(), "method": self.command, "path": parts.path}
         time.sleep(self.server.latency)
+        reply: Reply | None = None
         try:
             reply = self._answer(parts.path, parts.query, body, line)
             line["status"] = reply.status
-            self._send(reply)
         except Dropped:
             line["status"] = "dropped"
             self.close_connection = True
         finally:
+            # Before the answer leaves: who has it and then asks for the list of requests finds it there.
             ledger.note_request(self.server.fleet.ledger.root, line)
+        if reply is not None:
+            self._send(reply)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
