@@ -91,8 +91,9 @@ DELETES = (
 
 
 def _boot(name: str, seen: str, says: str = "phase", **settings: object) -> Trial:
-    # A pod that does not boot is given up for one of the next offer.
-    return Trial(name, seen, (Fault(name, None),), (5,), (says,), settings={**BOOT, **settings}, least_pods=1, most_pods=3)
+    # A pod that does not boot is given up for one of the next offer. Clouds have fewer words for its phases than RunPod, or others.
+    one = (Fault(name, None),)
+    return Trial(name, seen, one, (5,), ("phase",), (says,), settings={**BOOT, **settings}, least_pods=1, most_pods=3)
 
 
 BOOTS = (

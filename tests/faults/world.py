@@ -27,6 +27,7 @@ from trainyard.clouds.protocol import Cloud, Offer, PodInfo
 from trainyard.config import Places, places
 from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Paid, PodRecord, Timing, start
+from trainyard.remote import hostkey
 from trainyard.remote.transport import Address
 from trainyard.settings.clouds import CloudEntry, entries
 
@@ -174,7 +175,8 @@ class World:
         """Return where a pod's SSH server answers, its host key as the pod's marker tells it."""
         info = self.cloud().get(pod)
         assert info is not None and info.ssh is not None, f"pod {pod} has no address"
-        return Address(info.ssh.host, info.ssh.port, info.ssh.user, info.host_key, key)
+        shown = info.host_key or hostkey.shown(info.ssh.host, info.ssh.port)  # at the first contact, where no marker tells it
+        return Address(info.ssh.host, info.ssh.port, info.ssh.user, shown, key)
 
     def wait_until(self, what: Any, seconds: float, why: str) -> None:
         """Wait until ``what()`` is true; fail after a generous time."""
