@@ -214,6 +214,83 @@ def killed_worker(field: Field) -> None:
     assert field.result()["a"] == b"done\n" and field.log().count("step 3") == 1
 
 
+def extended(field: Field) -> None:
+    """The lease is moved while it trains: the container hears of it and gets URLs that live as long."""
+    process = field.start(WAITS, "--hours", "0.5")
+    before = field.status()
+    field.yard.invoke("extend", "a", "4h").expect()
+    field.yard.wait_for(lambda: field.status()["until"] > before["until"] + 1800, 60)
+    field.yard.wait_for(lambda: field.status()["watchdog"]["stop"] != before["watchdog"]["stop"], 60)
+    field.yard.invoke("cancel", "a")
+    out = field.yard.output(process).read()
+    process.wait(90)
+    assert field.yard.record("a")["result"]["kept"]["exit_code"] == 75 and not field.yard.pods(), out
+
+
+def resumed(field: Field) -> None:
+    """What was cancelled goes on from its checkpoint in a container of its own."""
+    half = 'mkdir -p "$OUTPUT_DIR/checkpoints/c1" "$OUTPUT_DIR/model"; [ -z "$TRAINYARD_RESUME" ] || '
+    half += '{ cat "$TRAINYARD_RESUME/state" >"$OUTPUT_DIR/model/a"; exit 0; }; echo 41 >"$OUTPUT_DIR/checkpoints/c1/state"; ' + WAITS
+    process = field.start(half)
+    field.yard.invoke("cancel", "a")
+    out = field.yard.output(process).read()
+    process.wait(90)
+    done = field.yard.invoke("resume", "a", "--yes")
+    assert done.code == 0, out + done.out + done.err
+    store = field.store()
+    assert seal.read(store, ResultKey("tester", "a", 2).model + "a") == b"41\n" and not field.yard.pods()
+
+
+def with_data(field: Field) -> None:
+    """Data, code and a token of one's own: small files go through the bucket, too, and secrets lie in no file."""
+    rows = field.yard.base / "rows.txt"
+    rows.write_text("some rows\n")
+    job = (
+        'mkdir -p "$OUTPUT_DIR/model"; cat "$INPUT_DIR/rows.txt" >"$OUTPUT_DIR/model/a"; [ "$HF_TOKEN" = hf_0123456789abcdef ] || exit 9\n'
+    )
+    path = field.yard.root / "Pulumi.nossh.yaml"
+    path.write_text(path.read_text() + "  trainyard:pod_secrets: [HF_TOKEN]\n")
+    (field.yard.root / ".env").write_text("HF_TOKEN=hf_0123456789abcdef\n")
+    done = field.yard.invoke(*field.words(job, "--data", str(rows)))
+    assert done.code == 0, done.out + done.err
+    assert field.result()["a"] == b"some rows\n" and not field.yard.pods()
+
+
+def lying_bundle(field: Field) -> None:
+    """Somebody has changed the bundle in the bucket: nothing of it runs, and the reason is told."""
+    process = field.yard.start(*field.words(WORKS))
+    path = field.yard.wait_for(lambda: next(field.yard.places.store.rglob("live/*.tar.gz"), None), 60)
+    body = path.read_bytes()
+    path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
+    out = field.yard.output(process).read()
+    assert process.wait(90) != 0 and "the bundle is not the one of the create request" in out, out
+    assert "step 1" not in field.log() and not field.yard.pods()
+
+
+def dead_container(field: Field) -> None:
+    """The container dies with all that was in it: the run is told lost, once, and nothing is left."""
+    process = field.start(WAITS)
+    pod = field.yard.cloud.list()[0].id
+    for pid in field.processes("trainyard.pod.container"):
+        os.kill(pid, signal.SIGKILL)
+    field.yard.wait_for(lambda: not field.processes("trainyard.pod.container"), 30)
+    field.yard.cloud.terminate(pod)
+    out = field.yard.output(process).read()
+    assert process.wait(200) != 0 and "the cloud has ended pod" in out, out
+    assert not field.yard.pods()
+
+
+def queued(field: Field) -> None:
+    """The queue's worker begins it, leaves it to its container, and finishes its story."""
+    words = field.words(WORKS)
+    field.yard.invoke("submit", *words[1:]).expect()
+    done = field.yard.invoke("worker", "--once", timeout=120)
+    record = field.yard.record("a")
+    if record.get("phase") != "ended":
+        field.yard.invoke("attach", "a").expect()
+    assert field.result()["a"] == b"done\n" and not field.yard.pods(), done
+
+
 def _is_server(pid: int, base: Path) -> bool:
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -224,7 +301,7 @@ def _is_server(pid: int, base: Path) -> bool:
 
 PLAYED = (
     story, exit_three, killed_job, killed_supervisor, cancelled, killed_controller, killed_before, gone_controller, detached,
-    stopped_by_lease, bucket_away, killed_worker,
+    stopped_by_lease, bucket_away, killed_worker, extended, resumed, with_data, lying_bundle, dead_container, queued,
 )  # fmt: skip
 TRIALS: Mapping[str, Callable[[Field], None]] = {trial.__name__: trial for trial in PLAYED}
 

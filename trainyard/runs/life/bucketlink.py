@@ -86,7 +86,7 @@ class BucketLink:
     @contextmanager
     def session(self) -> Iterator[JobSession]:
         """Read the bucket."""
-        yield BucketSession(self)
+        yield BucketSession(self, self.record.pod.end)
 
     @contextmanager
     def ahead(self) -> Iterator[NothingAhead]:
@@ -127,14 +127,17 @@ class BucketLink:
         return True
 
     def lease_moved(self) -> None:
-        """Tell the container its lease, and give it URLs that live as long."""
+        """Tell the container its lease and, where its URLs would end before, give it others."""
         from trainyard.runs.life import container
 
         try:
             stop, end = (parse_time(moment) for moment in (self.record.pod.stop, self.record.pod.end))
             if stop is not None and end is not None:
-                lease = {"stop": stop.timestamp(), "end": end.timestamp()}
-                self.order({"lease": lease, **container.longer_links(self.context, self.record, self.folder, end.timestamp())})
+                orders: dict[str, object] = {"lease": {"stop": stop.timestamp(), "end": end.timestamp()}}
+                known = self.record.container
+                if known is not None and (known.until or 0.0) < end.timestamp():
+                    orders |= container.longer_links(self.context, self.record, self.folder, end.timestamp())
+                self.order(orders)
         except (OSError, TrainyardError) as error:
             again = f"Again: invoke attach {self.record.id}"
             self.context.ui.warn(f"the container does not know of its longer lease yet: {error}\n{again}")
@@ -176,6 +179,8 @@ class BucketSession:
     """See joblink.JobSession."""
 
     link: BucketLink
+    end: str | None
+    """Of the lease, as the container knows it."""
     ahead: float | None = None
     """Seconds by which the container's clock is ahead of this machine's."""
 
@@ -231,7 +236,10 @@ class BucketSession:
                 sink(piece)
 
     def keep(self) -> None:
-        """Owe it nothing: it commits by itself, whoever lives."""
+        """Tell it of a lease that was moved; else it is owed nothing: it commits by itself, whoever lives."""
+        if self.link.record.pod.end != self.end:
+            self.end = self.link.record.pod.end
+            self.link.lease_moved()
 
     def stop(self, grace: float) -> None:
         """Leave the order, and wait until the job has ended."""

@@ -73,11 +73,14 @@ def prepare(context: CommandContext, record: RunRecord, folder: RunFolder) -> No
 
 
 def longer_links(context: CommandContext, record: RunRecord, folder: RunFolder, end: float) -> dict[str, Any]:
-    """Return what a container goes on with when its lease was moved to an end (epoch seconds). Raises StoreError."""
+    """Return what a container goes on with when its lease was moved to an end (epoch seconds), and know of it. Raises StoreError."""
     settings, where = refuse_store(context, record.bucket), ResultKey(record.user, record.label, record.attempt)
     pod, said = ReachablePod("", "", WORKSPACE, None, context.cloud_of(record)), declared_of(folder)
     order = replace(alone.order_for(where, alone.secret_for(settings, record, folder), record, pod, said), silence=0.0)
     plan, until = open_plan(settings, order, end, max(1, int(said.needs.get("disk_gb") or 0)) * 10**9)
+    assert record.container is not None
+    record.container = replace(record.container, until=until)
+    folder.save(record)
     return {"links": live.open_links(settings, where, int(max(60.0, until - time.time()))), "plan": plan, "until": until}
 
 

@@ -20,6 +20,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life.joblink import link_of
 from trainyard.runs.life.publish import publish_now
 from trainyard.runs.life.trouble import standing
+from trainyard.runs.planning.containers import LONGEST_HOURS
 from trainyard.runs.planning.estimate import Estimate
 from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_limits, limits_of, reserve_dollars
@@ -119,9 +120,10 @@ def _refuse_cloud(context: CommandContext, record: RunRecord, by: str) -> None:
 
 
 def _refuse_longest(record: RunRecord, hours: float, rescue: float) -> None:
-    if hours * 60 + rescue > LONGEST_LEASE.total_seconds() / 60:
+    longest = LONGEST_LEASE.total_seconds() / 3600 if record.container is None else LONGEST_HOURS
+    if hours + rescue / 60 > longest:
         raise RefusedError(
-            f"with {hours:g} h the lease of {record.id} would be longer than {LONGEST_LEASE.days} days; it stays as it is",
+            f"with {hours:g} h the lease of {record.id} would be longer than {longest / 24:.3g} days; it stays as it is",
             hint=f"At its stop it saves a checkpoint; then: invoke resume {record.id}",
         )
 
