@@ -127,11 +127,11 @@ def test_only_the_given_key_may_log_in_and_sessions_see_no_keys(container: Conta
 
 
 def test_the_first_process_and_all_that_it_starts_hold_none_of_the_pods_keys(container: Container) -> None:
-    container.start(RUNPOD_API_KEY="rpa_pod_x", CONTAINER_API_KEY="c", JUPYTER_PASSWORD="j")
+    container.start(RUNPOD_API_KEY="rpa_pod_x", CONTAINER_API_KEY="c", JUPYTER_PASSWORD="j", ACME_KEY="o", TRAINYARD_POD_KEYS="ACME_KEY")
     assert container.process is not None
     seen = Path(f"/proc/{container.process.pid}/environ").read_bytes()
     assert b"WORKSPACE=" in seen and b"TRAINYARD_END=" in seen
-    assert all(name.encode() not in seen for name in KEYS)
+    assert all(name.encode() + b"=" not in seen for name in (*KEYS, "ACME_KEY"))
     assert all(f"-u {name}" in (ROOT / "docker/entrypoint.sh").read_text() for name in KEYS)
 
 

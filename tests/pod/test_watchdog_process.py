@@ -344,8 +344,9 @@ def test_without_python_plain_sh_still_ends_the_pod(tmp_path: Path) -> None:
 
 def test_no_process_of_the_watchdog_shows_the_pods_keys_in_proc(tmp_path: Path, watchdogs: Callable[[], list[int]]) -> None:
     env = pod_env(
-        tmp_path, RUNPOD_POD_ID="p1", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:9", RUNPOD_GRAPHQL_URL="http://127.0.0.1:9"
-    )
+        tmp_path, RUNPOD_POD_ID="p1", RUNPOD_API_KEY=KEY, RUNPOD_API_URL="http://127.0.0.1:9", RUNPOD_GRAPHQL_URL="http://127.0.0.1:9",
+        ACME_KEY=f"{KEY}-acme", TRAINYARD_POD_KEYS="ACME_KEY",
+    )  # fmt: skip
     subprocess.run(boot_command(), env=env, check=True, stdin=subprocess.DEVNULL)
     status = tmp_path / "workspace/.trainyard/watchdog/status.json"
     wait_for(lambda: status.exists() and json.loads(status.read_text())["proof"] != "not asked yet")
