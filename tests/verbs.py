@@ -204,6 +204,13 @@ def faults_queue(c: Context, cases: int = 50, seed: int | None = None) -> int:
     return python("tests.faults.queue_sample", *_options({"--cases": cases, "--seed": seed}))
 
 
+@task(help=help_of(cases="how many (default: 30)", seed="draw these cases again"))
+@verb
+def faults_slurm(c: Context, cases: int = 30, seed: int | None = None) -> int:
+    """Whole runs on a real Slurm: kills, scancel, requeue, a lost node, its controller down; nothing may be left, lost or run twice."""
+    return python("tests.faults.slurm", *_options({"--cases": cases, "--seed": seed}))
+
+
 @task(help=help_of(rounds="how many, in SQLite and in Postgres (default: 200)", seed="draw these again"))
 @verb
 def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int:
@@ -259,6 +266,7 @@ def development(ns: Collection) -> None:
             "gitops": faults_gitops,
             "queue": faults_queue,
             "limits": faults_limits,
+            "slurm": faults_slurm,
         },
     }
     for word, tasks in groups.items():

@@ -63,6 +63,7 @@ class SlurmWorld:
     base: Path
     cluster: SlurmCluster
     count: int = 0
+    last: Yard | None = None
 
     def yard(self) -> Yard:
         """Return a fresh checkout whose stack leads to the cluster."""
@@ -77,6 +78,7 @@ class SlurmWorld:
             "  trainyard:queue_hours: 0.5\n  trainyard:hours: 1\n  trainyard:rescue_minutes: 2\n"
         )
         (base / "count.sh").write_text(PROGRAM)
+        self.last = yard
         return yard
 
     def queue(self) -> list[str]:
@@ -108,9 +110,9 @@ def _requeue(world: SlurmWorld, process: object, yard: Yard) -> None:
 
 def _node_fails(world: SlurmWorld, process: object, yard: Yard) -> None:
     node = world.cluster.run("sinfo", "-h", "-o", "%n").split()[0]
-    world.cluster.run("scontrol", "update", f"node={node}", "state=down", "reason=fault")
+    world.cluster.run("scontrol", "update", f"node={node}", "state=down", "reason=fault", check=False)
     time.sleep(1)
-    world.cluster.run("scontrol", "update", f"node={node}", "state=resume")
+    world.cluster.run("scontrol", "update", f"node={node}", "state=resume", check=False)
     for _ in range(20):
         if (job := world.ours()) is not None:
             world.cluster.run("scontrol", "update", f"job={job}", "StartTime=now", check=False)
@@ -138,8 +140,8 @@ def world() -> Iterator[SlurmWorld]:
             try:
                 yield made
             finally:
-                if made.count:
-                    local.stop(Yard.places.fget(made.yard()))  # type: ignore[attr-defined]
+                if made.last is not None:
+                    local.stop(made.last.places)
 
 
 def run(world: SlurmWorld, case: SlurmCase) -> list[str]:

@@ -1,27 +1,28 @@
-"""``python -m tests.servers minio|ceph|postgres [--serve]``: get a server for the tests; with --serve, run it until Ctrl-C."""
+"""``python -m tests.servers minio|ceph|postgres|slurm [--serve]``: get a server for the tests; with --serve, run it until Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import open_server, postgres, servers
+from tests.servers import open_server, postgres, servers, slurm
 from tests.servers.common import ACCESS_KEY, SECRET_KEY, Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Get a server; 69 where this machine cannot have it."""
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
-    parser.add_argument("name", choices=[*sorted(servers()), "postgres"])
+    parser.add_argument("name", choices=[*sorted(servers()), "postgres", "slurm"])
     parser.add_argument("--serve", action="store_true", help="run it until Ctrl-C and say how to reach it")
     given = parser.parse_args(arguments)
     try:
-        print(f"{given.name}: {({**servers(), 'postgres': postgres})[given.name].obtain()}", flush=True)
+        print(f"{given.name}: {({**servers(), 'postgres': postgres, 'slurm': slurm})[given.name].obtain()}", flush=True)
         if given.serve:
             _serve(given.name)
     except Unavailable as error:
@@ -34,6 +35,12 @@ def _serve(name: str) -> None:
     with contextlib.ExitStack() as stack:
         if name == "postgres":
             print(f"export TRAINYARD_LEDGER='{stack.enter_context(postgres.serve()).reveal()}'")
+        elif name == "slurm":
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ts", dir="/tmp"))
+            cluster = stack.enter_context(slurm.serve(Path(folder)))
+            print(
+                "\n".join(f"export {key}={shlex.quote(value)}" for key, value in {**cluster.env, "SLURM_CONF": str(cluster.conf)}.items())
+            )
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ts", dir="/tmp"))
             settings = stack.enter_context(open_server(name, Path(folder)))
