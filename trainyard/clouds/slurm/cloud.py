@@ -11,7 +11,7 @@ import builtins
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,6 +54,8 @@ class SlurmCloud:
 
     def offers(self, query: OfferQuery) -> list[Offer]:
         """Return what the partition has, busy or not: who waits for it pays nothing."""
+        if not query.options.get("login") and self.logins:  # asked by no stack, but for what there is
+            return [offer for where in self.logins for offer in self.offers(replace(query, options={"login": where}))]
         options = ClusterOptions.of(query.options)
         if not query.gpus and not options.gres:
             return [self._offer(options, CPU, None, 0)]
