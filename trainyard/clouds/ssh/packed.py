@@ -5,20 +5,29 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import re
 import zipfile
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-MODULES = (
-    "clock", "clouds/gpus", "clouds/local/cloud", "clouds/local/ending", "clouds/local/gpulocks", "clouds/local/hardware",
-    "clouds/local/launch", "clouds/local/limits", "clouds/local/registry", "clouds/local/request", "clouds/local/sandbox",
-    "clouds/marker", "clouds/protocol", "clouds/ssh/agent", "clouds/volume", "errors", "filelock", "files", "jsontext", "nearest",
-    "pod/boot", "processes", "reading", "retries", "secret", "settings/clouds", "settings/setting", "settings/table", "shellscript",
-    "sizes", "sshlogin",
-)  # fmt: skip
-"""Modules of trainyard/ that the agent loads there, itself among them (a test holds the list against their imports)."""
+_ROOT = _HERE.parents[1]
+AGENT = "clouds/ssh/agent"
 PROGRAMS = ("clouds/local/doors", "clouds/local/record", "clouds/local/sshserver", "clouds/local/supervisor")
 """Those that run by themselves."""
+_IMPORT = re.compile(r"^from trainyard\.?([\w.]*) import (?:\(([^)]*)\)|(.+))$", re.MULTILINE)
+"""What a module imports when it is loaded: what only types or a function need stands further in."""
+
+
+def needed(name: str = AGENT, known: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return a module and all modules that are loaded with it, as paths below trainyard/ without their ending."""
+    known = known | {name}
+    for package, block, line in _IMPORT.findall((_ROOT / f"{name}.py").read_text(encoding="utf-8")):
+        folder = package.replace(".", "/")
+        parts = [part.split(" as ")[0].strip() for part in (block or line.partition("#")[0]).split(",")]
+        for path in (folder, *(f"{folder}/{part}".lstrip("/") for part in parts if part)):
+            if path and path not in known and (_ROOT / f"{path}.py").is_file():
+                known = needed(path, known)
+    return known
 
 
 @functools.cache
@@ -30,8 +39,7 @@ def loader() -> bytes:
 @functools.cache
 def packed() -> tuple[str, bytes]:
     """Return the modules as an archive, with the name of this version of them. Packages are empty there: nothing loads more."""
-    root = _HERE.parents[1]
-    files = {f"trainyard/{name}.py": (root / f"{name}.py").read_bytes() for name in (*MODULES, *PROGRAMS)}
+    files = {f"trainyard/{name}.py": (_ROOT / f"{name}.py").read_bytes() for name in (*needed(), *PROGRAMS)}
     files |= {f"{folder}/__init__.py": b"" for path in files for folder in map(str, Path(path).parents) if folder != "."}
     content = hashlib.sha256()
     archive = io.BytesIO()
