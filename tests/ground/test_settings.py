@@ -107,6 +107,7 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path: Path, line: str) ->
         ("config:\n  trainyard:image: a\n  trainyard:template: b\n", "3:3", "given both"),
         ("config:\n  trainyard:pods: 1\n", "2:3", "needs the hours of its lease"),
         ("config:\n  trainyard:cloud: local\n  trainyard:regions: [EU]\n", "3:3", "trainyard:regions means nothing to cloud 'local'"),
+        ("config:\n  trainyard:cloud: lambda\n  trainyard:image: a/b\n", "3:3", "means nothing to cloud 'lambda', which rents machines"),
         ("config:\n  trainyard:pod_secrets: [HF_TOKEN, AWS_ACCESS_KEY_ID]\n", "2:3", "AWS_ACCESS_KEY_ID, which opens an account"),
         ("config:\n  trainyard:pod_secrets: PULUMI_CONFIG_PASSPHRASE\n", "2:3", "which is of Trainyard or Pulumi: it is never sent"),
         ("config:\n  trainyard:pod_env: {RUNPOD_API_KEY: x}\n", "2:3", "RUNPOD_API_KEY, which opens an account or a bucket"),

@@ -60,6 +60,8 @@ class CloudEntry:
     """Settings of a stack that it reads beside those that all clouds read (``some_clouds`` in settings/table.py)."""
     options: tuple[str, ...] = ()
     """Those of them that mean something to it alone: they are passed on to it by their names, as texts (OfferQuery, PodSpec)."""
+    machines: bool = False
+    """It rents machines with an operating system: settings of containers mean nothing there, and that is said."""
     self_terminate: bool = False
     """A pod can end itself, with a key of its own or without any. Where not, the reaper, a worker or a schedule keeps the lease's end."""
     deadline: bool = False
@@ -104,14 +106,14 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",
         keys=("LAMBDA_API_KEY",), key_page="Lambda's dashboard (API keys)",
-        more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"), settings=("regions",),
+        more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"), settings=("regions",), machines=True,
         emulator="trainyard.rehearsal.lambdacloud:LAMBDA",
     ),
     CloudEntry(
         name="prime", title="Prime Intellect", opener="trainyard.clouds.prime:open_prime",
         keys=("PRIME_API_KEY",), key_page="Prime Intellect's dashboard (Settings, API keys)",
         more=("PRIME_TEAM_ID", "PRIME_API_BASE_URL", "PRIME_BASE_URL", "PRIME_POST_SECONDS", "PRIME_SETTLE_SECONDS"),
-        settings=("template", "regions", "tier", "spot"), bill=True, starts=False,
+        settings=("template", "regions", "tier", "spot"), bill=True, starts=False, machines=True,
         emulator="trainyard.rehearsal.prime:PRIME",
     ),
     CloudEntry(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainyard.settings.clouds import CloudNames, entry, problem_of
+from trainyard.settings.clouds import IMAGE_SETTINGS, CloudNames, entry, problem_of
 from trainyard.settings.table import OF_OURS, SETTINGS, StackSettings, clouds_that_know, known_to
 from trainyard.settings.variables import never_sent
 
@@ -40,7 +40,10 @@ def flaw(settings: StackSettings, stack: str) -> Flaw | None:
     for name in SETTINGS:  # in the table's order: the same one is told each time
         if name in settings.explicit and getattr(settings, name) != SETTINGS[name].default and not known_to(name, settings.cloud):
             known = f"Leave it out; clouds that know it: {', '.join(clouds_that_know(name))}."
-            return Flaw(name, f"means nothing to cloud '{settings.cloud}'", name, known)
+            row = entry(settings.cloud)
+            machine = row is not None and row.machines and name in IMAGE_SETTINGS
+            why = ", which rents machines, not containers: packages are installed there" if machine else ""
+            return Flaw(name, f"means nothing to cloud '{settings.cloud}'{why}", name, known)
     return None
 
 
