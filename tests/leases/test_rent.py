@@ -83,6 +83,15 @@ def test_the_first_offer_is_rented_with_its_intent_before_and_its_outcome_after(
     assert record(bench, asked) == intents.IntentRecord(bench.at[0], True, bench.at[0], (pod_id,))
 
 
+def test_an_answer_that_tells_no_time_of_creation_was_created_when_the_cloud_answered(
+    bench: LeaseBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_at_cloud = bench.cloud.create
+    monkeypatch.setattr(bench.cloud, "create", lambda spec, offer: replace(create_at_cloud(spec, offer), created=None))
+    info, _ = rent.obtain(bench.world, bench.cloud, ready(bench))
+    assert info.created == bench.cloud.now()
+
+
 def test_no_capacity_moves_on_to_the_next_offer(bench: LeaseBench) -> None:
     bench.cloud.set_faults(**{"create/A-1": ["no-capacity"]})
     _, offer = create(bench, ready(bench))

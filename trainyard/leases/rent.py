@@ -208,6 +208,7 @@ def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec
             continue
         if not info.price_per_hour:
             info = replace(info, price_per_hour=offer.price_per_hour)  # it is not free because the answer leaves the price out
+        info = replace(info, created=info.created or cloud.now())
         intent.created(info.id, info.price_per_hour, world.time())
         return info
     raise AssertionError("the second request has ended in one way or another")
