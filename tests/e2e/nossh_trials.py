@@ -173,6 +173,19 @@ def gone_controller(field: Field) -> None:
     assert field.result()["a"] == b"done\n" and not field.yard.pods()
 
 
+def lost_laptop(field: Field) -> None:
+    """The machine with the run's state is gone: a clone of the repository seals the result and ends the pod."""
+    process = field.start(WORKS.replace("sleep 0.5", "echo tick 1; sleep 1"))
+    kill_tree(process)
+    field.yard.wait_for(lambda: seal.read(field.store(), WHERE.pod_committed) is not None, 60)
+    store, pods = field.store(), field.yard.pods()
+    shutil.rmtree(field.yard.home / "runs")
+    time.sleep(5)
+    done = field.yard.invoke("recover")
+    assert pods and not field.yard.pods(), done
+    assert seal.read(store, WHERE.model + "a") == b"done\n", done
+
+
 def detached(field: Field) -> None:
     """Left to its container."""
     field.yard.invoke(*field.words(WORKS.replace("sleep 0.5", "sleep 1"), "--detach")).expect()
@@ -270,13 +283,10 @@ def lying_bundle(field: Field) -> None:
 def dead_container(field: Field) -> None:
     """The container dies with all that was in it: the run is told lost, once, and nothing is left."""
     process = field.start(WAITS)
-    pod = field.yard.cloud.list()[0].id
     for pid in field.processes("trainyard.pod.container"):
         os.kill(pid, signal.SIGKILL)
-    field.yard.wait_for(lambda: not field.processes("trainyard.pod.container"), 30)
-    field.yard.cloud.terminate(pod)
     out = field.yard.output(process).read()
-    assert process.wait(200) != 0 and "the cloud has ended pod" in out, out
+    assert process.wait(200) != 0 and "the cloud has stopped pod" in out, out
     assert not field.yard.pods()
 
 
@@ -300,8 +310,8 @@ def _is_server(pid: int, base: Path) -> bool:
 
 
 PLAYED = (
-    story, exit_three, killed_job, killed_supervisor, cancelled, killed_controller, killed_before, gone_controller, detached,
-    stopped_by_lease, bucket_away, killed_worker, extended, resumed, with_data, lying_bundle, dead_container, queued,
+    story, exit_three, killed_job, killed_supervisor, cancelled, killed_controller, killed_before, gone_controller, lost_laptop,
+    detached, stopped_by_lease, bucket_away, killed_worker, extended, resumed, with_data, lying_bundle, dead_container, queued,
 )  # fmt: skip
 TRIALS: Mapping[str, Callable[[Field], None]] = {trial.__name__: trial for trial in PLAYED}
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from trainyard.clock import parse_time
-from trainyard.errors import PodFailed, StoreError, TrainyardError, Unreachable
+from trainyard.errors import CloudError, PodFailed, StoreError, TrainyardError
 from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import OnBytes
@@ -119,7 +119,9 @@ class BucketLink:
                 shown = doing
                 self.context.ui.say(f"           {doing}")
             if (said is None or time.time() - said.time > SILENT) and (over := self.pod.over()) is not None:
-                raise Unreachable(f"{over}, and it had not committed what its job left")
+                # A command that has ended never goes on: what is not in the bucket by now will not come.
+                late = finish.find_result(self.context, self.record, self.folder)
+                return late or Verdict("cloud", f"{over}, and it had not committed what its job left", CloudError.exit_code, lost=True)
             time.sleep(_SLOWEST)
 
     def hand_over(self) -> bool:

@@ -109,6 +109,8 @@ def left_to_its_pod(context: CommandContext, folder: RunFolder) -> RunSummary:
 
 def _is_gone(context: CommandContext, pod_id: str, record: RunRecord) -> bool:
     try:
-        return context.cloud_of(record).get(pod_id) is None
+        pod = context.cloud_of(record).get(pod_id)
+        # A container whose command has ended has nothing more to do, and may cost money until somebody ends it.
+        return pod is None or (record.container is not None and pod.status in ("exited", "error"))
     except (CloudError, UserError, StoreError):
         return False
