@@ -100,7 +100,7 @@ def test_a_machine_that_cannot_be_asked_is_unknown_and_never_empty(yard: Yard) -
     proof = absence.prove(both, [absence.KnownPod("ty-x@off")], lambda pod: False, trusted_from=0.0, time=_fast(), sleep=lambda _: None)
     assert not proof.proved and "off" in str(proof)
     # What answers is offered all the same.
-    assert [offer.region for offer in both.offers(OfferQuery(gpus=(GPU,)))] == ["gpu1"]
+    assert [offer.region for query in (OfferQuery(gpus=(GPU,)), OfferQuery()) for offer in both.offers(query)] == ["gpu1", "gpu1"]
 
 
 def test_an_unknown_host_key_is_refused_and_nothing_is_written_down(yard: Yard) -> None:

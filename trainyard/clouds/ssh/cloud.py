@@ -51,12 +51,12 @@ class OwnMachines:
             return []
         hosts = [host for host in self.hosts if not query.regions or host.name in query.regions]
         hosts = [host for host in hosts if query.max_price is None or host.price <= query.max_price]
-        if not query.gpus:
-            return [Offer(f"{host.name}:cpu", self.name, None, 0, host.price, host.name) for host in hosts]
         looked = _together(hosts, lambda host: _tried(lambda: ask(host, "look")))
         seen = {host.name: have for host, have in zip(hosts, looked, strict=True) if not isinstance(have, CloudError)}
         if hosts and not seen:
             raise next(have for have in looked if isinstance(have, CloudError))
+        if not query.gpus:
+            return [Offer(f"{host.name}:cpu", self.name, None, 0, host.price, host.name) for host in hosts if host.name in seen]
         fitting = {host.name: _fitting(host, seen[host.name], query) for host in hosts if host.name in seen}
         cheapest = sorted((host for host in hosts if host.name in seen), key=lambda host: host.price)
         offers = [offer for word in range(len(query.gpus)) for host in cheapest for offer in fitting[host.name].offers[word]]
