@@ -111,12 +111,14 @@ def _requeue(world: SlurmWorld, process: object, yard: Yard) -> None:
 def _node_fails(world: SlurmWorld, process: object, yard: Yard) -> None:
     node = world.cluster.run("sinfo", "-h", "-o", "%n").split()[0]
     world.cluster.run("scontrol", "update", f"node={node}", "state=down", "reason=fault", check=False)
-    time.sleep(1)
-    world.cluster.run("scontrol", "update", f"node={node}", "state=resume", check=False)
-    for _ in range(20):
+    for _ in range(40):
+        time.sleep(0.5)
+        if world.cluster.run("sinfo", "-h", "-o", "%T", check=False).startswith(("down", "drain", "comp")):
+            world.cluster.run("scontrol", "update", f"node={node}", "state=resume", check=False)
         if (job := world.ours()) is not None:
+            # A start on a node that is not back yet puts the job on hold; releasing it is somebody's who looks.
+            world.cluster.run("scontrol", "release", job, check=False)
             world.cluster.run("scontrol", "update", f"job={job}", "StartTime=now", check=False)
-        time.sleep(0.25)
 
 
 def _controller_down(world: SlurmWorld, process: object, yard: Yard) -> None:
