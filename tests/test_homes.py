@@ -94,7 +94,7 @@ def code(path: Path) -> str:
     return re.sub(r"(?m)^\s*#.*$|  # .*$", "", text)
 
 
-SENT = {"watchdog", "entry", *itertools.chain.from_iterable(podprogram._MODULES.values())}
+SENT = {"watchdog", "entry", "allocation", *itertools.chain.from_iterable(podprogram._MODULES.values())}
 FILES = {
     path.relative_to(ROOT / "trainyard").as_posix(): code(path)
     for path in (ROOT / "trainyard").rglob("*.py")

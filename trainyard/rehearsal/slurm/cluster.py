@@ -24,6 +24,7 @@ from pathlib import Path
 
 from trainyard.clouds.slurm.login import REHEARSAL as LOGIN
 from trainyard.errors import TrainyardError, UserError
+from trainyard.processes import start_mark
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 _STARTS = 60.0
@@ -258,10 +259,9 @@ def _pid(path: Path, daemon: str) -> int | None:
     try:
         pid = int(path.read_text().strip())
         name = Path(f"/proc/{pid}/comm").read_text().strip()
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return None
-    return pid if name == daemon and state != "Z" else None
+    return pid if name == daemon and start_mark(pid) is not None else None
 
 
 def _free_ports(count: int) -> list[int]:
