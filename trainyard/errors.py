@@ -8,6 +8,7 @@ TrainyardError
 │   ├── NoCapacity          definite: this offer is not to be had; the next one may be tried
 │   ├── CloudRefused        definite: nothing was created (bad request, bad key, no balance)
 │   └── CloudUnknown        no definite answer: something may have been created or may still exist
+│       └── UnwantedPod     a create was refused, and a pod was made all the same
 ├── Unreachable          5  the pod does not answer over SSH (never used for a failed command)
 │   └── HostKeyChanged      the pod presents another host key than the pinned one
 ├── BootFailed           5  a pod did not come up; it still exists, and another offer may do better
@@ -125,6 +126,14 @@ class CloudRefused(CloudError):
 
 class CloudUnknown(CloudError):
     """No definite answer: what was asked may or may not have happened."""
+
+
+class UnwantedPod(CloudUnknown):
+    """The cloud refused a create, and made the pod ``pod_id`` all the same: it costs money until it is ended."""
+
+    def __init__(self, message: str, pod_id: str) -> None:
+        super().__init__(message)
+        self.pod_id = pod_id
 
 
 class Unreachable(TrainyardError):

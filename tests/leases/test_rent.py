@@ -13,8 +13,8 @@ from tests.leases.bench import FENCE, KEY, LEASE, LeaseBench, lie_once_from
 from trainyard.clock import parse_time
 from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.marker import PodName
-from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
-from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, RefusedError, StillThere
+from trainyard.clouds.protocol import Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, RefusedError, StillThere, UnwantedPod
 from trainyard.leases import intents, rent
 from trainyard.leases.rent import PodRequest
 from trainyard.leases.world import Interrupted
@@ -96,6 +96,26 @@ def test_no_capacity_moves_on_to_the_next_offer(bench: LeaseBench) -> None:
     bench.cloud.set_faults(**{"create/A-1": ["no-capacity"]})
     _, offer = create(bench, ready(bench))
     assert taken(offer) == "B-1"
+
+
+def test_a_pod_that_a_refusal_has_made_is_ended_counted_and_told_and_the_next_offer_is_taken(
+    bench: LeaseBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_at_cloud, unwanted = bench.cloud.create, list[str]()
+
+    def refuse_once(spec: PodSpec, offer: Offer) -> PodInfo:
+        info = create_at_cloud(spec, offer)
+        if unwanted:
+            return info
+        unwanted.append(info.id)
+        raise UnwantedPod(f"the bid is too low; {info.id} was made all the same", info.id)
+
+    monkeypatch.setattr(bench.cloud, "create", refuse_once)
+    asked = ready(bench)
+    pod_id, offer = create(bench, asked)
+    assert taken(offer) == "B-1" and bench.cloud.alive() == [pod_id]
+    (pod,) = [pod for pod in intents.accepted(bench.world.places.intents, LEASE) if pod.id in unwanted]
+    assert pod.ended is not None and pod.price == 1.0
 
 
 def test_a_refusal_of_the_request_itself_does_not_try_other_offers(bench: LeaseBench) -> None:

@@ -24,7 +24,7 @@ from trainyard.clouds.protocol import Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.vast import VastCloud
 from trainyard.clouds.vast.offers import search_body
 from trainyard.clouds.vast.request import create_body
-from trainyard.errors import CloudError, CloudRefused, NoCapacity
+from trainyard.errors import CloudError, CloudRefused, NoCapacity, UnwantedPod
 from trainyard.rehearsal.kit import Emulator, Timing, start
 from trainyard.rehearsal.vast import VAST
 from trainyard.rehearsal.vast.emulated import TRAPS
@@ -81,16 +81,18 @@ def test_an_offer_that_was_rented_meanwhile_is_no_capacity_and_is_not_found_agai
     assert cloud.offers(ASKED) == [second]
 
 
-def test_a_bid_below_the_least_one_makes_an_instance_that_is_ended(cloud: VastCloud, paper: Emulator) -> None:
-    with pytest.raises(NoCapacity, match="was made all the same and was ended"):
+def test_a_bid_below_the_least_one_makes_an_instance_that_is_told(cloud: VastCloud, paper: Emulator) -> None:
+    with pytest.raises(UnwantedPod) as raised:
         cloud.create(make_spec(), Offer("2101@0.05", "vast", "RTX 5090", 1, 0.07, spot=True))
-    assert not paper.fleet.all() and paper.ledger()[-1].end is not None
+    (pod,) = cloud.list()
+    assert (pod.id, pod.status, pod.raw_status) == (raised.value.pod_id, "exited", "outbid")
+    cloud.terminate(pod.id)
     info = rent(cloud, spot=True)
     assert info.price_per_hour == pytest.approx(0.33 + 100 * 0.20 / 720, abs=1e-5)
 
 
 TRAP_OUTCOMES: dict[str, type[CloudError] | None] = {
-    "create-makes-one-all-the-same": NoCapacity, "create-410": NoCapacity, "create-too-frequent": None, "list-too-frequent": None,
+    "create-makes-one-all-the-same": UnwantedPod, "create-410": NoCapacity, "create-too-frequent": None, "list-too-frequent": None,
     "delete-too-frequent": None, "get-key-404": CloudRefused, "search-quota": CloudRefused, "delete-no-such-instance": None,
 }  # fmt: skip
 
@@ -113,7 +115,9 @@ def test_each_of_its_own_traps_is_met(cloud: VastCloud, paper: Emulator, trap: s
         with pytest.raises(error):
             story()
     if trap != "get-key-404":
-        assert len(paper.fleet.all()) == (trap == "delete-no-such-instance"), "what that word hides, only a list and a look by id tell"
+        assert len(paper.fleet.all()) == (trap in ("delete-no-such-instance", "create-makes-one-all-the-same")), (
+            "what that word hides, only a list and a look by id tell"
+        )
 
 
 def test_all_instances_are_listed_however_many_pages_they_have(cloud: VastCloud, paper: Emulator) -> None:

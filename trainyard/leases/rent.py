@@ -14,7 +14,7 @@ from trainyard.clouds.absence import LEAVE, KnownPod, prove
 from trainyard.clouds.listing import listing_pause
 from trainyard.clouds.marker import HOST_KEY_MARK, PodName, budget_env, parse_name
 from trainyard.clouds.protocol import Capabilities, Cloud, Offer, OfferQuery, PodInfo, PodSpec
-from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, StillThere, UnwantedPod
 from trainyard.leases import fence, intents
 from trainyard.leases.intents import Intent, accepted
 from trainyard.leases.world import Interrupted, OperationWorld
@@ -150,6 +150,11 @@ def create(
         except NoCapacity as error:
             refusals.append(f"{offer.id}: {error.message}")
             continue
+        except UnwantedPod as error:
+            sentence = f"{error.message}: it was ended at once"
+            _end_at_once(world, cloud, intent, KnownPod(error.pod_id, offer.price_per_hour), sentence)
+            refusals.append(f"{offer.id}: {sentence}")
+            continue
         except Ambiguous as error:
             if not too_dear(error.info, limit, offer):
                 raise
@@ -178,11 +183,15 @@ def end_too_dear(
     """
     allowed = limit if limit is not None else offer.price_per_hour if offer is not None else 0.0
     sentence = f"its pod {info.id} costs ${info.price_per_hour or 0:.2f}/h, allowed are ${allowed:.2f}/h: it was ended at once"
-    world.warn(sentence)
-    proof = prove(cloud, [KnownPod(info.id, info.price_per_hour)], time=world.time, sleep=world.sleep, allowed=world.allowed)
-    proof.require("Nothing else was rented. Run destroy, then try again.")
-    intent.ended(info.id, proof.ended_at(info.id) or world.time())
+    _end_at_once(world, cloud, intent, KnownPod(info.id, info.price_per_hour), sentence)
     return sentence
+
+
+def _end_at_once(world: OperationWorld, cloud: Cloud, intent: Intent, pod: KnownPod, sentence: str) -> None:
+    world.warn(sentence)
+    proof = prove(cloud, [pod], time=world.time, sleep=world.sleep, allowed=world.allowed)
+    proof.require("Nothing else was rented. Run destroy, then try again.")
+    intent.ended(pod.id, proof.ended_at(pod.id) or world.time())
 
 
 def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec: PodSpec) -> PodInfo:
@@ -195,6 +204,9 @@ def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec
             info = cloud.create(spec, offer)
         except (NoCapacity, CloudRefused) as error:
             intent.refused(error.message, world.time())
+            raise
+        except UnwantedPod as error:
+            intent.created(error.pod_id, offer.price_per_hour, world.time())
             raise
         except Exception as error:
             pod = _after_unclear(world, cloud, spec)

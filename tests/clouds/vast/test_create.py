@@ -16,7 +16,7 @@ from tests.clouds.runpod.scripted import Say
 from tests.clouds.vast.conftest import END, FENCE, KEY, LEASE, NAME, STOP, Bench, make_spec, one, page, refused, row
 from trainyard.clouds.protocol import Offer
 from trainyard.clouds.vast.request import create_body, pod_env, start_script
-from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UnwantedPod
 from trainyard.pod.boot import boot_command
 from trainyard.remote.keys import host_key
 
@@ -124,19 +124,11 @@ def test_a_create_turned_away_at_the_door_is_sent_again_after_its_interval(serve
 
 
 @pytest.mark.parametrize("status", [200, 400, 410])
-def test_an_error_that_carries_a_contract_has_made_an_instance_which_is_ended_and_told(serve: Serve, status: int) -> None:
+def test_an_error_that_carries_a_contract_has_made_an_instance_which_is_told_by_its_id(serve: Serve, status: int) -> None:
     bench = serve(Say(status, {"success": False, "error": "bid_too_low", "msg": "too low", "new_contract": 77}), DONE, GONE)
-    with pytest.raises(NoCapacity, match="instance 77 was made all the same and was ended"):
+    with pytest.raises(UnwantedPod, match="instance 77 was made all the same") as raised:
         bench.cloud.create(make_spec(), BID)
-    assert bench.asked[1:] == ["DELETE /api/v0/instances/77/", "GET /api/v0/instances/77/"]
-
-
-@pytest.mark.parametrize(
-    "after", [[refused(401, "auth_error")], [DONE, one(actual_status="stopped")], [DONE, Say(404, raw=b"<html>")], [Say(500)]]
-)
-def test_one_that_is_not_known_to_be_gone_is_told_with_its_id_and_nothing_else_is_rented(serve: Serve, after: list[Say]) -> None:
-    with pytest.raises(CloudUnknown, match="instance 77"):
-        serve(Say(400, {"success": False, "error": "x", "new_contract": 77}), *after).cloud.create(make_spec(), BID)
+    assert raised.value.pod_id == "77" and isinstance(raised.value, CloudUnknown) and len(bench.asked) == 1
 
 
 def test_a_create_whose_answer_is_lost_is_found_by_its_label(serve: Serve) -> None:

@@ -25,7 +25,7 @@ from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, number, price_of, seconds_of, text
 from trainyard.clouds.vast import answers, offers
 from trainyard.clouds.vast.request import ask_of, create_body
-from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
+from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UnwantedPod, UserError
 from trainyard.secret import Secret
 
 ADDRESS = "https://console.vast.ai"
@@ -113,7 +113,8 @@ class VastCloud:
         if instance is None:
             raise answers.create_error(response)
         if not accepted:
-            raise self._made_all_the_same(instance, response)
+            # A bid that is too low makes one, stopped: whoever asked has to end it, and to count what it cost.
+            raise UnwantedPod(f"Vast.ai: {answers.say(response)}; instance {instance} was made all the same", instance)
         return self._info_of(instance, spec, offer, body)
 
     def get(self, pod_id: str) -> PodInfo | None:
@@ -205,18 +206,6 @@ class VastCloud:
             # Whose it is is not known: it is never taken for ours, or it would be ended for ours.
             raise CloudUnknown(f"Vast.ai answered the create request with another instance ({instance}, '{info.name}')")
         return info if info is not None and info.lease_id is not None else unseen
-
-    def _made_all_the_same(self, instance: str, response: httpx.Response) -> CloudError:
-        """End the instance that an error carries (a bid that is too low makes one, stopped), and return what is to be told."""
-        said = f"Vast.ai: {answers.say(response)}; instance {instance} was made all the same"
-        try:
-            self.terminate(instance)
-            for _ in range(3):
-                if self.get(instance) is None:
-                    return NoCapacity(f"{said} and was ended")
-        except CloudError as error:
-            said += f" ({error.message})"
-        return CloudUnknown(f"{said}, and it is not known to be gone")
 
     def _row(self, pod_id: str) -> Mapping[str, object] | None:
         response = self._api.read(f"/api/v0/instances/{_id(pod_id)}/", {"owner": "me"}, urgent=True)
