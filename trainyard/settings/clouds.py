@@ -118,7 +118,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
-        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), emulator="trainyard.rehearsal.ssh:SSH",
+        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), service="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
     ),
     CloudEntry(
