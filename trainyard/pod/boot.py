@@ -50,12 +50,12 @@ SECRETS = "TRAINYARD_SECRETS"
 def container_command(sha256: str) -> tuple[str, ...]:
     """Return all that a container without SSH runs: it fetches the bundle of that hash, proves it, and becomes what that says.
 
-    It holds no quote but those around the program's letters and digits, so that a cloud may split it as it likes.
+    The program for sh has one pair of double quotes and no other: where a cloud takes one string, one level around it is enough.
     """
     packed = _pack(_without_docstrings((Path(__file__).parent / "entry.py").read_text(encoding="utf-8")))
-    start = f"import base64,gzip;exec(gzip.decompress(base64.b64decode('{packed}')))"
-    lacks = "trainyard: this image has no python3, and a cloud without SSH needs it in the image"
-    script = f'command -v python3 >/dev/null || {{ echo "{lacks}" >&2; exit 127; }}; exec python3 -I -X utf8 -c "{start}" {sha256}'
+    start = "import base64,gzip,sys;exec(gzip.decompress(base64.b64decode(sys.argv.pop())))"
+    lacks = "trainyard: this image has no python3, which a cloud without SSH needs"
+    script = f'command -v python3 >/dev/null || {{ echo {lacks} >&2; exit 127; }}; exec python3 -I -X utf8 -c "{start}" {sha256} {packed}'
     return ("sh", "-c", script)
 
 
