@@ -71,7 +71,11 @@ def test_a_job_that_the_cluster_begins_anew_goes_on_from_its_newest_checkpoint(s
     assert again is not None and again.ssh is not None
     with slurmed.enter(again) as inside:
         assert jobs.status(inside, str(place / "job")).state == "running"
+    for _ in range(100):
         log = (place / "job" / "log").read_text()
+        if log.endswith("mine\n") and log.count("mine") == 2:
+            break
+        slurmed.pause(0.1)
     assert log.startswith("from  with mine\n") and log.endswith("from step-1 with mine\n"), log
     assert "the cluster has begun this job anew (1)" in log
 
