@@ -17,7 +17,8 @@ What it takes, in the order in which it is written:
 
 1. ``show(fleet, record)``: a pod in the cloud's JSON. The phases (``ledger.Phase``) become the cloud's own words here;
    ``fleet.port(record)`` is the SSH port that shows now, ``fleet.clock(moment)`` a moment as the cloud tells it.
-2. Stock and prices: a tuple of rows, nothing cleverer; ``fleet.sold_out()`` is what a fault has sold out.
+2. Stock and prices: a tuple of rows, nothing cleverer; ``fleet.sold_out()`` is what a fault has sold out. A list in
+   pages takes ``fleet.page(25)`` as their size, so that a fault can make them short.
 3. The routes. A create checks the body, finds room and price, and hands ``NewPod`` to ``fleet.create``; a delete is
    ``fleet.delete(id, why)``. ``raise HttpProblem(status, detail)`` or ``raise fleet.cloud.refuse("no capacity")`` for
    what is refused. Each route says its ``call``, the word by which faults know it (create, list, get, delete, catalog),
@@ -34,6 +35,11 @@ What it takes, in the order in which it is written:
 nimbus --root DIR`` does it from a shell, ``invoke rehearse --stack S`` runs a whole story against it. Tests ask the
 emulator's own ledger (``emulator.ledger()``) who was paid, and switch faults (``emulator.faults.on(name, times=1)``);
 with ``Timing(provisioning=1e9)`` no pod gets a machine, which is enough for all that is about the API alone.
+
+A row of the table with an ``emulator`` is then tried by itself: by the contract (tests/clouds/contract.py: what the cloud
+cannot keep is a line in ``CANNOT``), by ``invoke faults.cloud --stack S`` and by ``invoke faults.crash --stack S``.
+A whole emulator in 70 lines is in tests/rehearsal/test_kit.py. A cloud whose own programs can run here needs none: it is
+an ``OwnService``.
 """
 
 from trainyard.rehearsal.kit.cloud import (

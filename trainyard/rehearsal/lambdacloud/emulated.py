@@ -6,12 +6,12 @@ other stages, a reboot, and the distance that Lambda wants between requests (the
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable
 from typing import Any
 
+from trainyard.jsontext import parse_json
 from trainyard.rehearsal.kit import (
     FAULTS,
     Container,
@@ -170,7 +170,7 @@ def _keys(fleet: Fleet) -> list[dict[str, str]]:
 def container(machines: Machines, record: PodRecord) -> Container:
     """Return what cloud-init makes of a launch: keys, the logins' variables, what runs at each boot."""
     request = record["request"]
-    config: dict[str, Any] = json.loads(request.get("user_data", "").partition("\n")[2] or "{}")
+    config: dict[str, Any] = parse_json(request.get("user_data", "").partition("\n")[2] or "{}")
     written = "".join(file["content"] for file in config.get("write_files", []) if file["path"] == "/etc/environment")
     pairs = (line.partition("=") for line in written.splitlines())
     env = {name: value.removeprefix('"').removesuffix('"') for name, _, value in pairs if name != "WORKSPACE"}
