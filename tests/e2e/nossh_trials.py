@@ -272,7 +272,8 @@ def with_data(field: Field) -> None:
 def lying_bundle(field: Field) -> None:
     """Somebody has changed the bundle in the bucket: nothing of it runs, and the reason is told."""
     process = field.yard.start(*field.words(WORKS))
-    path = field.yard.wait_for(lambda: next(field.yard.places.store.rglob("live/*.tar.gz"), None), 60)
+    field.yard.wait_for(lambda: (field.yard.record("a").get("container") or {}).get("bundle"), 60)  # before, it is read back
+    path = next(field.yard.places.store.rglob("live/*.tar.gz"))
     body = path.read_bytes()
     path.write_bytes(body[:-1] + bytes([body[-1] ^ 1]))
     out = field.yard.output(process).read()
