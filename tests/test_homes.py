@@ -45,11 +45,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
     "identity of a process": (
         r"random/boot_id|/proc/\{pid\}/stat\b",
         "processes.py",
-        {
-            "engine/locks.py": ENGINE,
-            "clouds/local/sandbox.py": SUPERVISOR,
-            "rehearsal/slurm/cluster.py": "whether a daemon of the cluster has died, whoever its parent is",
-        },
+        {"engine/locks.py": ENGINE, "clouds/local/sandbox.py": SUPERVISOR},
     ),
     "a moment as a text": (
         r"%Y-%m-%dT%H:%M|\bfromisoformat\(|\bisoformat\(|\bstrptime\(",
