@@ -13,10 +13,15 @@ from tests.e2e.yard import Yard
 from tests.faults.world import STACK, World, world
 from tests.leases.model_cloud import ModelCloud
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
+from trainyard.config import places
 from trainyard.errors import CloudUnknown, UserError
+from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.market import CloudReply, Question, ask, cheapest_first, types_with
-from trainyard.runs.verbs.offers import Market, OfferSearch, lines
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs.offers import Market, OfferSearch, lines, search_offers
 from trainyard.runs.verbs.pricetable import Purchase
+from trainyard.settings.clouds import entries
+from trainyard.settings.ofcloud import unsaid
 
 QUERY = OfferQuery(gpus=("H100",))
 
@@ -140,3 +145,15 @@ def test_an_unknown_gpu_and_an_unknown_cloud_are_named_before_anybody_is_asked(c
     said = json.loads(yard.invoke("offers", "--vram", "80", "--hours", "2", "--json").expect().out)
     assert said["offers"][0]["dollars"] == pytest.approx(2 * said["offers"][0]["per_hour"])
     assert UserError.exit_code == 2
+
+
+def test_a_cloud_that_no_stack_names_the_machines_of_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.ssh.yaml").write_text("config:\n  trainyard:cloud: ssh\n  trainyard:hosts: []\n")
+    context = CommandContext(places(tmp_path, {"HOME": str(tmp_path)}), {"HOME": str(tmp_path)}, Ui())
+    market = search_offers(context, OfferSearch(clouds=(), patience=5))
+    assert market.unnamed == {"ssh": ("hosts",), "slurm": ("login",)}
+    assert "not asked, no stack names them: ssh (hosts), slurm (login)" in list(lines(market))
+    with pytest.raises(UserError, match="no stack here says login"):
+        search_offers(context, OfferSearch(clouds=("slurm",)))
+    (tmp_path / "Pulumi.lab.yaml").write_text("config:\n  trainyard:cloud: ssh\n  trainyard:hosts: [gpu1]\n")
+    assert unsaid(tmp_path, entries()["ssh"]) == ()

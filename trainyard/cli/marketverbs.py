@@ -117,6 +117,7 @@ def clouds(c: Context, check: bool = False, wait: str = "15", json: bool = False
         rows = [
             {
                 "cloud": state.entry.name, "title": state.entry.title, "keys": state.keys, "missing": state.missing,
+                "unnamed": state.unnamed,
                 "added": state.added, **abilities(state.entry), "check": None if state.check is None else asdict(state.check),
             }
             for state in states

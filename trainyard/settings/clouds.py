@@ -60,6 +60,8 @@ class CloudEntry:
     """Settings of a stack that it reads beside those that all clouds read (``some_clouds`` in settings/table.py)."""
     options: tuple[str, ...] = ()
     """Those of them that mean something to it alone: they are passed on to it by their names, as texts (OfferQuery, PodSpec)."""
+    needs: tuple[str, ...] = ()
+    """Settings without which there is nothing to ask it: it has no account, and a stack says where it is."""
     machines: bool = False
     """It rents machines with an operating system: settings of containers mean nothing there, and that is said."""
     self_terminate: bool = False
@@ -118,12 +120,12 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
-        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), service="trainyard.rehearsal.ssh:SSH",
+        more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), needs=("hosts",), service="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
     ),
     CloudEntry(
         name="slurm", title="Slurm", opener="trainyard.clouds.slurm:open_slurm", rented=False,
-        settings=(*_SLURM, "volume"), options=_SLURM, service="trainyard.rehearsal.slurm:SLURM",
+        settings=(*_SLURM, "volume"), options=_SLURM, needs=("login",), service="trainyard.rehearsal.slurm:SLURM",
         self_terminate=True, deadline=True, direct=False,
     ),
 )  # fmt: skip

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from trainyard.settings.clouds import entry
+from pathlib import Path
+
+from trainyard.config import stack_names
+from trainyard.errors import UserError
+from trainyard.settings import reader
+from trainyard.settings.clouds import CloudEntry, entry
 from trainyard.settings.table import SETTINGS, StackSettings, known_to
 
 
@@ -12,6 +17,21 @@ def options_of(settings: StackSettings) -> dict[str, str]:
     values = {name: getattr(settings, name) for name in (row.options if row else ())}
     set_ones = {name: value for name, value in values.items() if value is not None and value != SETTINGS[name].default}
     return {name: "\n".join(value) if isinstance(value, tuple) else _text(value) for name, value in set_ones.items()}
+
+
+def unsaid(root: Path, cloud: CloudEntry) -> tuple[str, ...]:
+    """Return the settings that a cloud needs before it can be asked anything, where no stack of the repository says them."""
+    if not cloud.needs or any(_says(root, stack, cloud) for stack in stack_names(root)):
+        return ()
+    return cloud.needs
+
+
+def _says(root: Path, stack: str, cloud: CloudEntry) -> bool:
+    try:
+        settings = reader.partly(root, stack, *cloud.needs)
+    except UserError:
+        return True  # it is asked then, and says what is wrong in that file
+    return settings.cloud == cloud.name and all(getattr(settings, name) for name in cloud.needs)
 
 
 def wait_hours(settings: StackSettings) -> float | None:

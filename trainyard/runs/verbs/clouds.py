@@ -12,6 +12,7 @@ from trainyard.clouds import open_cloud
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.asking import CloudAnswer, ask_all
 from trainyard.settings.clouds import CloudEntry, added_clouds, entries, problems
+from trainyard.settings.ofcloud import unsaid
 
 HEADINGS = {
     "ssh": "SSH", "self_terminate": "own end", "deadline": "deadline", "change_markers": "extend",
@@ -41,6 +42,8 @@ class CloudState:
     keys: Keys
     missing: tuple[str, ...] = ()
     """Variables that are needed and not set."""
+    unnamed: tuple[str, ...] = ()
+    """Settings that it needs and no stack of the repository says: there is nothing to ask."""
     added: bool = False
     """Another package brings it."""
     check: CloudAnswer[AccountLook] | None = None
@@ -56,11 +59,13 @@ def all_clouds(context: CommandContext, *, check: bool, patience: float) -> list
     """Return every cloud; with ``check`` those that have their keys are asked at once, and have ``patience`` seconds. Never raises."""
     added = {cloud.name for cloud in added_clouds()}
     missing = {cloud.name: tuple(_missing(context, cloud)) for cloud in entries().values()}
-    answers = ask_all({name: partial(_look, context, name) for name, names in missing.items() if not names}, patience) if check else {}
+    unnamed = {cloud.name: unsaid(context.places.root, cloud) for cloud in entries().values()}
+    ready = [name for name in missing if not missing[name] and not unnamed[name]] if check else []
+    answers = ask_all({name: partial(look, context, name) for name in ready}, patience)
     return [
         CloudState(
             entry=cloud, keys=_keys(context, cloud, missing[cloud.name]), missing=missing[cloud.name],
-            added=cloud.name in added, check=answers.get(cloud.name),
+            unnamed=unnamed[cloud.name], added=cloud.name in added, check=answers.get(cloud.name),
         )
         for cloud in entries().values()
     ]  # fmt: skip
@@ -83,6 +88,9 @@ def lines(states: list[CloudState]) -> Iterator[str]:
     if absent:
         yield "Keys are made in (then put them into .env):"
         yield from (f"  {', '.join(cloud.keys):<24} {cloud.key_page}" for cloud in absent)
+    if nameless := [state for state in states if state.unnamed]:
+        yield "Named in a stack's settings:"
+        yield from (f"  {state.entry.name:<24} {', '.join(state.unnamed)}" for state in nameless)
 
 
 def abilities(cloud: CloudEntry) -> dict[str, bool]:
@@ -111,7 +119,8 @@ def _said(check: CloudAnswer[AccountLook]) -> str:
     return f"answers ({check.seconds:.1f} s): {pods}{money}{' (an emulator)' if look.simulated else ''}"
 
 
-def _look(context: CommandContext, name: str) -> AccountLook:
+def look(context: CommandContext, name: str) -> AccountLook:
+    """Return what a cloud says of the account; raises what it says against that."""
     cloud = open_cloud(name, context.env, context.places)
     account = cloud.account()
     return AccountLook(pods=len(cloud.list()), balance=account.balance if account else None, simulated=cloud.simulated)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from trainyard.clouds import gpus, open_cloud
 from trainyard.clouds.keys import account_keys
@@ -13,6 +13,7 @@ from trainyard.nearest import suggest
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.market import CloudReply, PricedOffer, Question, ask, cheapest_first, types_with
 from trainyard.settings.clouds import entries
+from trainyard.settings.ofcloud import unsaid
 from trainyard.settings.table import DEFAULTS
 
 SHOWN = 20
@@ -53,6 +54,8 @@ class Market:
     replies: tuple[CloudReply, ...]
     without_keys: tuple[str, ...]
     """Clouds that were not asked, because their keys are not set."""
+    unnamed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Clouds that were not asked, because no stack of the repository says the settings that name their machines."""
 
     @property
     def offers(self) -> list[PricedOffer]:
@@ -63,13 +66,16 @@ class Market:
 def search_offers(context: CommandContext, search: OfferSearch) -> Market:
     """Ask all clouds at once, or those that the search names.
 
-    Raises UserError for a cloud or a GPU that nobody knows, and for a named cloud whose keys are not set.
+    Raises UserError for a cloud or a GPU that nobody knows, and for a named cloud whose keys, or machines, nobody has told.
     """
     known = entries()
     for name in search.clouds:
         if name not in known:
             raise UserError(f"unknown cloud '{name}'{suggest(name, known)}", hint=f"Clouds: {', '.join(known)}.")
         account_keys(name, context.env)
+        if lacks := unsaid(context.places.root, known[name]):
+            hint = f"Say it in Pulumi.{name}.yaml: trainyard:{lacks[0]}."
+            raise UserError(f"{name}: no stack here says {' and '.join(lacks)}", hint=hint)
     for gpu in search.gpus:
         if not gpus.find(gpu):
             near = gpus.suggestions(gpu)
@@ -77,9 +83,11 @@ def search_offers(context: CommandContext, search: OfferSearch) -> Market:
     asked = search.clouds or tuple(known)
     closed = tuple(name for name in asked if not _has_keys(context, name))
     query = search.query()
-    questions = {name: Question(opener=_opener(context, name), query=query, hours=search.hours) for name in asked if name not in closed}
+    unnamed = {name: lacks for name in asked if (lacks := unsaid(context.places.root, known[name]))}
+    open_ones = [name for name in asked if name not in closed and name not in unnamed]
+    questions = {name: Question(opener=_opener(context, name), query=query, hours=search.hours) for name in open_ones}
     replies = ask(questions, patience=search.patience)
-    return Market(search=search, replies=tuple(replies), without_keys=closed)
+    return Market(search=search, replies=tuple(replies), without_keys=closed, unnamed=unnamed)
 
 
 def lines(market: Market, limit: int = SHOWN) -> Iterator[str]:
@@ -107,6 +115,8 @@ def unknowns(market: Market) -> Iterator[str]:
             yield f"not known: {reply.cloud}: {reply.problem}"
     if market.without_keys:
         yield f"not asked, no key is set: {', '.join(market.without_keys)}"
+    if market.unnamed:
+        yield f"not asked, no stack names them: {', '.join(f'{name} ({chr(32).join(lacks)})' for name, lacks in market.unnamed.items())}"
 
 
 def _line(one: PricedOffer) -> str:
