@@ -35,6 +35,8 @@ class Capabilities:
     """Longest time (s) a create request may take before its outcome counts as unknown."""
     queues: bool = False
     """A pod may wait long for its machine; its lease's hours begin when it starts, and the cloud then tells stop and end anew."""
+    whole_hours: bool = False
+    """It sells whole hours: the lease of a pod that runs is moved by such alone."""
     ssh: bool = True
     """Its pods are reached by SSH; where they are not, the run is the container's command and the bucket the only road."""
 
@@ -80,6 +82,8 @@ class Offer:
     region: str | None = None
     spot: bool = False
     tier: str | None = None
+    prepaid: float | None = None
+    """Dollars that are paid at once, for all of the time that was asked for; what is left at the end comes back as the cloud's credits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,14 @@ def mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
+def fastapi_detail(body: Mapping[str, object]) -> str | None:
+    """Return what an error of FastAPI's says: a text, or what is wrong with each part of the request; None for anything else."""
+    detail = body.get("detail")
+    if isinstance(detail, list) and detail:
+        return "; ".join(f"{'.'.join(map(str, _list(mapping(e).get('loc'))))}: {mapping(e).get('msg')}" for e in detail)
+    return text(detail)
+
+
 def text(value: object) -> str | None:
     """Return a text that says something."""
     return value if isinstance(value, str) and value else None
@@ -80,3 +88,7 @@ def public_half(pem: str) -> str:
     """Return ``ssh-ed25519 AAAA...`` of a private host key."""
     public = load_ssh_private_key(pem.encode(), None).public_key()
     return public.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+
+
+def _list(value: object) -> list[object]:
+    return value if isinstance(value, list) else []

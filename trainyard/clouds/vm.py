@@ -18,8 +18,8 @@ from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from trainyard.clouds.marker import HOST_KEY_MARK, compact_time, marker_env, parse_compact_time, parse_name
-from trainyard.clouds.protocol import PodSpec
-from trainyard.clouds.values import public_half
+from trainyard.clouds.protocol import PodSpec, SshAddress
+from trainyard.clouds.values import public_half, text
 from trainyard.errors import CloudRefused, CloudUnknown
 from trainyard.pod.endings import ending_env
 from trainyard.shellscript import load
@@ -28,6 +28,8 @@ WORKSPACE = "/workspace"
 """Of a machine whose disk is all its own."""
 LARGEST_USER_DATA = 1_000_000
 """Bytes; the least that any of these clouds takes."""
+_LOGIN = re.compile(r"(?:^|\s)([A-Za-z_][\w.-]*)@([^\s@:]+)(?=\s|$)")
+_PORT = re.compile(r"(?:^|\s)-p\s*(\d{1,5})(?=\s|$)")
 _KEY_NAME = re.compile(r"^ty-([0-9a-f]{10})-([0-9a-f]{10})-([0-9a-f]{8})-([0-9a-z]{6})$")
 
 
@@ -121,10 +123,10 @@ def user_data(spec: PodSpec) -> str:
         config["ssh_keys"] = {"ed25519_private": spec.host_key, "ed25519_public": public_half(spec.host_key)}
     config["write_files"] = [{"path": "/etc/environment", "append": True, "content": _environment(spec)}]
     config["bootcmd"] = [["sh", "-c", start_script(spec)]]  # at each boot, before anybody can log in
-    text = "#cloud-config\n" + json.dumps(config, sort_keys=True) + "\n"
-    if len(text.encode()) > LARGEST_USER_DATA:
-        raise CloudRefused(f"this pod's user data have {len(text.encode()):,} bytes, {LARGEST_USER_DATA:,} are the most; nothing was sent")
-    return text
+    data = "#cloud-config\n" + json.dumps(config, sort_keys=True) + "\n"
+    if len(data.encode()) > LARGEST_USER_DATA:
+        raise CloudRefused(f"this pod's user data have {len(data.encode()):,} bytes, {LARGEST_USER_DATA:,} are the most; nothing was sent")
+    return data
 
 
 def start_script(spec: PodSpec) -> str:
@@ -137,6 +139,13 @@ def start_script(spec: PodSpec) -> str:
     env |= marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end)
     words = [f"{name}={value}" for name, value in sorted(env.items())]
     return f"{load(__package__, 'start_machine')}{shlex.join([*words, *spec.boot])}\n"
+
+
+def ssh_address(connection: object) -> SshAddress | None:
+    """Return where sshd answers: of a text, of the first text in a list; None, ``[null]`` and what has no login tell nothing yet."""
+    line = next((one for one in (connection if isinstance(connection, list) else [connection]) if text(one)), "")
+    login, port = _LOGIN.search(str(line)), _PORT.search(str(line))
+    return SshAddress(login[2], int(port[1]) if port else 22, login[1]) if login else None
 
 
 def refuse_containers(cloud: str, spec: PodSpec) -> None:

@@ -81,6 +81,7 @@ class CloudEntry:
 
 
 _SLURM = ("login", "partition", "account", "qos", "gres", "nodes", "sbatch", "modules", "container", "workspace", "queue_hours", "internet")
+_IONET = ("IOCLOUD_API_URL", "IOCLOUD_SETTLE_SECONDS", "IOCLOUD_POST_SECONDS")
 IMAGE_SETTINGS = ("image", "image_gb", "registry")
 """Of clouds that start a container of the user's choice."""
 
@@ -119,6 +120,16 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         emulator="trainyard.rehearsal.prime:PRIME",
     ),
     CloudEntry(
+        name="ionet", title="io.net", opener="trainyard.clouds.ionet:open_ionet",
+        keys=("IOCLOUD_API_KEY",), key_page="io.net's console (API keys, project io-cloud)", more=_IONET,
+        settings=(*IMAGE_SETTINGS, "regions"), ssh=False, change_markers=True, emulator="trainyard.rehearsal.ionet:CONTAINERS",
+    ),
+    CloudEntry(
+        name="ionet-vm", title="io.net's machines", opener="trainyard.clouds.ionet:open_ionet_vm",
+        keys=("IOCLOUD_API_KEY",), key_page="io.net's console (API keys, project io-cloud)", more=_IONET,
+        settings=("regions",), starts=False, machines=True, emulator="trainyard.rehearsal.ionet:MACHINES",
+    ),
+    CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
         more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), needs=("hosts",), service="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
@@ -133,7 +144,6 @@ BUILT_IN: tuple[CloudEntry, ...] = (
 
 OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
     "jarvislabs": ("JARVISLABS_API_KEY", "JL_API_KEY"),
-    "ionet": ("IOCLOUD_API_KEY",),
     "modal": ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
     "replicate": ("REPLICATE_API_TOKEN",),
 }

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 import httpx
 
 from trainyard.clock import parse_iso
 from trainyard.clouds.marker import parse_name, parse_timed_name
-from trainyard.clouds.protocol import PodInfo, PodStatus, SshAddress
-from trainyard.clouds.values import json_object, mapping, number, price_of, text
-from trainyard.clouds.vm import WORKSPACE
+from trainyard.clouds.protocol import PodInfo, PodStatus
+from trainyard.clouds.values import fastapi_detail, json_object, mapping, number, price_of, text
+from trainyard.clouds.vm import WORKSPACE, ssh_address
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 
 GONE = "TERMINATED"
@@ -25,19 +24,15 @@ _STATUS: Mapping[str, PodStatus] = {
     GONE: "terminating",
 }
 _NOT_NOW = (408, 409, 423, 425, 429)
-_LOGIN = re.compile(r"(?:^|\s)([A-Za-z_][\w.-]*)@([^\s@:]+)(?=\s|$)")
-_PORT = re.compile(r"(?:^|\s)-p\s*(\d{1,5})(?=\s|$)")
 
 
 def own_error(response: httpx.Response) -> str | None:
     """Return what the API itself says is wrong, in both of its shapes; None for anything else (a proxy's page)."""
     body = json_object(response) or {}
-    errors, detail = body.get("errors"), body.get("detail")
+    errors = body.get("errors")
     if isinstance(errors, list) and errors:
         return "; ".join(f"{mapping(e).get('param')}: {mapping(e).get('details')}" for e in errors)
-    if isinstance(detail, list) and detail:
-        return "; ".join(f"{'.'.join(str(part) for part in _list(mapping(e).get('loc')))}: {mapping(e).get('msg')}" for e in detail)
-    return text(detail)
+    return fastapi_detail(body)
 
 
 def told_gone(response: httpx.Response) -> bool:
@@ -103,13 +98,6 @@ def pod_info(pod: Mapping[str, object]) -> PodInfo:
         gpu_count=int(number(pod.get("gpuCount")) or 0),
         workspace=_workspace(pod),
     )
-
-
-def ssh_address(connection: object) -> SshAddress | None:
-    """Return where sshd answers: of a text, of the first text in a list; None, ``[null]`` and what has no login tell nothing yet."""
-    line = next((one for one in (connection if isinstance(connection, list) else [connection]) if text(one)), "")
-    login, port = _LOGIN.search(str(line)), _PORT.search(str(line))
-    return SshAddress(login[2], int(port[1]) if port else 22, login[1]) if login else None
 
 
 def _workspace(pod: Mapping[str, object]) -> str:

@@ -23,11 +23,11 @@ def alter(how: str, reply: Reply, fields: PodFields, own: Mapping[str, Change]) 
     if reply.status >= 300 or not isinstance(body, dict | list):
         return reply
     if pods is None:
-        pod = body.get(fields.single) if fields.single and isinstance(body, dict) else body
+        pod = value(body, fields.single) if fields.single and isinstance(body, dict) else body
         if how not in each or not isinstance(body, dict) or not isinstance(pod, dict) or value(pod, fields.id) is None:
             return reply
         changed = each[how](pod, fields)
-        return Reply(reply.status, {**body, fields.single: changed} if fields.single else changed, reply.headers)
+        return Reply(reply.status, _placed(body, fields.single, changed), reply.headers)
     if how in each:
         return Reply(reply.status, with_pods(body, fields, [each[how](pod, fields) for pod in pods]), reply.headers)
     return Reply(reply.status, WHOLE[how](body, fields, pods) if how in WHOLE else body, reply.headers)
@@ -35,13 +35,19 @@ def alter(how: str, reply: Reply, fields: PodFields, own: Mapping[str, Change]) 
 
 def listed(body: Any, fields: PodFields) -> list[Json] | None:
     """Return the pods of a listing; None for any other answer."""
-    pods = body if not fields.listing else body.get(fields.listing) if isinstance(body, dict) else None
+    pods = body if not fields.listing else value(body, fields.listing) if isinstance(body, dict) else None
     return pods if isinstance(pods, list) else None
 
 
 def with_pods(body: Any, fields: PodFields, pods: list[Json] | None) -> Any:
     """Return a listing with other pods in it."""
-    return {**body, fields.listing: pods} if fields.listing else pods
+    return _placed(body, fields.listing, pods)
+
+
+def _placed(body: Any, path: str, new: Any) -> Any:
+    """Return a body with something else at a dotted path; an empty one is the body itself."""
+    first, _, rest = path.partition(".")
+    return {**body, first: _placed(body.get(first) or {}, rest, new)} if path else new
 
 
 def value(pod: Json, path: str) -> Any:
@@ -103,11 +109,12 @@ def _crosswise(body: Any, fields: PodFields, pods: list[Json]) -> Any:
     return with_pods(body, fields, [{**pod, fields.id: pods[i - 1][fields.id]} for i, pod in enumerate(pods)])
 
 
+_TIMED_OUT = {"message": "upstream timed out"}
 WHOLE: Mapping[str, Callable[[Any, PodFields, list[Json]], Any]] = {
     "empty": lambda body, fields, pods: with_pods(body, fields, []),
     "misses one": lambda body, fields, pods: with_pods(body, fields, pods[:-1]),
     "null": lambda body, fields, pods: with_pods(body, fields, None),
-    "empty with error": lambda body, fields, pods: {fields.listing or "errors": [], "errors": [{"message": "upstream timed out"}]},
+    "empty with error": lambda body, fields, pods: _placed({}, fields.listing or "errors", []) | {"errors": [_TIMED_OUT]},
     "twice": lambda body, fields, pods: with_pods(body, fields, pods + copy.deepcopy(pods)),
     "ids crosswise": _crosswise,
 }

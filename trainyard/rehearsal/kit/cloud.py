@@ -107,7 +107,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class PodFields:
-    """Where things stand in a cloud's JSON; dots lead inside, an empty name is what the cloud does not show.
+    """Where things stand in a cloud's JSON; dots lead inside (``data.pods``), an empty name is what the cloud does not show.
 
     ``listing`` and ``single`` hold the pods of a list and the pod of an answer about one ("" where that is the answer).
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Mapping
@@ -116,6 +117,10 @@ def _refuse_cloud(context: CommandContext, record: RunRecord, by: str) -> None:
             f"{cloud.name} cannot change the end that a running pod keeps for itself: {standing(record)} stays as it is",
             hint=f"At its stop ({record.pod.stop}) the training saves a checkpoint; then go on from there:\n"
             f"invoke resume {record.id} --hours {max(_hours(by), 1):g} --stack {record.environment}",
+        )
+    if cloud.capabilities.whole_hours and _hours(by) % 1:
+        raise RefusedError(
+            f"{cloud.name} sells whole hours: a lease is not moved by {by}", hint=f"invoke extend {record.id} {math.ceil(_hours(by))}h"
         )
 
 
