@@ -26,7 +26,7 @@ _ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
 _ENV_SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 _ENV_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _PROJECT_LINE = re.compile(rb"^name:[ \t]*[\"']?" + PROJECT.encode() + rb"[\"']?[ \t]*(?:#.*)?\r?$", re.M)
-_STACK_NAME = re.compile(r"^[a-z0-9][a-z0-9._-]{0,99}$")
+_STACK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -242,9 +242,14 @@ def group(env: Mapping[str, str], names: tuple[str, ...], *, optional: tuple[str
     return {name: env[name] for name in (*names, *optional) if env.get(name)}
 
 
+def is_stack_name(word: str) -> bool:
+    """Tell whether an environment can be called so."""
+    return _STACK_NAME.fullmatch(word) is not None
+
+
 def settings_file(root: Path, stack: str) -> Path:
     """Return the path of a stack's settings; raises UserError for an impossible or unknown stack name."""
-    if not _STACK_NAME.match(stack):
+    if not is_stack_name(stack):
         raise UserError(f"'{stack}' is no stack name: use a-z, 0-9, '.', '_' and '-'")
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():

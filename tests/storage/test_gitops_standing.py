@@ -19,7 +19,8 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import standing, sync
 from trainyard.runs.gitops.committed import CommittedRuns
 from trainyard.runs.gitops.plan import GitopsPlan
-from trainyard.runs.records.parts import RunPod
+from trainyard.runs.records.parts import RunPod, RunResult
+from trainyard.runs.records.pod import pod_with
 from trainyard.runs.records.record import RunFolder, RunRecord, as_json
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import takeup
@@ -179,3 +180,44 @@ def test_a_run_that_no_file_asks_for_is_finished_and_never_resumed(
     sync._finish(machine, sync.SyncReport(), one, orphan=plan.is_orphan(one))
 
     assert plan.is_orphan(one) and [folder.load().resumes for folder in driven] == [0]
+
+
+def test_what_a_foreign_record_names_is_neither_run_nor_written_to_here(
+    settings: StoreSettings, machine: CommandContext, tmp_path: Path
+) -> None:
+    """Whoever writes into the bucket must not have a command run on the machine that comes back."""
+    run = ("sh", "-c", f"touch {tmp_path}/ran; exit 1")
+    way = {"login_command": run, "send_command": run, "through": f"ssh://gate?config={tmp_path}/ssh_config", "ssh_key_file": "/their/key"}
+    pod = RunPod(pod_id="p", lease_id="l", end=OLD, host="127.0.0.1", port=9, workspace="/workspace", **way)  # type: ignore[arg-type]
+    claimed(settings, machine, OLD)
+    publish(
+        settings, record_of("started", pod=pod, deliver=f"local:{tmp_path}/theirs", result=RunResult(local_path="/their/out", owed=True))
+    )
+
+    folder = take_up_named(machine, f"{KEY.user}/{KEY.run}")
+    record = folder.load()
+    with pytest.raises(UserError, match="the SSH key"):
+        pod_with(machine, record, lambda *_: tmp_path / "key").connect(timeout=1.0)
+
+    assert not (tmp_path / "ran").exists() and record.deliver == "local"
+    assert record.pod == replace(pod, login_command=None, send_command=None, through=None, ssh_key_file=None)
+    assert record.result == RunResult()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"user": "../../x"},
+        {"label": "other"},
+        {"attempt": 2},
+        {"environment": "../dev"},
+        {"pod": RunPod(pod_id="p", user="-oProxyCommand=id")},
+    ],
+)
+def test_a_record_that_is_another_attempts_or_names_what_is_no_name_is_none(
+    settings: StoreSettings, machine: CommandContext, change: dict[str, object]
+) -> None:
+    claimed(settings, machine, OLD)
+    publish(settings, record_of("started", **{"pod": RunPod(pod_id="p", end=OLD), **change}))
+    with pytest.raises(UserError, match="holds no record of it"):
+        take_up_named(machine, f"{KEY.user}/{KEY.run}")

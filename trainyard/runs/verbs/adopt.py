@@ -18,12 +18,13 @@ from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, dial
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.acts import record_act
+from trainyard.runs.records.foreign import read_foreign, take_over
 from trainyard.runs.records.identity import RunId, shown
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.onpod import RUN_FILE
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.pods import take_from_cloud
-from trainyard.runs.records.record import RunFolder, RunRecord, read_record
+from trainyard.runs.records.record import RunFolder, RunRecord
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,190}")
 
@@ -112,9 +113,10 @@ def _json(text: bytes) -> object:
 def _record(content: object, environment: str, pod: PodInfo, address: Address, cloud: Cloud) -> RunRecord:
     created = pod.created.timestamp() if pod.created else time.time()
     try:
-        record = read_record(content)
+        record = read_foreign(content)
     except ValueError as error:
         raise PodFailed(f"what pod {pod.id} keeps of its run cannot be read: {error}", hint=_end_it(pod, environment)) from None
+    take_over(record)
     record.phase, record.cloud = "started", cloud.name
     record.pod = RunPod(
         pod_id=pod.id, pod_name=pod.name, lease_id=pod.lease_id, fence_id=pod.fence_id, price_per_hour=pod.price_per_hour,

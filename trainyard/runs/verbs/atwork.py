@@ -13,7 +13,8 @@ from trainyard.errors import CloudError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
-from trainyard.runs.records.record import RunRecord, read_record
+from trainyard.runs.records.foreign import read_foreign
+from trainyard.runs.records.record import RunRecord
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import ResultKey
@@ -58,17 +59,17 @@ def at_work(context: CommandContext, store: StoreSettings, key: ResultKey, recor
     if claim is not None and (claim.deleted or claim.token in attempts.tokens_here(context.places.runs, key.user, key.run)):
         return None  # what this checkout has claimed and made no run of is at work nowhere
     if record is None and (body := asked.record(store, key)) is not None:
-        record = record_in(body)
+        record = record_in(body, key)
     until = _until(record, claim)
     if until is None or until <= time.time() or (record is not None and (record.ended or _is_gone(context, record, claim))):
         return None
     return AttemptAtWork(key, claim, record, until)
 
 
-def record_in(body: bytes) -> RunRecord | None:
-    """Return the record that a bucket holds of an attempt; one of a version that cannot be read here is as if it were not there."""
+def record_in(body: bytes, key: ResultKey) -> RunRecord | None:
+    """Return the record that a bucket holds of an attempt; one that cannot be read here, or is another's, is as if it were not there."""
     with contextlib.suppress(ValueError):
-        return read_record(parse_json(body))
+        return read_foreign(parse_json(body), key)
     return None
 
 

@@ -81,7 +81,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
         last = max((key.attempt for key in keys), default=None)
         alone.seal_all(context, store, [key for key in keys if read(store, key.prefix + POD_COMMITTED) is not None])
         for attempt, body in asked.records(store, user, label).items():
-            if attempt not in known and (record := record_in(body)) is not None:
+            if attempt not in known and (record := record_in(body, ResultKey(user, label, attempt))) is not None:
                 _note_lone_end(context, store, record)
                 known[attempt] = PastAttempt(record, None)
         _refuse_alive(context, store, keys, known)

@@ -86,7 +86,7 @@ def _known_as(context: CommandContext, store: StoreSettings, user: str, label: s
     """Return how a run stands by the last of these attempts; one that was given back stands for nothing."""
     key = ResultKey(user, label, numbers[-1])
     body = asked.record(store, key)
-    record = record_in(body) if body is not None else None
+    record = record_in(body, key) if body is not None else None
     success, kept, alone = (body is not None for body in read_each(store, (key.success, key.kept, key.prefix + POD_COMMITTED)))
     if success or kept or alone:
         says = "succeeded" if success else "kept, no success" if kept else "committed by its pod alone"

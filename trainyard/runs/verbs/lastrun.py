@@ -80,4 +80,4 @@ def _record(context: CommandContext, store: StoreSettings | None, key: ResultKey
     if folder.path.exists():
         return folder.load()
     body = asked.record(store, key) if store is not None else None
-    return record_in(body) if body is not None else None
+    return record_in(body, key) if body is not None else None

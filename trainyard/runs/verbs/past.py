@@ -124,7 +124,7 @@ def _record_of(store: StoreSettings, user: str, label: str, number: int | None, 
             f"what '{reference}' ran is known neither here nor in {store.url}",
             hint=f"See what there is: invoke runs; in the bucket: invoke results --stack {stack or 'local'}",
         )
-    record = record_in(known[attempt])
+    record = record_in(known[attempt], ResultKey(user, label, attempt))
     if record is None:
         raise UserError(
             f"the record of {user}/{label}/{attempt} in {store.url} is one of another version, or damaged",

@@ -50,7 +50,7 @@ def ssh_command(context: CommandContext, record: RunRecord, folder: RunFolder, *
             "-o", "GlobalKnownHostsFile=/dev/null",
         ]  # fmt: skip
         options += _proxied(record.pod.through) if record.pod.through else []
-        yield ["ssh", *options, *extra, f"{record.pod.user or 'root'}@{host}"]
+        yield ["ssh", *options, *extra, "-l", record.pod.user or "root", "--", str(host)]
 
 
 def _proxied(through: str) -> list[str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from trainyard.config import stack_names
 from trainyard.errors import CloudError, EngineError, RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.foreign import take_over
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary
@@ -48,11 +48,11 @@ def take_up(context: CommandContext, store: StoreSettings, key: ResultKey, recor
     if folder.path.exists():
         return None
     if record is None and (body := asked.record(store, key)) is not None:
-        record = record_in(body)
+        record = record_in(body, key)
     if record is None or record.ended is not None or record.pod.pod_id is None or not _is_gone(context, record.pod.pod_id, record):
         return None
     folder.path.mkdir(parents=True)
-    record.pod = replace(record.pod, ssh_key_file=None)  # a path of that other machine
+    take_over(record)
     if not record.reached("started"):
         record.phase, record.starting = "started", True  # its pod has been and gone: whatever came of it, nothing is rented for it
     folder.save(record)
