@@ -2,6 +2,6 @@
 workspace=${1:-/workspace}
 ( umask 0; mkdir -p "$workspace/.trainyard/watchdog" )
 # Not in /tmp: what root runs from there, others may have laid there first.
-[ -n "$TMPDIR" ] || { mkdir -p -m 700 /run/trainyard && TMPDIR=/run/trainyard; }
+[ -n "$TMPDIR" ] || { ( umask 077; mkdir -p /run/trainyard ) && TMPDIR=/run/trainyard; }
 umask 022
 exec env -i PATH="$PATH" TMPDIR="$TMPDIR" WORKSPACE="$workspace" \
