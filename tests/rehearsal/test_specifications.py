@@ -20,20 +20,26 @@ from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Timing, start
 from trainyard.remote.keys import host_key
 
-API = "/api/v1"
+API, IONET = "/api/v1", "/enterprise/v1/io-cloud"
+_FREE = "hardware_id=212&hardware_qty=1"
+_PRICE = "/price?location_ids=[1]&hardware_id=212&duration_hours=2&replica_count=1"
 PATHS = {
-    "lambda": ("/instances", "/instances/{}", "/instance-types", "/regions", "/ssh-keys"),
-    "prime": ("/pods/", "/pods/{}", "/pods/history", "/availability/gpus", "/ssh_keys/", "/disks/"),
-}
+    "lambda": (API, "/instances", "/instances/{}", "/instance-types", "/regions", "/ssh-keys"),
+    "prime": (API, "/pods/", "/pods/{}", "/pods/history", "/availability/gpus", "/ssh_keys/", "/disks/"),
+    "ionet": (f"{IONET}/caas", "/deployments", "/deployment/{}", "/deployment/{}/containers", "/hardware/max-gpus-per-container",
+              f"/available-replicas?{_FREE}", f"{_PRICE}&gpus_per_container=1"),
+    "ionet-vm": (f"{IONET}/vmaas", "/deployments", "/deployment/{}", "/deployment/{}/vms", "/hardware/max-gpus-per-vm",
+                 f"/available-vms?{_FREE}", f"{_PRICE}&gpus_per_vm=1&currency=usdc"),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "folder"), [("lambda", "lambdacloud"), ("prime", "prime")])
+@pytest.mark.parametrize(("name", "folder"), [("lambda", "lambdacloud"), ("prime", "prime"), ("ionet", "ionet"), ("ionet-vm", "ionet")])
 def test_answers_before_and_after_an_end_are_of_the_specification(tmp_path: Path, name: str, folder: str) -> None:
     fence, lease = new_id(), new_id()
     spec = PodSpec(
         name=str(PodName(fence, lease, "pod", "0123abcd")), fence_id=fence, lease_id=lease, stop=None,
         end=datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1), public_key="ssh-ed25519 AAAA me",
-        host_key=host_key(b"s" * 32, "a").private_pem,
+        host_key=host_key(b"s" * 32, "a").private_pem, command=("sh", "-c", "true"),
     )  # fmt: skip
     emulator = start(emulator_of(name), tmp_path, timing=Timing(provisioning=1e9), env={})
     try:
@@ -54,9 +60,11 @@ def _against(emulator: Emulator, name: str, folder: str, pod_id: str) -> list[st
     """Return what is wrong with the answers to all that can be read."""
     specified = specification(Path(tests.clouds.__file__).parent / folder)
     wrong: list[str] = []
-    for path in PATHS[name]:
-        asked = API + path.format(pod_id)
-        request = urllib.request.Request(emulator.address + asked, headers={"Authorization": f"Bearer {emulator.key}"})
+    api, *paths = PATHS[name]
+    key = "Bearer " if emulator.cloud.key_header == "Authorization" else ""
+    for path in paths:
+        asked = api + path.format(pod_id)
+        request = urllib.request.Request(emulator.address + asked, headers={emulator.cloud.key_header: key + emulator.key})
         with urllib.request.urlopen(request) as answer:
-            wrong += specified.wrong(specified.operation("GET", asked) or "", "200", json.load(answer))
+            wrong += specified.wrong(specified.operation("GET", asked.partition("?")[0]) or "", "200", json.load(answer))
     return wrong

@@ -55,7 +55,8 @@ def export_lines(places: Places, env: Mapping[str, str]) -> list[str]:
 
 def child_env(places: Places, env: Mapping[str, str], cloud: str | None) -> dict[str, str]:
     """Return the environment for an engine: ours plus the exports, less the keys of other clouds and of training."""
-    dropped = {key for name, keys in account_keys().items() if name != cloud for key in keys}
+    accounts = account_keys()  # two clouds may be one account's
+    dropped = {key for keys in accounts.values() for key in keys} - set(accounts.get(cloud or "", ()))
     dropped |= {name for group in groups("token", "source") for name in group.names()}
     result = {key: value for key, value in env.items() if key not in dropped}
     # .env is read again by the provider's launcher; an empty variable keeps a dropped key from coming back that way.

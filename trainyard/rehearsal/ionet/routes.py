@@ -109,7 +109,7 @@ def _extend(service: IonetService, fleet: Fleet, request: Request) -> Reply:
 
 
 def _units(service: IonetService, fleet: Fleet, request: Request) -> Reply:
-    return Reply(200, {"data": {"total": 1, "workers": [_unit(service, fleet, fleet.existing(request.id))]}})
+    return Reply(200, {"data": {"total": 1, "workers": [_unit(service, fleet, _any(fleet, request.id))]}})
 
 
 def _hardware(service: IonetService, fleet: Fleet, request: Request) -> Reply:

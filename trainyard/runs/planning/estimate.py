@@ -43,7 +43,12 @@ class Estimate:
     def most(self) -> float:
         """Dollars."""
         price = self.dearest.price_per_hour if self.ceiling is None else self.ceiling
-        return max((price + self.disks_per_hour) * (self.hours + self.rescue_hours), self.dearest.prepaid or 0.0)
+        return (price + self.disks_per_hour) * max(self.hours + self.rescue_hours, self.prepaid_hours)
+
+    @property
+    def prepaid_hours(self) -> float:
+        """Hours that are paid for at once, whatever of them is used; 0 where none are."""
+        return (self.dearest.prepaid or 0.0) / (self.dearest.price_per_hour or 1.0)
 
     @property
     def likely(self) -> tuple[float, float, float] | None:
@@ -74,8 +79,8 @@ class Estimate:
         text = f"{_offer_name(self.offer)}{other}, lease {lease}: {self._expectation()}at most ${self.most:.2f}"
         if self.ceiling is not None and self.ceiling > self.dearest.price_per_hour:
             text += f" (no pod above ${self.ceiling:.2f}/h is kept)"
-        if self.dearest.prepaid is not None:
-            text += f", paid ahead: ${self.dearest.prepaid:.2f} for whole hours; what is left when it ends comes back as credits"
+        if self.prepaid_hours:
+            text += f"; {self.prepaid_hours:.0f} h are paid ahead, and what is left when it ends comes back as credits"
         if self.volume is None:
             return text
         return f"{text}; network volume {self.volume.id}{_size(self.volume)}: {_month(self.volume.per_hour)}, with or without a pod"
