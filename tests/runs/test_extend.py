@@ -150,6 +150,17 @@ def test_a_cloud_that_cannot_change_a_running_pod_says_so_and_what_to_do_instead
     assert f"invoke resume ann/a --hours 2 --stack {STACK}" in hint and "saves a checkpoint" in hint
 
 
+def test_where_whole_hours_are_sold_a_part_of_one_is_refused_before_anything_changes(road: Road) -> None:
+    road.cloud.capabilities = replace(road.cloud.capabilities, whole_hours=True)
+
+    def act() -> str:
+        with pytest.raises(RefusedError, match="sells whole hours: a lease is not moved by 90m") as refused:
+            extend(road.context, "a", "90m")
+        return str(refused.value.hint)
+
+    assert while_running(road, act) == "invoke extend ann/a 2h"
+
+
 class Killed(BaseException):
     """What SIGKILL leaves undone."""
 

@@ -112,6 +112,13 @@ def test_the_most_is_what_the_dearest_pod_that_is_kept_would_cost() -> None:
     assert priced.most == 10.25 and priced.text().endswith("at most $10.25 (no pod above $4.00/h is kept)")
 
 
+def test_hours_that_are_paid_ahead_are_the_least_that_a_run_may_cost_at_most() -> None:
+    ahead = replace(OFFER, prepaid=3 * OFFER.price_per_hour)
+    assert Estimate(ahead, ahead, 2.0, 0.25).most == Estimate(ahead, ahead, 2.9, 0.1).most == 3 * OFFER.price_per_hour
+    assert "; 3 h are paid ahead, and what is left when it ends comes back as credits" in Estimate(ahead, ahead, 2.0, 0.25).text()
+    assert Estimate(ahead, ahead, 3.0, 0.5, ceiling=4.0).most == 14.0
+
+
 def test_estimates_on_the_emulated_cloud_come_near_its_bill() -> None:
     began = time.process_time()
     counted, first = measure_estimates(4, seed=1)

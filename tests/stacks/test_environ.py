@@ -18,6 +18,16 @@ def test_program_and_plugin_get_the_python_of_this_process_first_on_path(tmp_pat
     assert env["TRAINYARD_PROVIDER_PROJECT"] == str(tmp_path)
 
 
+def test_an_engine_has_the_keys_of_its_clouds_account_and_of_no_other(tmp_path: Path) -> None:
+    keys = {"IOCLOUD_API_KEY": "a", "VAST_API_KEY": "b"}
+
+    env = {cloud: child_env(places(tmp_path, {}), keys, cloud) for cloud in ("ionet", "ionet-vm", "vast", None)}
+
+    assert {cloud: [name for name in keys if some[name]] for cloud, some in env.items()} == {
+        "ionet": ["IOCLOUD_API_KEY"], "ionet-vm": ["IOCLOUD_API_KEY"], "vast": ["VAST_API_KEY"], None: [],
+    }  # fmt: skip
+
+
 def test_a_shell_that_goes_on_to_another_repository_leaves_the_state_of_the_first(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     exports = pulumi_exports(places(first, {}), {})
