@@ -108,7 +108,7 @@ class IonetAccount:
 
     def unit(self, **changes: Any) -> dict[str, Any]:
         """Return one container or machine."""
-        own = {"container_events": [], "public_url": None} if not self.service.ssh else {
+        own: dict[str, Any] = {"container_events": [], "public_url": None} if not self.service.ssh else {
             "vm_events": [], "network_services": {}, "ssh_access": "",
         }  # fmt: skip
         return {
