@@ -21,7 +21,21 @@ START = re.compile(r"(?<![\w/.-])(?:\./bootstrap|invoke|trainyard|python -m trai
 ENDS = ".,;:)`'\""
 NO_VERB = {"transforms", "itself"}
 """What Pulumi calls invoke, too; and the package, not the command."""
-KNOWS_ITS_STACK = {"train", "resume", "rehearse", "doctor", "download", "deliver", "show", "rerun", "diff", "compare", "runs"}
+KNOWS_ITS_STACK = {
+    "train",
+    "resume",
+    "rehearse",
+    "doctor",
+    "download",
+    "deliver",
+    "show",
+    "rerun",
+    "diff",
+    "compare",
+    "runs",
+    "cache",
+    "cache.clean",
+}
 """Verbs with --stack that are right without it: it is a choice of the person's, the run's record has it, or all are meant."""
 ENGINE = ("preview", "up", "refresh", "destroy", "outputs", "history", "cancel", "export", "import", "init", "config")
 

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
 
 
 def _engine_verb(name: Operation, text: str) -> Any:
-    asked = "end live runs without being asked; nothing else is asked" if name == "destroy" else "for scripts: nothing is asked anyway"
-
-    @task(name=name, help=help_of("stack", yes=asked, json="engine events as JSON lines"))
+    @task(name=name, help=help_of("stack", yes="for scripts: nothing is asked anyway", json="engine events as JSON lines"))
     @verb
     def operate(c: Context, stack: str = "local", yes: bool = False, json: bool = False) -> int:
         from trainyard.runs.verbs.environments import operate as run
@@ -29,7 +27,20 @@ def _engine_verb(name: Operation, text: str) -> Any:
 up = _engine_verb("up", "Make what a stack's settings declare; costs nothing until a pod is asked for.")
 preview = _engine_verb("preview", "Show what `up` would do.")
 refresh = _engine_verb("refresh", "Read the real world into the state.")
-destroy = _engine_verb("destroy", "End what `up` made, and every run of the stack; the bucket and its results stay.")
+
+
+@task(
+    help=help_of(
+        "stack", yes="end live runs without being asked; nothing else is asked", json="engine events as JSON lines",
+        cache="delete the stack's model caches, too",
+    ),
+)  # fmt: skip
+@verb
+def destroy(c: Context, stack: str = "local", yes: bool = False, json: bool = False, cache: bool = False) -> int:
+    """End what `up` made, and every run of the stack; the bucket and its results stay, and model caches without --cache."""
+    from trainyard.runs.verbs.environments import operate as run
+
+    return run(context(as_json=json), stack, "destroy", yes=yes, as_json=json, cache=cache)
 
 
 @task(help=help_of("stack", show_secrets="print secrets in clear"))

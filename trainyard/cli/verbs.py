@@ -6,6 +6,7 @@ from invoke.collection import Collection
 
 from trainyard.cli import (
     auditverbs,
+    cacheverbs,
     gitopsverbs,
     ledgerverbs,
     machineverbs,
@@ -55,11 +56,12 @@ _GROUPS = {
         "restore": ledgerverbs.ledger_restore,
         "rebuild": ledgerverbs.ledger_rebuild,
     },
+    "cache": {"list": cacheverbs.cache, "clean": cacheverbs.cache_clean},
     "venvs": {"clean": machineverbs.venvs_clean},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
 """Verbs behind a word, as in store.start."""
-_DEFAULTS = {"results": "list", "audit": "account", "queue": "list", "costs": "spent"}
+_DEFAULTS = {"results": "list", "audit": "account", "queue": "list", "cache": "list", "costs": "spent"}
 """What such a word alone does."""
 
 

@@ -95,7 +95,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         keys=("RUNPOD_API_KEY",), key_page="RunPod's console (Settings, API keys)",
         more=("RUNPOD_API_URL", "RUNPOD_GRAPHQL_URL", "RUNPOD_API_BASE_URL", "RUNPOD_POST_SECONDS", "RUNPOD_SETTLE_SECONDS"),
         pod_variables=("RUNPOD_POD_ID", "RUNPOD_POD_HOSTNAME", "RUNPOD_PUBLIC_IP", "RUNPOD_DC_ID", "RUNPOD_GPU_COUNT"),
-        settings=(*IMAGE_SETTINGS, "template", "volume", "regions", "tier", "spot", "min_cuda"),
+        settings=(*IMAGE_SETTINGS, "template", "volume", "cache", "cache_gb", "regions", "tier", "spot", "min_cuda"),
         self_terminate=True, bill=True, emulator="trainyard.rehearsal.runpod:RUNPOD",
     ),
     CloudEntry(

@@ -20,6 +20,7 @@ STORES = ("local", "runpod", "aws", "r2", "s3")
 ENGINES = ("auto", "cli", "builtin")
 POD_STORES = ("none", "read", "attempt")
 CONSENTS = ("ask", "always", "never")
+CACHES = ("none", "auto")
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
 TIERS = ("SECURE", "COMMUNITY", "ALL")
@@ -66,6 +67,13 @@ class StackSettings:
     disk_gb: int = setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
     volume: str | None = setting(
         "network volume that the pod mounts", travels=True, some_clouds=True, readers="doctor program rehearsal runs",
+    )  # fmt: skip
+    cache: str = setting(
+        "a network volume of ours for what runs download: `auto` makes or takes one with the first run, and it costs money until "
+        "`invoke cache.clean`", "none", choices=CACHES, some_clouds=True, readers="runs",
+    )  # fmt: skip
+    cache_gb: float = setting(
+        "its least size", 0.0, unset="what the bases of its runs need", unit="GB", least=0, some_clouds=True, readers="runs",
     )  # fmt: skip
     ports: tuple[str, ...] = setting(
         "ports to open", ("22/tcp",), pattern=_PORT, looks_like="8888/http", travels=True, readers="program",

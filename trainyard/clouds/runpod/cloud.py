@@ -20,6 +20,7 @@ from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import disks, rest_body, spot_input
+from trainyard.clouds.runpod.volumes import RunPodVolumes, month_of
 from trainyard.clouds.values import json_object, number, path_id, seconds_of
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json, uncollected
@@ -161,11 +162,14 @@ class RunPodCloud:
         """Return pods, stopped pods, their disks and all network volumes, in dollars per hour."""
         items = [item for pod in self._pods() for item in _pod_costs(pod)]
         for volume in self._entries("/network-volumes", "networkVolumes", {}):
-            size = number(volume.get("size"))
-            hourly = None if size is None else catalog.volume_month(size) / catalog.HOURS_A_MONTH
-            name = str(volume.get("name"))
-            items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard"), size))
+            month, name = month_of(volume), str(volume.get("name"))
+            hourly = None if month is None else month / catalog.HOURS_A_MONTH
+            items.append(CostItem("volume", str(volume.get("id")), name, hourly, name.startswith("trainyard"), number(volume.get("size"))))
         return items
+
+    def volumes(self) -> RunPodVolumes:
+        """Return the account's network volumes."""
+        return RunPodVolumes(self._api, self.post_timeout, lambda path, key: self._entries(path, key, {}), self._pods)
 
     def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
         """Return the dollars an hour of a pod's own disks: billed beside its price."""

@@ -177,6 +177,18 @@ class Rest:
         self.fleet.ledger.save_account({**account, "volumes": [*account.get("volumes", []), volume]})
         return _checked("NetworkVolume", volume, 201)
 
+    def grow_volume(self, request: Request) -> Reply:
+        """PATCH /network-volumes/ID: a size can only grow."""
+        changes, account = _body(request, "UpdateNetworkVolumeRequest"), self._account()
+        volume = next((one for one in account.get("volumes", []) if one["id"] == request.id), None)
+        if volume is None:
+            raise HttpProblem(404, "network volume not found")
+        if changes.get("size", volume["size"]) < volume["size"]:
+            raise HttpProblem(400, "network volume size cannot be reduced")
+        others = [one for one in account["volumes"] if one["id"] != request.id]
+        self.fleet.ledger.save_account({**account, "volumes": [*others, {**volume, **changes}]})
+        return _checked("NetworkVolume", {**volume, **changes})
+
     def delete_volume(self, request: Request) -> Reply:
         """DELETE /network-volumes/ID."""
         account = self._account()
@@ -257,8 +269,9 @@ ROUTES = (
     Route("GET", "/v2/catalog/cpus", "catalog", _of(Rest.cpus)),
     Route("GET", "/v2/catalog/datacenters", "catalog", _of(Rest.centers)),
     Route("GET", "/v2/network-volumes", "volumes", _of(Rest.volumes)),
-    Route("POST", "/v2/network-volumes", "volumes", _of(Rest.create_volume)),
-    Route("DELETE", "/v2/network-volumes/*", "volumes", _of(Rest.delete_volume)),
+    Route("POST", "/v2/network-volumes", "create", _of(Rest.create_volume)),
+    Route("PATCH", "/v2/network-volumes/*", "volumes", _of(Rest.grow_volume)),
+    Route("DELETE", "/v2/network-volumes/*", "delete", _of(Rest.delete_volume)),
     Route("GET", "/v2/account/ssh-keys", "keys", _of(Rest.keys)),
     Route("PUT", "/v2/account/ssh-keys", "keys", _of(Rest.put_keys)),
     Route("GET", "/v2/billing/pods", "billing", _of(Rest.billing)),

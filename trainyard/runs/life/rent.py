@@ -12,6 +12,7 @@ from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
 from trainyard.errors import BootFailed, EngineError, NoCapacity, RefusedError, TrainyardError
 from trainyard.runs.context import CommandContext
+from trainyard.runs.life.modelcache import mount_cache
 from trainyard.runs.planning.shape import remember_failure
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.movedlease import take_begun
@@ -59,6 +60,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     failure's kind with the provider's words; what exists by then is in the state.
     """
     stack = context.run_stack(record, folder)
+    mount_cache(context, record, folder)
     avoid = _avoided(folder)
     failures: list[str] = []
     take_known(record, facade.resources(stack), context.places.intents)

@@ -9,6 +9,7 @@ from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity
 from trainyard.runs.planning.history import Expectation
 from trainyard.runs.planning.shape import avoidable
+from trainyard.runs.records.cacheplan import CachePlan
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.storagecost import StorageCost, dollars
 from trainyard.settings.ofcloud import options_of
@@ -36,6 +37,8 @@ class Estimate:
     """How long it will take, as like runs tell; None: none is known."""
     storage: StorageCost | None = None
     """What its result and data cost in their bucket: by the month, never in ``most``; None: it has none."""
+    cache: CachePlan | None = None
+    """The network volume of ours that its pod mounts."""
     ceiling: float | None = None
     """Dollars per hour above which no pod is kept, whatever its offer said; None before it is decided."""
 
@@ -86,6 +89,13 @@ class Estimate:
         return f"{text}; network volume {self.volume.id}{_size(self.volume)}: {_month(self.volume.per_hour)}, with or without a pod"
 
 
+def said_of(expected: Estimate) -> list[str]:
+    """Return what a person is told of an estimate, as lines."""
+    lines = [f"estimate   {expected.text()}"]
+    lines += [f"cache      {expected.cache.text()}"] if expected.cache else []
+    return lines + ([f"storage    {kept}"] if expected.storage and (kept := expected.storage.text()) else [])
+
+
 def _size(volume: CostItem) -> str:
     return "" if volume.size_gb is None else f" of {volume.size_gb:g} GB"
 
@@ -113,8 +123,8 @@ def query_of(settings: StackSettings) -> OfferQuery:
     )
 
 
-def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequence[str] = ()) -> Estimate:
-    """Return the estimate for the first offer that has not ``failed`` lately.
+def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequence[str] = (), cache: CachePlan | None = None) -> Estimate:
+    """Return the estimate for the first offer that has not ``failed`` lately; its pod mounts the ``cache``.
 
     Raises NoCapacity when the cloud has none that fits.
     """
@@ -128,8 +138,8 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     left = [offer for offer in offers if offer.id not in avoided]
     dearest = max(left, key=lambda offer: offer.price_per_hour)
     volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
-    disks = cloud.disks_per_hour(settings.disk_gb, gpu=bool(dearest.gpu), volume=bool(query.volume))
-    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, disks, volume, tuple(avoided))
+    disks = cloud.disks_per_hour(settings.disk_gb, gpu=bool(dearest.gpu), volume=bool(query.volume or cache))
+    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, disks, volume, tuple(avoided), cache=cache)
 
 
 def allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:

@@ -24,7 +24,7 @@ def storage_of(
     context: CommandContext, stack: str, settings: StackSettings, cloud: Cloud, data: Data, code: Code | None, expected: ResultSize | None
 ) -> StorageCost | None:
     """Return what the result, data and code of a run cost in its bucket; None where it has none, or nobody tells which."""
-    bucket = _bucket(context, stack, settings)
+    bucket = bucket_of(context, stack, settings)
     if bucket is None:
         return None
     size, runs = (expected.bytes, expected.runs) if expected else (None, 0)
@@ -33,7 +33,7 @@ def storage_of(
     return storage_cost(bucket, size, like_runs=runs, data_bytes=kept, volume=volume)
 
 
-def _bucket(context: CommandContext, stack: str, settings: StackSettings) -> RunBucket | None:
+def bucket_of(context: CommandContext, stack: str, settings: StackSettings) -> RunBucket | None:
     """Return the bucket that an environment has, or that its first `up` will make, without asking any store."""
     if not settings.has_bucket:
         return None

@@ -24,6 +24,7 @@ from trainyard.files import write_atomic
 from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Values
 from trainyard.runs.records import codec
+from trainyard.runs.records.cacheplan import CachePlan
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import NO_POD, JobKeys, PaidPod, RunBucket, RunContainer, RunPod, RunResult, StartedFrom
 
@@ -87,6 +88,8 @@ class RunRecord:
     """The idempotency key that it was asked for with."""
     versions: dict[str, str] = field(default_factory=dict)
     engine: str | None = None
+    cache: CachePlan | None = None
+    """The model cache that its pod mounts; None: it has none, or goes without."""
     deliver: str | None = None
     """Where the result goes after the run, as `invoke deliver RUN --to PLACE` takes it; a folder's path is absolute."""
     pod: RunPod = NO_POD

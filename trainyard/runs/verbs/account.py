@@ -42,7 +42,7 @@ def reap_stacks(
     fill_in(context)
     by_stack: dict[str, Sequence[reap.Sighting]] = {}
     unanswered, unseen = 0, False
-    for cloud in _clouds(context, name):
+    for cloud in accounts(context, name):
         try:
             by_stack[cloud.name] = reap.reap(cloud, dry_run=dry_run)
         except CloudError as error:
@@ -235,7 +235,8 @@ def _unseen(context: CommandContext, cloud: Cloud, sleep: Callable[[float], None
     return statement if _more(statement, _sum(item.per_hour for item in costs)) else None
 
 
-def _clouds(context: CommandContext, name: str | None) -> list[Cloud]:
+def accounts(context: CommandContext, name: str | None) -> list[Cloud]:
+    """Return one stack's cloud, or every cloud that the stacks' settings name and that can be opened; the others are said."""
     if name is not None:
         return [context.cloud(name)]
     opened: dict[str, Cloud] = {}

@@ -15,7 +15,7 @@ from trainyard.runs.records.acts import record_act, record_limits
 from trainyard.runs.records.record import RunFolder, all_folders
 from trainyard.runs.records.stackresources import pods_in, pods_with_address
 from trainyard.runs.signals import leaving
-from trainyard.runs.verbs import attach
+from trainyard.runs.verbs import attach, caches
 from trainyard.runs.verbs.anchors import anchoring
 from trainyard.runs.verbs.destroy import destroy
 from trainyard.stacks import facade
@@ -24,16 +24,18 @@ from trainyard.stacks.model import Event, Operation, OperationOutcome, Stack
 _SECRET_OUTPUTS = ("ssh_private_key", "host_key_seed")
 
 
-def operate(context: CommandContext, name: str, operation: Operation, *, yes: bool, as_json: bool) -> int:
+def operate(context: CommandContext, name: str, operation: Operation, *, yes: bool, as_json: bool, cache: bool = False) -> int:
     """Run one operation on an environment; raises EngineError or StillThere when it failed.
 
+    A destroy with ``cache`` deletes the model caches, too; without it they stay, and what they cost is said.
     SIGTERM and SIGHUP are passed on as Ctrl-C is: engine and plugins end with the verb, what was begun is written down.
     """
     with leaving():
-        return _operate(context, name, operation, yes=yes, as_json=as_json)
+        _operate(context, name, operation, yes=yes, as_json=as_json)
+        return caches.after_destroy(context, name, remove=cache) if operation == "destroy" else 0
 
 
-def _operate(context: CommandContext, name: str, operation: Operation, *, yes: bool, as_json: bool) -> int:
+def _operate(context: CommandContext, name: str, operation: Operation, *, yes: bool, as_json: bool) -> None:
     stack = context.stack(name)
 
     def on_event(event: Event) -> None:
@@ -64,7 +66,6 @@ def _operate(context: CommandContext, name: str, operation: Operation, *, yes: b
             mark_up(context.places, stack)
             declaredpods.note_up(context, stack)
     _say_outcome(context, name, outcome)
-    return 0
 
 
 def _with_what_stands(context: CommandContext, stack: Stack, error: TrainyardError) -> TrainyardError:

@@ -31,9 +31,9 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life.looking import minutes_of
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
-from trainyard.runs.planning import consent, containers, jobkeys, leaseend, route, shape, storageplan
+from trainyard.runs.planning import consent, containers, jobkeys, leaseend, modelcache, route, shape, storageplan
 from trainyard.runs.planning.bucketcheck import require_bucket
-from trainyard.runs.planning.estimate import Estimate, estimate
+from trainyard.runs.planning.estimate import Estimate, estimate, said_of
 from trainyard.runs.planning.history import expect, expect_size, measured_runs
 from trainyard.runs.planning.limitnotices import tell_limits
 from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling, reserve_dollars
@@ -130,9 +130,7 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     for line in basecheck.needs_lines(plan.recipe, plan.values):
         ui.say(f"needs      {line}")
     expected, shaped = _estimate(context, cloud, plan)
-    ui.say(f"estimate   {expected.text()}")
-    if expected.storage and (kept := expected.storage.text()):
-        ui.say(f"storage    {kept}")
+    ui.say("\n".join(said_of(expected)))
     if lack_of_end := leaseend.only_from_outside(cloud, plan.stack):
         ui.warn(lack_of_end)
     if named := consent.pod_secrets(plan.settings, context.env):
@@ -202,10 +200,12 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     ledger, settings = context.ledger(), plan.settings
     needs = needs_of(plan.recipe, plan.values)
     shaped = shape.raised(settings, needs, cloud.name)
-    expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name))
-    expected = _with_history(context, cloud, plan, expected)
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
+    need = modelcache.need_of(plan.recipe.name, needs, plan.values)
+    shaped, cache = modelcache.plan(context, cloud, plan.stack, shaped, need, plan.hours)
+    expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
+    expected = _with_history(context, cloud, plan, expected)
     if expected.avoided:
         shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
         context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
@@ -260,8 +260,8 @@ def _write(
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
-            disks_per_hour=priced_plan.estimate.disks_per_hour,
-            spent_before=plan.spent_before, resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
+            disks_per_hour=priced_plan.estimate.disks_per_hour, cache=priced_plan.estimate.cache, spent_before=plan.spent_before,
+            resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
             job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
             data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)),
             code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),
