@@ -148,8 +148,10 @@ def account(cloud: str, folder: Path) -> Iterator[Account]:
 def disown(emulator: Emulator, pod_id: str, spec: PodSpec) -> None:
     """Make a pod of ours somebody else's: its name and whatever else tells of us."""
     record = emulator.fleet.existing(pod_id)
-    text = json.dumps(record["request"]).replace(spec.name, "my-notebook").replace(spec.fence_id, "").replace(spec.lease_id, "")
-    record["name"], record["request"] = record["name"].replace(spec.name, "my-notebook"), json.loads(text)
+    text = json.dumps(record["request"])
+    for mark, other in ((record["name"], "my-notebook"), (spec.name, "my-notebook"), (spec.fence_id, ""), (spec.lease_id, "")):
+        text = text.replace(mark, other)
+    record["name"], record["request"] = "my-notebook", json.loads(text)
 
 
 def forget_ended(emulator: Emulator) -> None:

@@ -21,8 +21,11 @@ from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity,
 from trainyard.settings.clouds import entries
 
 _NO_CODES = "io.net documents no such codes: stock is asked for just before a create, and any other no is settled by the list"
+_NO_CREATED = "its name tells when its lease ends; when it was made stands in the intent and in the state"
 CANNOT: Mapping[str, Mapping[str, str]] = {
-    name: {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES} for name in ("ionet", "ionet-vm")
+    "ionet": {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES},
+    "ionet-vm": {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES},
+    "jarvislabs": {"a_list_tells_when_a_pod_was_made": _NO_CREATED},
 }
 """Cloud -> case -> what stands in for the promise."""
 
@@ -47,6 +50,11 @@ def what_a_create_returns_a_list_and_a_get_say_again(at: Account) -> None:
         assert (pod.id, pod.name, pod.lease_id) == (created.id, created.name, created.lease_id)
         assert pod.status in ("accepted", "starting", "running")
     assert listed.price_per_hour == alone.price_per_hour == pytest.approx(at.offer().price_per_hour)
+
+
+def a_list_tells_when_a_pod_was_made(at: Account) -> None:
+    at.rent()
+    [listed] = at.cloud.list()
     assert listed.created is not None and abs(listed.created.timestamp() - at.now()) < 60
 
 
@@ -312,6 +320,7 @@ def marks_change_where_the_cloud_can_and_are_refused_where_not(at: Account) -> N
 CASES: tuple[Callable[[Account], None], ...] = (
     a_list_alone_tells_whose_a_pod_is_and_when_it_ends,
     what_a_create_returns_a_list_and_a_get_say_again,
+    a_list_tells_when_a_pod_was_made,
     a_pod_of_others_is_listed_as_theirs,
     two_creates_of_one_name_are_two_pods_and_both_are_listed,
     a_list_has_all_pages,
@@ -343,6 +352,7 @@ CASES: tuple[Callable[[Account], None], ...] = (
 WITHOUT_EMULATOR: tuple[Callable[[Account], None], ...] = (
     a_list_alone_tells_whose_a_pod_is_and_when_it_ends,
     what_a_create_returns_a_list_and_a_get_say_again,
+    a_list_tells_when_a_pod_was_made,
     a_pod_of_others_is_listed_as_theirs,
     an_ended_pod_is_gone_and_ending_it_again_is_success,
     everything_that_costs_money_is_counted,

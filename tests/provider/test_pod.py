@@ -11,7 +11,7 @@ from tests.provider.conftest import SEED, Bench, pod_inputs
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import CloudError, CloudUnknown, NoCapacity, StillThere
 from trainyard.leases import intents
-from trainyard.provider.handler import CheckFailed, Partial, diff
+from trainyard.provider.handler import CheckFailed, Partial, check, diff
 from trainyard.provider.pod import POD, PodInputs
 from trainyard.provider.values import UNKNOWN, Properties, SecretValue, Tree
 from trainyard.remote.keys import host_key
@@ -87,6 +87,18 @@ def test_every_input_is_either_hashed_or_named_here_as_not_hashed() -> None:
 @pytest.mark.parametrize("key", SHAPING)
 def test_an_unknown_shaping_input_makes_an_unknown_name(bench: Bench, key: str) -> None:
     assert bench.checked(POD, pod_inputs(**{key: UNKNOWN}))["name"] is UNKNOWN
+
+
+def test_a_long_logical_name_is_shortened_where_the_cloud_has_no_room_for_it(bench: Bench) -> None:
+    names = [
+        parse_name(str(check(POD, bench.call(name), None, pod_inputs(cloud=cloud))["name"]))
+        for name in ("trainer-1", "pod-1")
+        for cloud in ("model", "jarvislabs")
+    ]
+    long, short, *others = [name.logical_name for name in names if name]
+
+    assert (long, others) == ("trainer-1", ["pod-1", "pod-1"])
+    assert len(short) == 5 and short.startswith("tr")
 
 
 def test_an_unknown_deadline_does_not_make_the_name_unknown(bench: Bench) -> None:

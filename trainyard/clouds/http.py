@@ -155,9 +155,9 @@ class Api:
         """DELETE, as stubborn as a read; never held up by the breaker."""
         return self._stubborn("DELETE", path, urgent=True)
 
-    def ask(self, path: str, body: object, *, urgent: bool = False) -> httpx.Response:
+    def ask(self, path: str, body: object, params: Mapping[str, str] | None = None, *, urgent: bool = False) -> httpx.Response:
         """POST something that changes nothing when repeated (a query)."""
-        return self._stubborn("POST", path, body=body, urgent=urgent)
+        return self._stubborn("POST", path, params=params, body=body, urgent=urgent)
 
     def put(self, path: str, body: object) -> httpx.Response:
         """PUT something that is the same when it is put twice."""

@@ -24,6 +24,13 @@ HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 _ID = r"[0-9a-f]{10}"
 _TIMED = re.compile(r"^(ty-.+-[0-9a-f]{8})-([0-9a-z]{6})-([0-9a-z]{6})$")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+SHORT_NAME = 40
+"""Characters of a short name, and how many of them are left for the logical name."""
+SHORT_LOGICAL = 5
+_SHORT = re.compile(r"^ty-([a-z0-9]+(?:-[a-z0-9]+)*)([0-9a-z]{32})$")
+_SHORT_EPOCH = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
+_SHORT_PARTS = (40, 40, 32, 30, 22)
+"""Bits: fence id, lease id, spec hash, end (seconds of the epoch above), how long before it the stop is (0: there is none) and 1."""
 _NAME = re.compile(rf"^ty-({_ID})-({_ID})-([a-z0-9]+(?:-[a-z0-9]+)*)-([0-9a-f]{{8}})$")
 
 
@@ -114,16 +121,65 @@ def parse_timed_name(text: str) -> tuple[str, datetime | None, datetime | None]:
     return match[1], parse_compact_time(match[2]), parse_compact_time(match[3])
 
 
+def shortened(logical_name: str, most: int) -> str:
+    """Return a logical name of at most ``most`` characters (4 or more): its beginning, and three that stand for all of it."""
+    if len(logical_name) <= most:
+        return logical_name
+    number = int(hashlib.sha256(logical_name.encode()).hexdigest(), 16) % 36**3
+    return logical_name[: most - 3].strip("-") + _base36(number, 3)
+
+
+def short_name(name: str, stop: datetime | None, end: datetime | None) -> str:
+    """Return a pod's name with its stop and end in 40 characters, for a cloud whose names have no more and tell all there is.
+
+    Raises ValueError for what does not fit: no name of ours, a longer logical name, an end beyond 2053, a stop after the end, or
+    more than 48 days before it.
+    """
+    parts = parse_name(name)
+    if parts is None or len(parts.logical_name) > SHORT_LOGICAL:
+        raise ValueError(f"'{name}' has no short form: a logical name may have {SHORT_LOGICAL} characters")
+    ends = 0 if end is None else int(end.timestamp()) - _SHORT_EPOCH
+    left = 0 if stop is None or end is None else int(end.timestamp()) - int(stop.timestamp())
+    before = left if left < 0 or stop is None or end is None else left + 1
+    numbers = (int(parts.fence_id, 16), int(parts.lease_id, 16), int(parts.spec_hash, 16), ends, before)
+    whole = 0
+    for number, bits in zip(numbers, _SHORT_PARTS, strict=True):
+        if not 0 <= number < 1 << bits:
+            raise ValueError(f"the times of '{name}' have no short form: {stop}, {end}")
+        whole = whole << bits | number
+    return f"ty-{parts.logical_name}{_base36(whole, 32)}"
+
+
+def parse_short_name(text: str) -> tuple[str, datetime | None, datetime | None]:
+    """Return the name that a short one stands for, stop and end; a text that is no such name is a name itself."""
+    match = _SHORT.match(text.lower())
+    whole = int(match[2], 36) if match else -1
+    if match is None or not 0 <= whole < 1 << sum(_SHORT_PARTS):
+        return text, None, None
+    numbers: list[int] = []
+    for bits in reversed(_SHORT_PARTS):
+        whole, number = divmod(whole, 1 << bits)
+        numbers.insert(0, number)
+    fence, lease, spec, ends, before = numbers
+    end = datetime.fromtimestamp(ends + _SHORT_EPOCH, UTC) if ends else None
+    stop = end - timedelta(seconds=before - 1) if end and before else None
+    return str(PodName(f"{fence:010x}", f"{lease:010x}", match[1], f"{spec:08x}")), stop, end
+
+
 def compact_time(moment: datetime | None) -> str:
     """Return a moment, to the second, as six digits and letters; zeros for none."""
-    left, text = 0 if moment is None else int(moment.timestamp()), ""
-    for _ in range(6):
-        left, digit = divmod(left, 36)
-        text = _DIGITS[digit] + text
-    return text
+    return _base36(0 if moment is None else int(moment.timestamp()), 6)
 
 
 def parse_compact_time(text: str) -> datetime | None:
     """Return the moment of six such digits, None for none."""
     seconds = int(text, 36)
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _base36(number: int, digits: int) -> str:
+    text = ""
+    for _ in range(digits):
+        number, digit = divmod(number, 36)
+        text = _DIGITS[digit] + text
+    return text

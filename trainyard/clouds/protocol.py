@@ -177,9 +177,9 @@ class Account:
 
     balance: float
     per_hour: float
-    """What is being spent now."""
-    billed: float
-    """Billed for pods in the last 30 days."""
+    """What is being spent now; 0 where the cloud does not say."""
+    billed: float | None
+    """Billed for pods in the last 30 days; None where the cloud does not say."""
 
 
 class Cloud(Protocol):

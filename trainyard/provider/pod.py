@@ -26,7 +26,7 @@ from trainyard.provider.model import CheckFailure, prop
 from trainyard.provider.values import UNKNOWN, Properties, UnknownValue, has_unknown
 from trainyard.remote import hostkey
 from trainyard.remote.keys import host_key
-from trainyard.settings.ofcloud import starts_watchdog
+from trainyard.settings.ofcloud import longest_logical_name, starts_watchdog
 from trainyard.settings.table import DEFAULTS
 
 
@@ -206,7 +206,8 @@ def _new_name(call: Call, news: Properties) -> str | UnknownValue:
     if has_unknown(shaping):
         return UNKNOWN
     spec = {key: value for key, value in shaping.items() if key not in NOT_HASHED}
-    return str(PodName(str(shaping["fence_id"]), str(shaping["lease_id"]), slug(call.name), marker.spec_hash(spec)))
+    logical = marker.shortened(slug(call.name), longest_logical_name(_cloud_name(news)))
+    return str(PodName(str(shaping["fence_id"]), str(shaping["lease_id"]), logical, marker.spec_hash(spec)))
 
 
 def _shaping(inputs: Properties) -> Properties:

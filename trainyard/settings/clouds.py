@@ -27,6 +27,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import overload
 
+LONGEST_LOGICAL_NAME = 40
+"""Characters of what a pod is called in a program that its name on a cloud has room for."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloudEntry:
@@ -72,6 +75,8 @@ class CloudEntry:
     """Stop and end of a pod that runs can be moved (`invoke extend`)."""
     bill: bool = False
     """It tells what was billed for one pod."""
+    logical_name: int = LONGEST_LOGICAL_NAME
+    """Most characters of what a pod is called in a program: where a cloud's list tells a short name only, a longer one is shortened."""
     emulator: str = ""
     """``module:NAME`` of the EmulatedCloud that plays it (trainyard/rehearsal/kit); empty: `rehearse` knows none."""
     service: str = ""
@@ -130,6 +135,13 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         settings=("regions",), starts=False, machines=True, emulator="trainyard.rehearsal.ionet:MACHINES",
     ),
     CloudEntry(
+        name="jarvislabs", title="JarvisLabs", opener="trainyard.clouds.jarvislabs:open_jarvislabs",
+        keys=("JL_API_KEY",), key_aliases=("JARVISLABS_API_KEY",), key_page="JarvisLabs' dashboard (API keys)",
+        more=("JARVISLABS_API_URL", "JARVISLABS_POST_SECONDS", "JARVISLABS_SETTLE_SECONDS"),
+        settings=("template", "regions", "spot"), starts=False, machines=True, logical_name=5,
+        emulator="trainyard.rehearsal.jarvislabs:JARVISLABS",
+    ),
+    CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
         more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), needs=("hosts",), service="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
@@ -143,7 +155,6 @@ BUILT_IN: tuple[CloudEntry, ...] = (
 """In the order in which lists show them."""
 
 OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
-    "jarvislabs": ("JARVISLABS_API_KEY", "JL_API_KEY"),
     "modal": ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
     "replicate": ("REPLICATE_API_TOKEN",),
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 from trainyard.config import stack_names
 from trainyard.errors import UserError
 from trainyard.settings import reader
-from trainyard.settings.clouds import CloudEntry, entry
+from trainyard.settings.clouds import LONGEST_LOGICAL_NAME, CloudEntry, entry
 from trainyard.settings.table import SETTINGS, StackSettings, known_to
 
 
@@ -43,6 +43,12 @@ def starts_watchdog(cloud: str) -> bool:
     """Tell whether a cloud's create request starts the watchdog, and brings the pod's host key."""
     row = entry(cloud)
     return row is None or row.starts
+
+
+def longest_logical_name(cloud: str) -> int:
+    """Return how many characters a pod's name on a cloud may have of what a program calls the pod."""
+    row = entry(cloud)
+    return row.logical_name if row else LONGEST_LOGICAL_NAME
 
 
 def dials_pods(cloud: str) -> bool:

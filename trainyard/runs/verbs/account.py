@@ -188,7 +188,8 @@ def _say_account(context: CommandContext, cloud: Cloud, listed: float) -> bool:
     if statement is None:
         return False
     lasts = f", which lasts {statement.balance / statement.per_hour:.0f} h" if statement.per_hour else ""
-    context.ui.say(f"billed for pods in the last 30 days ${statement.billed:.2f}; balance ${statement.balance:.2f}{lasts}")
+    billed = "" if statement.billed is None else f"billed for pods in the last 30 days ${statement.billed:.2f}; "
+    context.ui.say(f"{billed}balance ${statement.balance:.2f}{lasts}")
     if _more(statement, listed):
         context.ui.warn(_charged(cloud, statement))
     return _more(statement, listed)
