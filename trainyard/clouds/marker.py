@@ -24,9 +24,8 @@ HOST_KEY_MARK = "TRAINYARD_HOST_KEY"
 _ID = r"[0-9a-f]{10}"
 _TIMED = re.compile(r"^(ty-.+-[0-9a-f]{8})-([0-9a-z]{6})-([0-9a-z]{6})$")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-SHORT_NAME = 40
-"""Characters of a short name, and how many of them are left for the logical name."""
-SHORT_LOGICAL = 5
+_SHORT_LOGICAL = 5
+"""Characters that a short name has room for of the logical name."""
 _SHORT = re.compile(r"^ty-([a-z0-9]+(?:-[a-z0-9]+)*)([0-9a-z]{32})$")
 _SHORT_EPOCH = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp())
 _SHORT_PARTS = (40, 40, 32, 30, 22)
@@ -136,8 +135,8 @@ def short_name(name: str, stop: datetime | None, end: datetime | None) -> str:
     more than 48 days before it.
     """
     parts = parse_name(name)
-    if parts is None or len(parts.logical_name) > SHORT_LOGICAL:
-        raise ValueError(f"'{name}' has no short form: a logical name may have {SHORT_LOGICAL} characters")
+    if parts is None or len(parts.logical_name) > _SHORT_LOGICAL:
+        raise ValueError(f"'{name}' has no short form: a logical name may have {_SHORT_LOGICAL} characters")
     ends = 0 if end is None else int(end.timestamp()) - _SHORT_EPOCH
     left = 0 if stop is None or end is None else int(end.timestamp()) - int(stop.timestamp())
     before = left if left < 0 or stop is None or end is None else left + 1
