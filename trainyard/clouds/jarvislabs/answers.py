@@ -44,8 +44,8 @@ def own_error(response: httpx.Response) -> str | None:
     detail = body.get("detail")
     if isinstance(detail, list) and detail:
         return "; ".join(f"{'.'.join(map(str, _list(mapping(e).get('loc'))))}: {mapping(e).get('msg')}" for e in detail)
-    told = (body.get("message"), body.get("error"), mapping(detail).get("message"), detail)
-    return next((words for one in told if (words := text(one))), None)
+    places = (body.get("message"), body.get("error"), mapping(detail).get("message"), detail)
+    return next((words for one in places if (words := text(one))), None)
 
 
 def told_gone(response: httpx.Response) -> bool:
@@ -61,20 +61,20 @@ def told_gone(response: httpx.Response) -> bool:
 
 def create_error(response: httpx.Response) -> CloudError:
     """Return what an answer without a machine's id to a create means for the next step."""
-    code, told = response.status_code, own_error(response)
+    code, words = response.status_code, own_error(response)
     if code == 429:  # turned away at the door, whoever keeps it
         return CloudRefused(f"JarvisLabs: {say(response)}", hint="Nothing was created; try again in a minute.")
-    if told is None or not 400 <= code < 500 or code in (408, 499):
+    if words is None or not 400 <= code < 500 or code in (408, 499):
         # A success that is false may come after the deed, too.
         return CloudUnknown(f"JarvisLabs answered HTTP {code} to the create request, without a machine's id: {say(response)}")
     if code == 401:
-        return CloudRefused(f"JarvisLabs: {told}", hint="Check JL_API_KEY.")
+        return CloudRefused(f"JarvisLabs: {words}", hint="Check JL_API_KEY.")
     if code in (402, 403):
-        return CloudRefused(f"JarvisLabs: {told}", hint="Check the account's balance, and the rights of its key.")
+        return CloudRefused(f"JarvisLabs: {words}", hint="Check the account's balance, and the rights of its key.")
     if code in (404, 405, 422):
-        return CloudRefused(f"JarvisLabs does not understand the request: {told}")
+        return CloudRefused(f"JarvisLabs does not understand the request: {words}")
     # No code tells "none left" from anything else; another offer may be in another region.
-    return NoCapacity(f"JarvisLabs: {told}")
+    return NoCapacity(f"JarvisLabs: {words}")
 
 
 def refusal(response: httpx.Response, what: str) -> CloudError:
@@ -172,8 +172,8 @@ def told_text(value: object) -> str | None:
 
 
 def _address(row: Mapping[str, object]) -> SshAddress | None:
-    if found := ssh_address(row.get("ssh_str")):
-        return found
+    if address := ssh_address(row.get("ssh_str")):
+        return address
     ip = text(row.get("public_ip"))
     return SshAddress(ip, 22, "ubuntu") if ip and is_vm(row) else None
 

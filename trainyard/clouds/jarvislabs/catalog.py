@@ -64,13 +64,13 @@ def offers(query: OfferQuery, rows: Sequence[Row]) -> list[Offer]:
 
 def prices(rows: Sequence[Row]) -> dict[tuple[str, str, bool], float]:
     """Return the dollars an hour of one GPU by its type, its region and whether it is spot; what is told twice and differs is left out."""
-    told: dict[tuple[str, str, bool], set[float]] = {}
+    listed: dict[tuple[str, str, bool], set[float]] = {}
     for row in rows:
         for spot in (False, True):
             price = _price(row, spot)
             if price is not None and row.get("workload_type") != "vm":
-                told.setdefault((str(row.get("gpu_type")), str(row.get("region")), spot), set()).add(price)
-    return {key: next(iter(values)) for key, values in told.items() if len(values) == 1}
+                listed.setdefault((str(row.get("gpu_type")), str(row.get("region")), spot), set()).add(price)
+    return {key: next(iter(values)) for key, values in listed.items() if len(values) == 1}
 
 
 def hourly(row: Row, known: Mapping[tuple[str, str, bool], float]) -> float | None:

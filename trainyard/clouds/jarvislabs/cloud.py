@@ -103,15 +103,15 @@ class JarvisLabsCloud:
         if left < self.post_timeout / 3:
             raise CloudRefused("JarvisLabs was too slow to register an SSH key; no instance was asked for")
         response = self._apis[choice.region].create(f"/templates/{template}/create", body, limit=left)
-        made = answers.machine_id(json_object(response) or {}) if response.status_code in (200, 201, 202) else None
-        if made is None:
+        new = answers.machine_id(json_object(response) or {}) if response.status_code in (200, 201, 202) else None
+        if new is None:
             refused = answers.create_error(response)
             if not isinstance(refused, CloudUnknown):
                 with suppress(CloudError):
                     forget(self, spec.name)
             raise refused
-        asked = {"machine_id": made, "instance_name": body["name"], "status": "Creating", "framework": template, "is_spot": choice.spot}
-        return self._made(spec, {**asked, "gpu_type": choice.gpu, "num_gpus": choice.count, "region": choice.region})
+        row = {"machine_id": new, "instance_name": body["name"], "status": "Creating", "framework": template, "is_spot": choice.spot}
+        return self._created(spec, {**row, "gpu_type": choice.gpu, "num_gpus": choice.count, "region": choice.region})
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when the API itself says that there is none, which it may of one just made."""
@@ -228,10 +228,10 @@ class JarvisLabsCloud:
     def _home(self) -> Api:
         return self._apis[catalog.HOME]
 
-    def _made(self, spec: PodSpec, asked: Mapping[str, object]) -> PodInfo:
+    def _created(self, spec: PodSpec, row: Mapping[str, object]) -> PodInfo:
         """Return an instance just made, as it was asked for where it does not show within a few looks."""
         info: PodInfo | None = None
-        own = self._seen(asked)
+        own = self._seen(row)
         for _ in range(SHOWN):
             with suppress(CloudError):
                 info = self.get(own.id)
