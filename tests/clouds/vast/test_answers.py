@@ -117,6 +117,17 @@ def test_an_instance_that_alone_shows_numbers_of_ports_is_looked_up_in_the_list(
     assert late is not None and late.status == "running" and late.ssh is None
 
 
+def test_an_instance_that_never_shows_its_port_is_reached_by_the_proxy(serve: Serve) -> None:
+    bench = serve(*[one(ports=None), page(row(ports=None))] * 2)
+    first = bench.cloud.get("77")
+    bench.pace.sleep(60.0)
+    later = bench.cloud.get("77")
+    assert first is not None and first.ssh is None
+    assert later is not None and later.ssh == SshAddress("ssh5.vast.ai", 10600)
+    old = serve(one(ports=None, uptime_mins=9.5), page(row(ports=None))).cloud.get("77")
+    assert old is not None and old.ssh == SshAddress("ssh5.vast.ai", 10600), "whoever comes back need not wait again"
+
+
 def test_a_list_is_read_to_its_last_page(serve: Serve) -> None:
     rows = [row(id=number) for number in range(1, 61)]
     bench = serve(page(*rows[:25], token="a", total=60), page(*rows[25:50], token="b", total=60), page(*rows[50:], total=60))

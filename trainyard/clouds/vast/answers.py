@@ -153,7 +153,10 @@ def ssh_address(row: Mapping[str, object]) -> SshAddress | None:
     port = text(mapping(mapped[0]).get("HostPort")) if isinstance(mapped, list) and mapped else None
     if host and port and port.isdigit():
         return SshAddress(host, int(port))
-    proxy, proxy_port = (text(row.get("ssh_host")) or "").strip(), number(row.get("ssh_port"))
-    if not number(row.get("direct_port_count")) and proxy and proxy_port:
-        return SshAddress(proxy, int(proxy_port))
-    return None
+    return None if number(row.get("direct_port_count")) else proxy_address(row)
+
+
+def proxy_address(row: Mapping[str, object]) -> SshAddress | None:
+    """Return where Vast.ai's own proxy leads to an instance's sshd."""
+    host, port = (text(row.get("ssh_host")) or "").strip(), number(row.get("ssh_port"))
+    return SshAddress(host, int(port)) if host and port else None

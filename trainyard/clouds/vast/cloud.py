@@ -20,7 +20,7 @@ from trainyard.clouds.intervals import Intervals
 from trainyard.clouds.keys import account_keys
 from trainyard.clouds.marker import Label, parse_name
 from trainyard.clouds.offers import check_gpus
-from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, SshAddress
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, number, price_of, seconds_of, text
 from trainyard.clouds.vast import answers, offers
@@ -31,6 +31,8 @@ from trainyard.secret import Secret
 ADDRESS = "https://console.vast.ai"
 POST_TIMEOUT = 90.0
 SETTLE = 60.0
+PORT_TIME = 60.0
+"""Seconds after which a port that a running instance does not show is waited for no more."""
 PAGE = 25
 """Instances of a page: more are never sent."""
 MOST_PAGES = 400
@@ -60,6 +62,8 @@ class VastCloud:
     simulated: bool = field(init=False)
     address: str | None = field(init=False)
     _api: Api = field(init=False, repr=False)
+    _without_port: dict[str, float] = field(default_factory=dict, repr=False)
+    """When instances were first seen to run without a port."""
 
     def __post_init__(self) -> None:
         self.simulated = is_rehearsal(self.key.reveal())
@@ -121,13 +125,18 @@ class VastCloud:
         """Return the instance; None only when Vast.ai itself says that there is none."""
         row = self._row(pod_id)
         info = None if row is None else answers.pod_info(row)
-        if info is None or info.status != "running" or info.ssh is not None:
+        if row is None or info is None or info.status != "running" or info.ssh is not None:
             return info
         # By its specification an instance alone shows other ports than a list does: numbers, and not where 22 is mapped to.
         with contextlib.suppress(CloudError):
             _, rows = self._page({"select_filters": json.dumps({"id": {"eq": int(pod_id)}})})
             info = replace(info, ssh=next((answers.ssh_address(one) for one in rows if str(one.get("id")) == pod_id), None))
-        return info
+        return info if info.ssh is not None else replace(info, ssh=self._proxy(pod_id, row))
+
+    def _proxy(self, pod_id: str, row: Mapping[str, object]) -> SshAddress | None:
+        """Return the proxy's address of an instance that has run for a while and still shows no port: some never do."""
+        seen = self.pace.now() - self._without_port.setdefault(pod_id, self.pace.now())
+        return answers.proxy_address(row) if max(seen, 60 * (number(row.get("uptime_mins")) or 0.0)) >= PORT_TIME else None
 
     def list(self) -> builtins.list[PodInfo]:
         """Return every instance of the account."""

@@ -32,7 +32,7 @@ def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
         "next_state": state, "intended_status": state, "status_msg": failed or next(reversed(record["system"]), None),
         "image_uuid": record["image"], "image_runtype": "ssh ssh_direc ssh_proxy", "image_args": [],
         "extra_env": [[key, value] for key, value in asked["env"].items()], "onstart": asked.get("onstart"),
-        "ssh_host": "ssh5.vast.ai", "ssh_idx": "5", "ssh_port": 10000 + int(record["id"]) % 10000, "machine_dir_ssh_port": 21000,
+        "ssh_host": "127.0.0.1", "ssh_idx": "5", "ssh_port": port or 10000 + int(record["id"]) % 10000, "machine_dir_ssh_port": 21000,
         "public_ipaddr": "127.0.0.1 \n", "local_ipaddrs": "10.0.0.5 \n", "direct_port_count": 4,
         "ports": {"22/tcp": [{"HostIp": "0.0.0.0", "HostPort": str(port)}]} if port else {} if record["status"] == "RUNNING" else None,
         "machine_id": ask.id % 1000, "host_id": ask.id % 100, "is_bid": record["spot"], "min_bid": ask.least_bid,

@@ -62,6 +62,8 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     """
     cloud = context.cloud(environment)
     pod = find_pod(cloud, reference)
+    if pod.ssh is None and (alone := cloud.get(pod.id)) is not None and alone.lease_id == pod.lease_id:
+        pod = alone  # a list tells less of an address than the pod by itself
     if pod.ssh is None:
         raise UserError(f"pod {pod.id} has no SSH address (it is: {pod.raw_status})", hint=_end_it(pod, environment))
     if not key_file.is_file():
