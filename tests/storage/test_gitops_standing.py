@@ -119,11 +119,12 @@ def test_what_has_trained_or_ended_is_never_begun_again_and_what_was_interrupted
     assert interrupted is not None and (interrupted.standing, interrupted.next_attempt) == ("claimed", 2)
 
 
+@pytest.mark.parametrize("pod", ["p", "anna@login1.example.org:4711", "ty-0-x@gpu1", "0920582c-7ff0-41ba"])
 def test_a_run_that_only_the_bucket_knows_gets_a_folder_by_which_its_story_is_finished(
-    settings: StoreSettings, machine: CommandContext
+    settings: StoreSettings, machine: CommandContext, pod: str
 ) -> None:
     claimed(settings, machine, OLD)
-    publish(settings, record_of("started", pod=RunPod(pod_id="p", end=OLD, ssh_key_file="/gone/key")))
+    publish(settings, record_of("started", pod=RunPod(pod_id=pod, end=OLD, ssh_key_file="/gone/key")))
     one = known(machine)
     assert one is not None
     folder = takeup.folder_of(machine, one)

@@ -13,7 +13,7 @@ from trainyard.runs.records.record import RunRecord, read_record
 from trainyard.storage.manifest import ResultKey
 
 _FORMS = {
-    "pod_id": re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,190}"),
+    "pod_id": re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@:%-]{0,190}"),
     "lease_id": re.compile(r"[A-Za-z0-9_-]{1,64}"),
     "fence_id": re.compile(r"[A-Za-z0-9_-]{1,64}"),
     "user": re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}"),
