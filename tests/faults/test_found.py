@@ -6,11 +6,13 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.leases.model_cloud import PLAIN
 from trainyard.clouds.protocol import PodInfo
 from trainyard.config import PROJECT, places
 from trainyard.engine.plugin import Plugin
@@ -133,7 +135,7 @@ def test_a_cloud_that_does_not_answer_says_nothing_about_its_pod() -> None:
 
 
 def pod(get: object) -> ReachablePod:
-    cloud = SimpleNamespace(get=get, list=list, capabilities=SimpleNamespace(settle=60.0))
+    cloud = SimpleNamespace(get=get, list=list, capabilities=replace(PLAIN, settle=60.0))
     return ReachablePod("p1", "l1", "/workspace", Address("127.0.0.1", 1, "root", None, None), cloud)
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.runs.test_heartbeat import record as record_of
 from trainyard.clock import format_time
 from trainyard.errors import PodFailed, Unreachable
+from trainyard.remote.protocol import Address
 from trainyard.runs.life import alone
 from trainyard.runs.life.alone import LonePlan
 from trainyard.runs.life.trouble import detached
@@ -24,10 +25,21 @@ STORE = StoreSettings("aws", None, "us-east-1", "b", Secret("k"), Secret("s"))
 HOUR = 3600.0
 
 
+LOGIN_NODE = Address("login", 22, "ann", None, None)
+
+
 class Stage:
     """A controller whose pod takes plans, or does not."""
 
-    def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, minutes: float = 5.0, store: StoreSettings = STORE) -> None:
+    def __init__(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        minutes: float = 5.0,
+        store: StoreSettings = STORE,
+        sender: Address | None = None,
+    ) -> None:
+        self.sender = sender
         self.now, self.sent, self.warnings, self.trouble = time.time(), list[float](), list[str](), list[Exception]()
         self.life = 100 * HOUR
         pod = RunPod(pod_id="p", end=format_time(self.now + 2 * HOUR), price_per_hour=1.0)
@@ -125,8 +137,8 @@ def test_a_watchdog_that_takes_none_is_told_and_not_asked_again(stage: Stage) ->
     ]
 
 
-@pytest.mark.parametrize("off", [dict(minutes=0.0), dict(store=replace(STORE, presign=False))])
-def test_nothing_is_sent_where_it_is_switched_off_or_the_store_signs_no_urls(
+@pytest.mark.parametrize("off", [dict(minutes=0.0), dict(store=replace(STORE, presign=False)), dict(sender=LOGIN_NODE)])
+def test_nothing_is_sent_where_it_is_switched_off_or_the_store_signs_no_urls_or_the_pod_does_not_reach_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: dict[str, Any]
 ) -> None:
     stage = Stage(tmp_path, monkeypatch, **off)
