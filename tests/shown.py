@@ -22,6 +22,7 @@ ENDS = ".,;:)`'\""
 NO_VERB = {"transforms", "itself"}
 """What Pulumi calls invoke, too; and the package, not the command."""
 KNOWS_ITS_STACK = {
+    "setup",
     "train",
     "resume",
     "rehearse",

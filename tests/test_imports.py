@@ -52,6 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "batches",
         "clock",
         "config",
+        "envfile",
         "reading",
         "network",
         "filelock",
@@ -84,7 +85,7 @@ ON_PODS = {
     *("trainyard/recipes/" + name for name in bundle._POD_MODULES),
 }
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
-MAY_IMPORT_SETUP = {"trainyard/cli/machineverbs.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
+MAY_IMPORT_SETUP = {"trainyard/cli/setupverbs.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}
 MAY_IMPORT_PULUMI = ("trainyard/engine/", "trainyard/provider/", "trainyard/stacks/cli.py", "trainyard/program/")
 
 

@@ -14,17 +14,13 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.errors import Location, UserError
+from trainyard.envfile import read_env_file
+from trainyard.errors import UserError
 from trainyard.secret import Secret
 from trainyard.shipped import checkout
 from trainyard.textfile import expanded, read_text
 
 PROJECT = "trainyard"
-_PIPE = 5.0
-"""Seconds for a program that writes ``.env`` into a named pipe (a password manager) to do so."""
-_ENV_LINE = re.compile(r"^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*)$")
-_ENV_SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
-_ENV_DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _PROJECT_LINE = re.compile(rb"^name:[ \t]*[\"']?" + PROJECT.encode() + rb"[\"']?[ \t]*(?:#.*)?\r?$", re.M)
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")
@@ -138,42 +134,6 @@ def load_env(root: Path, environ: MutableMapping[str, str] = os.environ) -> dict
     for name, value in read_env_file(root / ".env").items():
         environ.setdefault(name, value)
     return dict(environ)
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """Parse a ``.env`` file: ``NAME=value``; a missing file is empty.
-
-    A value in quotes is taken whole (``'`` as it stands; in ``"`` a backslash keeps the next ``"`` or backslash). One
-    without quotes is taken as it stands up to `` #``, which starts a comment; a ``#`` inside it belongs to it.
-    """
-    try:
-        text = read_text(path, path.name, patience=_PIPE)
-    except FileNotFoundError:
-        return {}
-    result: dict[str, str] = {}
-    for number, raw in enumerate(re.split(r"\r\n|\n|\r", text), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        match = _ENV_LINE.match(line)
-        # The text of the line is not shown: it may hold a secret.
-        if not match:
-            raise UserError("expected NAME=value", where=Location(path.name, number))
-        value = _env_value(match[2])
-        if value is None:
-            hint = "A value with spaces stands in quotes; behind its last quote only a comment may follow."
-            raise UserError(f"{match[1]}: its value cannot be read", where=Location(path.name, number), hint=hint)
-        result[match[1]] = value
-    return result
-
-
-def _env_value(text: str) -> str | None:
-    """Return the value that stands behind ``NAME=``, None for one that could be meant in two ways."""
-    if text[:1] in ("'", '"'):
-        quoted = _ENV_SINGLE.fullmatch(text) if text[0] == "'" else _ENV_DOUBLE.fullmatch(text)
-        return None if quoted is None else quoted[1] if text[0] == "'" else re.sub(r'\\(["\\])', r"\1", quoted[1])
-    plain = re.sub(r"(^|\s+)#.*", "", text)
-    return None if re.search(r"\s", plain) else plain
 
 
 def env_file_warning(root: Path) -> str | None:

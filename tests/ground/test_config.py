@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.config import group, load_env, places, read_env_file, resolve_secret, secret, settings_file, slug
+from trainyard.config import group, load_env, places, resolve_secret, secret, settings_file, slug
+from trainyard.envfile import read_env_file
 from trainyard.errors import UserError
 from trainyard.secret import Secret, redact
 from trainyard.settings.user import user_name
@@ -268,6 +269,6 @@ def test_an_env_file_that_is_a_pipe_is_read_from_its_writer_and_not_waited_for_w
     writer.start()
     assert read_env_file(tmp_path / ".env") == {"A": "1", "B": "2 3"}
     writer.join()
-    monkeypatch.setattr("trainyard.config._PIPE", 0.01)
+    monkeypatch.setattr("trainyard.envfile._PIPE", 0.01)
     with pytest.raises(UserError, match=r"^\.env: is a pipe into which nobody has written for 0\.01 s\n"):
         read_env_file(tmp_path / ".env")

@@ -54,7 +54,7 @@ def test_a_missing_key_is_said_with_where_it_is_made() -> None:
     with pytest.raises(UserError, match="RUNPOD_API_KEY is not set") as caught:
         account_keys("runpod", {})
 
-    assert caught.value.hint == "Make a key in RunPod's console (Settings, API keys) and put it into .env."
+    assert caught.value.hint == "Make a key in RunPod's console (Settings, API keys), then: invoke setup --stack runpod"
 
 
 def test_an_unknown_cloud_is_said_with_those_there_are(tmp_path: Path) -> None:

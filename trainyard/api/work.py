@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar, cast
 
 from trainyard.api.listener import EventListener, TrainingEvent
-from trainyard.config import find_root, is_repository, read_env_file
+from trainyard.config import find_root, is_repository
+from trainyard.envfile import read_env_file
 from trainyard.errors import TrainyardError, UserError
 from trainyard.faults import readable
 from trainyard.network import PROXIES

@@ -37,18 +37,6 @@ def play(c: Context, playbook: str) -> int:
 
 @task
 @verb
-def setup(c: Context) -> int:
-    """Get the tools beside Trainyard's packages: the local S3 server, and the Pulumi CLI where it can be had."""
-    import os
-
-    from trainyard.setup import s3server, tools
-
-    tools.main(Path.cwd(), os.environ)
-    return 0 if s3server.find() else 2
-
-
-@task
-@verb
 def store_start(c: Context) -> int:
     """Start the local S3 server (every verb that needs it does so by itself)."""
     from trainyard.storage import local

@@ -17,6 +17,7 @@ from trainyard.cli import (
     repoverbs,
     resultverbs,
     runverbs,
+    setupverbs,
     stackverbs,
     sweepverbs,
 )
@@ -30,7 +31,7 @@ _ALONE = (
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
-    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, machineverbs.setup, machineverbs.play,
+    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, machineverbs.play,
 )  # fmt: skip
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},

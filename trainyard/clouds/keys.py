@@ -18,7 +18,7 @@ def account_keys(name: str, env: Mapping[str, str]) -> tuple[Secret, ...]:
     missing = [name for name, value in zip(cloud.keys, values, strict=True) if value is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f"{', '.join(missing)} {verb} not set", hint=f"Make a key in {cloud.key_page} and put it into .env.")
+        raise UserError(f"{', '.join(missing)} {verb} not set", hint=f"Make a key in {cloud.key_page}, then: invoke setup --stack {name}")
     return tuple(value for value in values if value is not None)
 
 

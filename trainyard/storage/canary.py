@@ -21,7 +21,7 @@ from trainyard.errors import StoreError, UserError
 from trainyard.files import write_atomic
 from trainyard.jsontext import parse_json
 from trainyard.storage.actions import ACTIONS
-from trainyard.storage.answers import BAD_KEYS, DENIED, hint_for, store_errors
+from trainyard.storage.answers import BAD_KEYS, DENIED, UNKNOWN_HERE, hint_for, store_errors
 from trainyard.storage.client import Checksums, StoreSettings, s3
 from trainyard.storage.trial import CANARY, Check, Trial, trial
 
@@ -92,6 +92,15 @@ def require(settings: StoreSettings, *, now: Callable[[], float] = time.time) ->
     if report.failures:
         raise refusal_of(settings, report)
     return report
+
+
+def believed(settings: StoreSettings) -> None:
+    """Raise StoreError where the store does not take this key or clock, or does not answer; a bucket is not needed."""
+    with store_errors(settings.kind, *DENIED, *BAD_KEYS, *UNKNOWN_HERE, "404") as refusal:
+        s3(settings).list_buckets()
+    if refusal.code in BAD_KEYS:
+        sentence = f"the store does not accept this key ({refusal.code}); nothing was changed"
+        raise StoreError(sentence, hint=hint_for(refusal.code), code=refusal.code)
 
 
 def probed(settings: StoreSettings) -> StoreSettings:

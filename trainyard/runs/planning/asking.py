@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from trainyard.errors import TrainyardError, UserError, in_short
+from trainyard.secret import hide
 
 T = TypeVar("T")
 PATIENCE = 15.0
@@ -65,4 +66,4 @@ def _answer(question: Callable[[], T]) -> CloudAnswer[T]:
         return CloudAnswer(problem=error.message, hint=error.hint, seconds=time.monotonic() - began)
     except Exception as error:
         # Whatever an adapter stumbles over, a user's own one too, is that cloud's trouble alone.
-        return CloudAnswer(problem=f"{type(error).__name__}: {in_short(error)}", seconds=time.monotonic() - began)
+        return CloudAnswer(problem=hide(f"{type(error).__name__}: {in_short(error)}"), seconds=time.monotonic() - began)

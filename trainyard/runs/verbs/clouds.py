@@ -86,10 +86,10 @@ def lines(states: list[CloudState]) -> Iterator[str]:
             yield from _wrapped(state.entry.name, f"{', '.join(state.missing)} is not set, and the rest is: set all, or none")
     absent = [state.entry for state in states if state.keys == "absent"]
     if absent:
-        yield "Keys are made in (then put them into .env):"
+        yield "Keys are made in (invoke setup --stack CLOUD asks for them):"
         yield from (f"  {', '.join(cloud.keys):<24} {cloud.key_page}" for cloud in absent)
     if nameless := [state for state in states if state.unnamed]:
-        yield "Named in a stack's settings:"
+        yield "Named in a stack's settings (invoke setup --stack CLOUD asks for it):"
         yield from (f"  {state.entry.name:<24} {', '.join(state.unnamed)}" for state in nameless)
 
 

@@ -74,7 +74,7 @@ def search_offers(context: CommandContext, search: OfferSearch) -> Market:
             raise UserError(f"unknown cloud '{name}'{suggest(name, known)}", hint=f"Clouds: {', '.join(known)}.")
         account_keys(name, context.env)
         if lacks := unsaid(context.places.root, known[name]):
-            hint = f"Say it in Pulumi.{name}.yaml: trainyard:{lacks[0]}."
+            hint = f"invoke setup --stack {name} --setting {lacks[0]}=..."
             raise UserError(f"{name}: no stack here says {' and '.join(lacks)}", hint=hint)
     for gpu in search.gpus:
         if not gpus.find(gpu):

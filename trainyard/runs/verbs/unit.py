@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from trainyard.config import read_env_file
+from trainyard.envfile import read_env_file
 from trainyard.settings.variables import SETTABLE, groups
 
 
