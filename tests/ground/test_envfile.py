@@ -20,6 +20,7 @@ LINES = st.sampled_from(["# a remark", "", "A=1", "export A='x y' # kept", "B=2 
 @given(lines=st.lists(LINES, max_size=8), value=VALUES, end=st.sampled_from(["\n", "\r\n"]), last=st.booleans())
 def test_what_is_written_is_read_and_nothing_else_is_changed(lines: list[str], value: str, end: str, last: bool) -> None:
     text = end.join(lines) + (end if last else "")
+    end = end if end in text else "\n"
     new = changed_env(text, {"A": value, "N": "n"})
     assert parse_env(new, ".env") == {**parse_env(text, ".env"), "A": value, "N": "n"}
     others = [line for line in lines if not line.removeprefix("export ").startswith("A=")]
