@@ -38,6 +38,15 @@ def test_it_is_left_when_the_training_runs_and_the_next_command_finishes_the_sto
     assert any("cannot commit alone" in line for line in detaching.lines_of(replace(folder.load(), commits_alone=False)))
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_pod_that_cannot_end_itself_is_left_with_the_word_who_ends_it(road: Road, alone: bool) -> None:
+    record = road.prepare(WAITS, name="a", detach=True).load()
+    record = replace(record, commits_alone=alone, pod=replace(record.pod, ends_itself=False, end="2026-12-01T10:00:00Z"))
+    said = "\n".join(detaching.lines_of(record))
+    assert f"at 2026-12-01T10:00:00Z by `invoke reap --stack {record.environment}`" in said
+    assert not any(untrue in said for untrue in ("nothing here need go on", "no longer than its lease", "ends itself"))
+
+
 def test_a_training_that_is_over_before_it_is_left_is_brought_to_its_end(road: Road) -> None:
     folder = road.prepare("mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt", name="a", detach=True)
     summary = drive(road.context, folder, detach=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,15 @@ def test_the_pod_of_a_failed_training_stays_for_its_time_and_all_is_said_and_the
     assert orders(road) == {"seconds": 1800.0}
     for line in ("KEPT for a look: pod ", "$1.00/h, at most $0.50; then it ends by itself", "invoke ssh ann/a", "invoke cancel ann/a"):
         assert line in road.said()
+
+
+def test_a_pod_that_cannot_end_itself_is_not_said_to_end_itself(road: Road, waits: Waits) -> None:
+    folder = road.prepare(FAILS, name="a")
+    drive(road.context, folder)
+    record = folder.load()
+    said = "\n".join(looking.lines_of(replace(record, pod=replace(record.pod, ends_itself=False)), 1800))
+    assert "by itself" not in said and "at most" not in said
+    assert "only from outside is it ended then: " in said and f"at {record.pod.end} by `invoke reap --stack {record.environment}`" in said
 
 
 def test_a_success_is_not_kept(road: Road, waits: Waits) -> None:

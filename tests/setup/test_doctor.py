@@ -117,7 +117,7 @@ def test_whether_a_pod_commits_alone_is_said_with_the_reason(places: Places, env
 
     assert "cannot commit alone: no bucket is set" in said({})
     assert "cannot commit alone: runpod's S3 signs no URLs" in said(volume)
-    assert "commits alone and ends itself 5 minutes after the training" in said(amazon)
+    assert "commits alone 5 minutes after the training, and ends itself" in said(amazon)
     path.write_text(path.read_text().rstrip("\n") + "\n  trainyard:commit_alone_minutes: 0\n")
     assert "switched off" in said(amazon)
 

@@ -64,7 +64,7 @@ def cloud(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
     able = adapter.capabilities
     if not able.self_terminate and not able.deadline:
         text = "a pod of this cloud can be ended only from outside"
-        yield Finding("end of pods", "warn", text, "Let the reaper run from cron or CI.")
+        yield Finding("end of pods", "warn", text, f"Let this run every ten minutes, from cron or CI: invoke reap --stack {stack}")
 
 
 def image(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
@@ -143,16 +143,21 @@ def alone(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
         why = None
     else:
         why = can_sign(store)
+    row = entry(reader.cloud_of(places.root, stack))
+    ends = row is None or row.self_terminate or row.deadline
     if why is None:
-        yield Finding(
-            "lost controller", "ok", f"a pod commits alone and ends itself {values.commit_alone_minutes:g} minutes after the training"
-        )
+        so = f"a pod commits alone {values.commit_alone_minutes:g} minutes after the training"
+        yield Finding("lost controller", "ok", f"{so}, and ends itself" if ends else f"{so}; it is ended from outside")
         if store is not None and store.session_token is not None:
             yield Finding(
                 "lost controller", "warn", "the session's keys end before a long lease does: a pod cannot commit alone after that"
             )
     else:
-        yield Finding("lost controller", "ok", f"a pod cannot commit alone: {why}; its result waits on it, no longer than its lease")
+        yield Finding(
+            "lost controller",
+            "ok",
+            f"a pod cannot commit alone: {why}; its result waits on it" + (", no longer than its lease" if ends else ""),
+        )
 
 
 CHECKERS: Mapping[str, Callable[..., Iterable[Finding]]] = {

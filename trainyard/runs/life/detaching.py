@@ -11,6 +11,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life import follow, trouble
 from trainyard.runs.life.joblink import link_of
 from trainyard.runs.life.publish import publish_now
+from trainyard.runs.planning import leaseend
 from trainyard.runs.records.notes import note
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import place_of
@@ -74,14 +75,17 @@ def _patiently(call: Callable[[], bool]) -> bool:
 
 def lines_of(record: RunRecord) -> list[str]:
     """Return what a person reads of a run that was left: what becomes of it, and how to come back."""
+    outside = leaseend.who_ends(record)
     if record.commits_alone:
-        rest = f"its pod commits the result {record.commit_alone_minutes:g} min after the training and ends itself"
+        alone = f"its pod commits the result {record.commit_alone_minutes:g} min after the training"
+        rest = alone if outside else f"{alone} and ends itself"
     else:
-        rest = "its pod cannot commit alone: the result waits on it, no longer than its lease"
+        rest = "its pod cannot commit alone: the result waits on it" + ("" if outside else ", no longer than its lease")
     stack = "" if record.environment == "local" else f" --stack {record.environment}"
     return [
         f"run {record.id} trains on {trouble.standing(record)}",
-        f"detached   nothing here need go on: {rest}",
+        f"detached   {'' if outside else 'nothing here need go on: '}{rest}",
+        *([f"its end    {outside}"] if outside else []),
         f"come back  invoke attach {record.id}   (follow it, finish its story)",
         "or, later  invoke recover   (any clone with the bucket: seals what pods have committed alone)",
         f"fetch it   invoke download {record.id} {place_of(record.label, record.attempt)}{stack}",

@@ -1,6 +1,7 @@
 """Keep the pod of a training that failed for a look, where the stack's settings say so: within its lease and budget, loudly, at its price.
 
-Its result is safe by then. The pod ends by itself when the time is over, whoever still lives then.
+Its result is safe by then. The pod ends by itself when the time is over, whoever still lives then; where its cloud gives it no way to, this
+command ends it, or whoever comes next.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from trainyard.clock import REAL, Clock, format_time, parse_time
 from trainyard.errors import TrainyardError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import announcing
+from trainyard.runs.planning import leaseend
 from trainyard.runs.records.notes import cancelled_elsewhere, note
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -98,10 +100,12 @@ def _seconds(record: RunRecord, now: float) -> float:
 
 def lines_of(record: RunRecord, seconds: float) -> list[str]:
     """Return what a person must know of a pod that is kept: until when, its price, how one looks, how it is ended."""
-    pod = record.pod
+    pod, dollars = record.pod, record.per_hour * seconds / 3600
+    outside = leaseend.who_ends(record)
+    most = f"${dollars:.2f} if it is ended then" if outside else f"at most ${dollars:.2f}; then it ends by itself"
     return [
-        f"KEPT for a look: pod {pod.pod_id} stays {duration(seconds)}, until {format_time(record.kept_until)}, "
-        f"${pod.price:.2f}/h, at most ${record.per_hour * seconds / 3600:.2f}; then it ends by itself",
+        f"KEPT for a look: pod {pod.pod_id} stays {duration(seconds)}, until {format_time(record.kept_until)}, ${pod.price:.2f}/h, {most}",
+        *([outside] if outside else []),
         f"Look at it: invoke ssh {record.id}",
         f"End it now: invoke cancel {record.id}",
     ]
