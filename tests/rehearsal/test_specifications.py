@@ -24,7 +24,7 @@ API, IONET = "/api/v1", "/enterprise/v1/io-cloud"
 _FREE = "hardware_id=212&hardware_qty=1"
 _PRICE = "/price?location_ids=[1]&hardware_id=212&duration_hours=2&replica_count=1"
 PATHS = {
-    "lambda": (API, "/instances", "/instances/{}", "/instance-types", "/regions", "/ssh-keys"),
+    "lambda": (API, "/instances", "/instances/{}", "/instance-types", "/regions", "/ssh-keys", "/file-systems"),
     "prime": (API, "/pods/", "/pods/{}", "/pods/history", "/availability/gpus", "/ssh_keys/", "/disks/"),
     "ionet": (f"{IONET}/caas", "/deployments", "/deployment/{}", "/deployment/{}/containers", "/hardware/max-gpus-per-container",
               f"/available-replicas?{_FREE}", f"{_PRICE}&gpus_per_container=1"),

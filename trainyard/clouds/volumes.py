@@ -52,8 +52,8 @@ class KeepsVolumes(Protocol):
         """Return where volumes of a known price can be made."""
         ...
 
-    def per_month(self, size_gb: float) -> float:
-        """Return the dollars a month of a volume of that size, or that holds so much."""
+    def per_month(self, size_gb: float) -> float | None:
+        """Return the dollars a month of a volume of that size, or that holds so much; None where they are not known."""
         ...
 
     def create(self, name: str, place: str, size_gb: float) -> NetworkVolume:

@@ -114,7 +114,8 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",
         keys=("LAMBDA_API_KEY",), key_page="Lambda's dashboard (API keys)",
-        more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"), settings=("regions",), machines=True,
+        more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"),
+        settings=("volume", "cache", "cache_gb", "regions"), machines=True,
         emulator="trainyard.rehearsal.lambdacloud:LAMBDA",
     ),
     CloudEntry(

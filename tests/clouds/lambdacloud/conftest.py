@@ -53,6 +53,7 @@ class LambdaAccount:
 
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
     keys: dict[str, dict[str, str]] = field(default_factory=dict)
+    systems: dict[str, dict[str, Any]] = field(default_factory=dict)
     instead: dict[str, Route] = field(default_factory=dict)
 
     def routes(self) -> dict[str, Route]:
@@ -63,6 +64,9 @@ class LambdaAccount:
             f"POST {API}/instance-operations/terminate": self.terminate,
             f"GET {API}/instance-types": lambda asked: (200, {"data": {one["instance_type"]["name"]: one for one in TYPES}}),
             f"GET {API}/regions": lambda asked: (200, {"data": [WEST, EAST]}),
+            f"GET {API}/file-systems": lambda asked: (200, {"data": list(self.systems.values())}),
+            f"POST {API}/filesystems": self.add_system,
+            f"DELETE {API}/filesystems/{{}}": self.remove_system,
             f"GET {API}/ssh-keys": lambda asked: (200, {"data": list(self.keys.values())}),
             f"POST {API}/ssh-keys": lambda asked: (200, {"data": self.add_key(asked.body["name"], asked.body["public_key"])}),
             f"DELETE {API}/ssh-keys/{{}}": self.remove_key,
@@ -107,6 +111,18 @@ class LambdaAccount:
     def remove_key(self, asked: Asked) -> Answer:
         gone = self.keys.pop(asked.name, None)
         return (200, {"data": {}}) if gone else error("global/object-does-not-exist", 404, "no such key")
+
+    def add_system(self, asked: Asked) -> Answer:
+        new, name = secrets.token_hex(16), asked.body["name"]
+        self.systems[new] = {
+            "id": new, "name": name, "mount_point": f"/lambda/nfs/{name}", "created": "2026-11-30T00:00:00+00:00", "is_in_use": False,
+            "created_by": {"id": "0" * 32, "email": "you@example.com", "status": "active"}, "region": WEST, "bytes_used": 12_340_000_000,
+        }  # fmt: skip
+        return 200, {"data": self.systems[new]}
+
+    def remove_system(self, asked: Asked) -> Answer:
+        gone = self.systems.pop(asked.name, None)
+        return (200, {"data": {"deleted_ids": [asked.name]}}) if gone else error("global/object-does-not-exist", 404, "no such system")
 
 
 @pytest.fixture

@@ -105,6 +105,7 @@ def pod_info(instance: Mapping[str, object]) -> PodInfo:
         region=text(mapping(instance.get("region")).get("name")),
         workspace=tags.get("workspace") or WORKSPACE,
         host_key=tags.get("host-key"),
+        volume=tags.get("volume"),
     )
 
 

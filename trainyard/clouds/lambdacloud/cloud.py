@@ -15,6 +15,7 @@ from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.intervals import Intervals
 from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.lambdacloud import answers, catalog
+from trainyard.clouds.lambdacloud.volumes import MOUNT, LambdaVolumes
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, mapping, path_id, seconds_of, text
@@ -77,7 +78,8 @@ class LambdaCloud:
         types = self._data("/instance-types", "list types of instances")
         if not isinstance(types, dict):
             raise CloudUnknown("Lambda's list of types of instances is none")
-        return catalog.offers(query, [mapping(item) for item in types.values()], self._regions(query.regions))
+        regions = self._regions(query.regions)
+        return catalog.offers(query, [mapping(item) for item in types.values()], self._with_volume(query.volume, regions))
 
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Launch one instance, with at most one request that Lambda may have accepted."""
@@ -91,6 +93,8 @@ class LambdaCloud:
             "region_name": region, "instance_type_name": kind, "ssh_key_names": [key_name(spec)],
             "name": spec.name[:LONGEST_NAME], "tags": _tags(spec, datetime.now(UTC)), "user_data": user_data(spec),
         }  # fmt: skip
+        if spec.volume:
+            body["file_system_mounts"] = [{"mount_point": MOUNT, "file_system_id": spec.volume}]
         refuse_key_in(body, self.key)
         body["ssh_key_names"] = [register(self, spec).name]
         left = self.post_timeout - (self.pace.now() - begun)
@@ -141,13 +145,20 @@ class LambdaCloud:
         raise CloudRefused("Lambda cannot change a running machine's lease: its tags and its watchdog's times are set at the launch")
 
     def costs(self) -> builtins.list[CostItem]:
-        """Return the instances with their prices, and the SSH keys of ours, which cost nothing."""
+        """Return the instances with their prices, file systems (theirs are not told) and the SSH keys of ours, which cost nothing."""
         items = []
         for pod in self.list():
             stopped = pod.status == "exited"  # preempted: whether it is billed Lambda does not say
             price = None if stopped else pod.price_per_hour
             items.append(CostItem("stopped pod" if stopped else "pod", pod.id, pod.name, price, pod.lease_id is not None))
+        items += [
+            CostItem("volume", one.id, one.name, None, one.name.startswith("trainyard"), one.size_gb) for one in self.volumes().list()
+        ]
         return items + [CostItem("ssh key", key.id, key.name, 0.0, True) for key in self.ssh_keys() if key.ours]
+
+    def volumes(self) -> LambdaVolumes:
+        """Return the account's file systems."""
+        return LambdaVolumes(self._api, self.post_timeout, self._entries)
 
     def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
         """Return 0: a type's disk is in its price."""
@@ -220,6 +231,17 @@ class LambdaCloud:
             allowed |= hits
         return frozenset(allowed)
 
+    def _with_volume(self, volume: str | None, allowed: frozenset[str] | None) -> frozenset[str] | None:
+        """Return the region of a file system: nowhere else can a machine mount it."""
+        if volume is None:
+            return allowed
+        known = {one.id: one.place for one in self.volumes().list()}
+        if volume not in known:
+            raise UserError(f"Lambda has no file system '{volume}'", hint=f"Ids of this account's: {', '.join(sorted(known)) or 'none'}.")
+        if allowed is not None and known[volume] not in allowed:
+            raise UserError(f"file system '{volume}' lies in {known[volume]}, which 'regions' leaves out")
+        return frozenset({known[volume]})
+
     def _data(self, path: str, what: str) -> object:
         response = self._api.read(path, urgent=path == "/instances")
         body = json_object(response)
@@ -243,6 +265,7 @@ def _tags(spec: PodSpec, now: datetime) -> builtins.list[dict[str, str]]:
     """Return the marks; when it was made Lambda does not tell, so that is one of them."""
     marks = {
         "name": spec.name, "fence": spec.fence_id, "lease": spec.lease_id, "workspace": WORKSPACE, "created": format_time(now),
+        "volume": MOUNT if spec.volume else "",
         "stop": format_time(spec.stop) or "", "end": format_time(spec.end) or "", "host-key": host_key_mark(spec),
     }  # fmt: skip
     return [{"key": answers.TAG + key, "value": value} for key, value in marks.items() if value]

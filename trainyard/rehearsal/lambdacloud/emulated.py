@@ -30,6 +30,7 @@ from trainyard.rehearsal.kit import (
     reply,
 )
 from trainyard.rehearsal.kit.ledger import Phase, gone
+from trainyard.rehearsal.lambdacloud import filesystems
 from trainyard.rehearsal.lambdacloud.stock import REGIONS, TYPES, region, type_of
 
 CAPACITY = "instance-operations/launch/insufficient-capacity"
@@ -64,19 +65,22 @@ def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
     actions = ("migrate", "rebuild", "restart", "cold_reboot", "terminate")
     shown: dict[str, Any] = {
         "id": record["id"], "name": record["name"], "status": "terminating" if leaving else _STATUS[record["status"]],
-        "ssh_key_names": request["ssh_key_names"], "file_system_names": [], "region": region(record["place"]),
+        "ssh_key_names": request["ssh_key_names"], "file_system_names": filesystems.names_of(fleet, request),
+        "region": region(record["place"]),
         "instance_type": {**kind.shown(), "price_cents_per_hour": round(record["price"] * 100)}, "is_reserved": False,
-        "actions": {action: {"available": not leaving} for action in actions}, "tags": _tags(record),
+        "actions": {action: {"available": not leaving} for action in actions}, "tags": _tags(fleet, record),
     }  # fmt: skip
     port = fleet.port(record)
     return shown | ({"ip": f"{record['user']}@127.0.0.1:{port}", "private_ip": "10.0.2.100"} if port else {})
 
 
-def _tags(record: PodRecord) -> list[dict[str, str]]:
-    # On a machine without namespaces a pod has another folder than it asks for.
-    workspace = record.get("workspace")
+def _tags(fleet: Fleet, record: PodRecord) -> list[dict[str, str]]:
+    # On a machine without namespaces a pod has another folder than it asks for, and what is mounted has one of this machine anywhere.
+    system = filesystems.mounted_by(record["request"])
+    volume = str(fleet.machines.volume(system)) if system else None
+    really = {"trainyard-workspace": record.get("workspace"), "trainyard-volume": volume}
     tags: list[dict[str, str]] = record["request"].get("tags", [])
-    return [{**tag, "value": workspace} if workspace and tag["key"] == "trainyard-workspace" else tag for tag in tags]
+    return [{**tag, "value": really.get(tag["key"]) or tag["value"]} for tag in tags]
 
 
 def listing(fleet: Fleet, request: Request) -> Reply:
@@ -102,6 +106,7 @@ def launch(fleet: Fleet, request: Request) -> Reply:
     kind = type_of(body["instance_type_name"])
     if kind is None or body["region_name"] not in REGIONS or not set(body["ssh_key_names"]) <= names:
         raise HttpProblem(404, "a resource of the launch does not exist")
+    filesystems.check_mounts(fleet, body)
     out = fleet.sold_out()
     if body["region_name"] not in kind.regions or {"*", kind.name, body["region_name"]} & out:
         raise fleet.cloud.refuse("no capacity")
@@ -176,13 +181,14 @@ def container(machines: Machines, record: PodRecord) -> Container:
     env = {name: value.removeprefix('"').removesuffix('"') for name, _, value in pairs if name != "WORKSPACE"}
     # A machine's workspace is the one that the pod has.
     boot = "".join(command[2].replace("workspace=${1:-/workspace}\n", "workspace=$WORKSPACE\n") for command in config.get("bootcmd", []))
-    kind = type_of(request["instance_type_name"])
+    kind, system = type_of(request["instance_type_name"]), filesystems.mounted_by(request)
     return Container(
         env=env,
         public_key="\n".join(config.get("ssh_authorized_keys", [])),
         host_key=config.get("ssh_keys", {}).get("ed25519_private", ""),
         boot=("sh", "-c", f"{_START}({boot})\nexec sleep infinity"),
         gpu=GpuFacts(kind.gpu, kind.memory_gb, kind.gpus) if kind and kind.gpus else None,
+        volume=str(machines.volume(system)) if system else None,
     )
 
 
@@ -211,6 +217,9 @@ LAMBDA = EmulatedCloud(
         Route("POST", f"{API}/instance-operations/terminate", "delete", terminate),
         Route("GET", f"{API}/instance-types", "catalog", types),
         Route("GET", f"{API}/regions", "regions", lambda fleet, request: Reply(200, {"data": [region(name) for name in REGIONS]})),
+        Route("GET", f"{API}/file-systems", "volumes", filesystems.listing),
+        Route("POST", f"{API}/filesystems", "create", filesystems.create),
+        Route("DELETE", f"{API}/filesystems/*", "delete", filesystems.delete),
         Route("GET", f"{API}/ssh-keys", "keys", lambda fleet, request: Reply(200, {"data": _keys(fleet)})),
         Route("POST", f"{API}/ssh-keys", "add key", add_key),
         Route("DELETE", f"{API}/ssh-keys/*", "remove key", remove_key),

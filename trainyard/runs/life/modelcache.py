@@ -31,13 +31,15 @@ def mount_cache(context: CommandContext, record: RunRecord, folder: RunFolder) -
 
     A cache that cannot be had costs a download and no run: it then goes without, and that is said.
     """
+    plan = record.cache
+    if plan is None:
+        return
     document = yamlfile.load_map(folder.config)
     config = document["config"]
     assert isinstance(config, dict)
     cloud = context.cloud_of(record)
     maker = cache_maker(context, cloud)
-    plan = record.cache
-    if plan is None or maker is None or _VOLUME in config:
+    if maker is None or _VOLUME in config:
         return
     try:
         with context.ui.stage("cache", plan.name):

@@ -38,8 +38,8 @@ class CachePlan:
         size = f"grows from {self.before_gb:g} to {self.size_gb:g} GB" if grows else f"{self.size_gb:g} GB"
         month = self.per_month
         price = "what it costs a month is not known" if month is None else f"${month:.2f} a month (${month * 12 / 365:.2f} a day)"
-        full = " when so much lies in it" if self.by_use else ""
-        return f"{self.name} {does}: {size}, {price}{full}, with or without a pod; {self.choice}"
+        billed = " (what lies in it is billed)" if self.by_use else ""
+        return f"{self.name} {does}: {size}, {price}{billed}, with or without a pod; {self.choice}"
 
 
 def name_of(env_id: str, place: str) -> str:
