@@ -94,8 +94,9 @@ class Account:
         return {record["id"] for record in self.played.fleet.all()} if self.played else {pod.id for pod in self.open().list()}
 
     def creates(self) -> list[object]:
-        """Return the answers to all creates so far."""
-        return [line["status"] for line in self.emulator.requests() if line.get("call") == "create"]
+        """Return the answers to all creates so far; what is sent again with one idempotency key is one."""
+        lines = [line for line in self.emulator.requests() if line.get("call") == "create"]
+        return [*{line.get("once", number): line["status"] for number, line in enumerate(lines)}.values()]
 
     def lie(self, *names: str, times: int | None = None) -> None:
         """Switch faults on; one that hangs does it for a moment only."""

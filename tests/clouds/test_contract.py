@@ -11,9 +11,16 @@ import pytest
 from tests.clouds.account import Account, account
 from tests.clouds.contract import CANNOT, CASES, WITHOUT_EMULATOR
 from trainyard.rehearsal.emulators import emulators
+from trainyard.settings.clouds import entries
 
 
-@pytest.fixture(scope="module", params=emulators())
+def _played() -> list[object]:
+    """Return the clouds that have an emulator; one that needs an extra is tried where the extra is."""
+    rows = [(name, entries()[name].extra) for name in emulators()]
+    return [pytest.param(name, marks=pytest.mark.extras(extra)) if extra else name for name, extra in rows]
+
+
+@pytest.fixture(scope="module", params=_played())
 def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with account(request.param, tmp_path_factory.mktemp("contract")) as made:
         yield made

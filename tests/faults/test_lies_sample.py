@@ -11,6 +11,7 @@ from tests.faults.conftest import SEED
 from tests.faults.liar import Site, open_site, site
 from tests.faults.lies import Case, cases, play
 from trainyard.rehearsal.emulators import emulator_of, emulators
+from trainyard.settings.clouds import entries
 
 BELIEVED = (
     Case("teardown", "list", "200, pods: ''", "for good", ignored=True),
@@ -39,7 +40,7 @@ BELIEVED = (
 """Each was believed once, ended in a traceback, or, told once, kept alive what was over."""
 
 
-CLOUD = random.Random(SEED).choice(emulators())
+CLOUD = random.Random(SEED).choice([name for name in emulators() if not entries()[name].extra])
 
 
 @pytest.fixture(scope="module")

@@ -22,8 +22,10 @@ from trainyard.settings.variables import account_keys as all_account_keys
 from trainyard.settings.variables import never_sent
 from trainyard.shipped import shipped
 
+ROWS = [pytest.param(cloud, id=cloud.name, marks=[pytest.mark.extras(cloud.extra)] if cloud.extra else []) for cloud in BUILT_IN]
 
-@pytest.mark.parametrize("cloud", BUILT_IN, ids=lambda cloud: cloud.name)
+
+@pytest.mark.parametrize("cloud", ROWS)
 def test_what_a_row_names_is_there(cloud: CloudEntry) -> None:
     module, _, function = cloud.opener.partition(":")
 
@@ -35,7 +37,7 @@ def test_what_a_row_names_is_there(cloud: CloudEntry) -> None:
     assert cloud.name not in OTHER_ACCOUNTS
 
 
-@pytest.mark.parametrize("cloud", BUILT_IN, ids=lambda cloud: cloud.name)
+@pytest.mark.parametrize("cloud", ROWS)
 def test_a_row_promises_what_the_adapter_does(cloud: CloudEntry, tmp_path: Path) -> None:
     (tmp_path / "Pulumi.ssh.yaml").write_text("config:\n  trainyard:hosts: [gpu1]\n")  # a cloud of one's own machines names some
     able = open_cloud(cloud.name, dict.fromkeys(cloud.keys, "key"), places(tmp_path, {})).capabilities

@@ -123,7 +123,9 @@ def other_road(settings: StackSettings, env: Mapping[str, str], places: Places) 
         why = "no store's keys are set"
     else:
         return None
-    return f"the result goes to a bucket on this machine; the real run has none ({why}) and brings its result home over SSH"
+    row = entries().get(settings.cloud)
+    then = "brings its result home over SSH" if row is None or row.ssh else "is refused without one"
+    return f"the result goes to a bucket on this machine; the real run has none ({why}) and {then}"
 
 
 def _checkout(root: Path, stack: str, places: Places, store: Mapping[str, str]) -> None:

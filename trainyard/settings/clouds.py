@@ -143,6 +143,12 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         emulator="trainyard.rehearsal.jarvislabs:JARVISLABS",
     ),
     CloudEntry(
+        name="modal", title="Modal", opener="trainyard.clouds.modal.cloud:open_modal", ssh=False,
+        keys=("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"), key_page="Modal's settings (API tokens)",
+        more=("MODAL_SERVER_URL", "MODAL_ENVIRONMENT", "MODAL_PRICES", "MODAL_POST_SECONDS", "MODAL_SETTLE_SECONDS"),
+        settings=IMAGE_SETTINGS, self_terminate=True, deadline=True, emulator="trainyard.rehearsal.modal:MODAL", extra="modal",
+    ),
+    CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
         more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), needs=("hosts",), service="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
@@ -156,7 +162,6 @@ BUILT_IN: tuple[CloudEntry, ...] = (
 """In the order in which lists show them."""
 
 OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
-    "modal": ("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"),
     "replicate": ("REPLICATE_API_TOKEN",),
 }
 """Keys of accounts that nothing is rented from here: kept from pods and engines all the same. Who adds a row takes its line away."""

@@ -62,7 +62,8 @@ class StackSettings:
         readers="program runs",
     )  # fmt: skip
     registry: str | Encrypted | None = setting(  # noqa: RUF009 - a field, as the others
-        "the cloud's id of the login for a private image; at Vast.ai the login itself", travels=True, some_clouds=True, readers="program",
+        "the login of a private image's registry: at RunPod its id there, elsewhere the login itself (`-u NAME -p TOKEN HOST`)",
+        travels=True, some_clouds=True, readers="program",
     )  # fmt: skip
     disk_gb: int = setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
     volume: str | None = setting(

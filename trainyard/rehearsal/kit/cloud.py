@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import parse_qs
 
 from trainyard.jsontext import parse_json
@@ -188,6 +188,18 @@ class OwnService:
     """Folder below its own that is a local cloud's: what its pods see of ready environments lies there; empty: they see this machine's."""
 
 
+class Front(Protocol):
+    """A server in front of the kit's, for clients that speak no HTTP with JSON: it passes each call on to the kit's own."""
+
+    address: str
+    """Where clients are told to ask."""
+    port: int
+
+    def close(self) -> None:
+        """Stop answering."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class EmulatedCloud:
     """One cloud for the kit."""
@@ -227,6 +239,8 @@ class EmulatedCloud:
     """Changes of one pod's JSON beside the kit's, by name."""
     furnish: Callable[[Furnishing], AbstractContextManager[None]] | None = None
     """What a rehearsal of a stack needs beside pods: volumes, templates, a bucket."""
+    front: Callable[[Fleet, str, int], Front] | None = None
+    """Starts the server that clients ask instead of the kit's own: the fleet, the kit's address, the port to take if it is free."""
     hidden: tuple[str, ...] = ()
     """Beginnings of variables that a rehearsal must not see, beside all that rows of the table name: keys of a store of the cloud's."""
 

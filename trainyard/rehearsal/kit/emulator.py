@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 from trainyard.clouds.rehearsal import rehearsal_key
 from trainyard.config import Places
-from trainyard.errors import Busy, RefusedError
+from trainyard.errors import Busy, RefusedError, TrainyardError
 from trainyard.filelock import acquire_now
 from trainyard.jsontext import parse_json
-from trainyard.rehearsal.kit.cloud import EmulatedCloud
+from trainyard.rehearsal.kit.cloud import EmulatedCloud, Front
 from trainyard.rehearsal.kit.faults import Faults
 from trainyard.rehearsal.kit.fleet import Fleet, Timing
 from trainyard.rehearsal.kit.ledger import CloudLedger, Paid, read_ledger, requests
@@ -41,6 +41,7 @@ class Emulator:
     _server: Server
     _threads: list[threading.Thread] = field(default_factory=list)
     _lock: int | None = None
+    _front: Front | None = None
 
     @property
     def url(self) -> str:
@@ -63,6 +64,8 @@ class Emulator:
     def stop(self, *, end_pods: bool = False) -> None:
         """Stop answering; the pods live on (as at a real cloud whose API is down) unless they are to be ended."""
         self.fleet.stop()
+        if self._front is not None:
+            self._front.close()
         self._server.shutdown()
         self._server.server_close()
         for thread in self._threads:
@@ -120,13 +123,25 @@ def start(
     windows = [replace(window, most=(limits or {}).get(window.name, window.most)) for window in cloud.limits]
     server = _listen(port or settings.get("port", 0), fleet, settings["key"], Limits(windows), latency)
     machines.address = f"http://127.0.0.1:{server.server_address[1]}"
-    (root / "rehearsal.json").write_text(json.dumps({**settings, "port": server.server_address[1]}), encoding="utf-8")
-    emulator = Emulator(cloud, root, machines.address, settings["key"], fleet, faults, server, [], lock)
+    front = _open_front(fleet, settings.get("front", 0), server, lock)
+    ports = {"port": server.server_address[1]} | ({"front": front.port} if front else {})
+    (root / "rehearsal.json").write_text(json.dumps({**settings, **ports}), encoding="utf-8")
+    emulator = Emulator(cloud, root, (front or machines).address, settings["key"], fleet, faults, server, [], lock, front)
     for name, run in (("fleet", fleet.run), ("server", lambda: server.serve_forever(0.05))):
         thread = threading.Thread(target=run, name=f"rehearsal {name}", daemon=True)
         thread.start()
         emulator._threads.append(thread)
     return emulator
+
+
+def _open_front(fleet: Fleet, port: int, server: Server, lock: int) -> Front | None:
+    """Start what clients ask instead of the server, where the cloud has one; what it lacks leaves nothing open."""
+    try:
+        return fleet.cloud.front(fleet, fleet.machines.address, port) if fleet.cloud.front else None
+    except TrainyardError:
+        server.server_close()
+        os.close(lock)
+        raise
 
 
 def refuse_beside_the_real(cloud: EmulatedCloud, env: Mapping[str, str]) -> None:

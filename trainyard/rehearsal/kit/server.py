@@ -122,6 +122,8 @@ class Handler(BaseHTTPRequestHandler):
             reply.headers = headers | ({} if window.call else {"Retry-After": str(taken.wait)})
             return reply
         line["call"] = route.call if route else ""
+        if once := self.headers.get("X-Idempotency-Key"):
+            line["once"] = once
         reply = self._with_faults(route, Request(self.command, path, query, body, who, ids), wrong, line)
         reply.headers = headers | reply.headers
         return reply

@@ -24,6 +24,7 @@ from trainyard.runs.records.onpod import RUN_FILE, pod_copy
 from trainyard.runs.records.pod import ReachablePod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.signals import leave_if_asked
+from trainyard.settings.clouds import entry
 
 _TRIES = 8
 """How often a lost link is made anew: half a minute in all, beside what each try itself waits for an answer."""
@@ -87,6 +88,10 @@ def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: objec
     """Say and keep whether the pod can be ended from inside: its watchdog has asked the cloud with the pod's own key."""
     status = watchdog if isinstance(watchdog, dict) else {}
     proven, why = status.get("key_sees_pod") is True, str(status.get("proof") or "its watchdog does not say")
+    row = entry(record.cloud)
+    if status.get("self_terminate") is False and row is not None and row.deadline:
+        record.pod = replace(record.pod, ends_itself_proof=f"{row.title} itself ends it at its lease's end")
+        return
     record.pod = replace(record.pod, ends_itself=proven, ends_itself_proof=why)
     if not proven:
         blind = "" if status.get("self_terminate") is False else "its watchdog's own key does not reach it: "
