@@ -202,6 +202,14 @@ def test_keys_go_with_their_pods_and_one_that_there_is_no_room_for_is_lent(at: A
     assert len(at.emulator.fleet.ledger.account()["keys"]) == 9
 
 
+def test_work_is_done_on_the_disk_that_is_paid_for_and_in_a_rehearsal_in_the_pods_own_folder(at: Account) -> None:
+    pod_id = at.rent().id
+    assert [pod.workspace for pod in at.cloud.list()] == ["/home/workspace"]
+    at.run(pod_id, 40022)
+
+    assert [pod.workspace for pod in at.cloud.list()] == ["/workspace"]
+
+
 # --- money ---------------------------------------------------------------------------------------------------------------
 
 

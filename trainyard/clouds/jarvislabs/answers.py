@@ -127,7 +127,7 @@ def pod_info(row: Mapping[str, object], price: float | None = None) -> PodInfo:
         gpu=text(row.get("gpu_type")),
         gpu_count=int(numeral(row.get("num_gpus")) or 0),
         region=text(row.get("region")),
-        # On a machine without namespaces a rehearsal's pod has another folder, and tells it.
+        # A rehearsal's pod has another folder, and tells it.
         workspace=text(row.get("workspace")) or WORKSPACE,
     )
 

@@ -64,8 +64,6 @@ def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
     request, leaving = record["request"], bool(record.get("deleting"))
     port = fleet.port(record) or (record["port"] if record["status"] == "EXITED" else None)
     login = f"ssh -o StrictHostKeyChecking=no -p {port} {record.get('user', 'root')}@127.0.0.1" if port else None
-    # On a machine without namespaces a pod has another folder than a container would.
-    folder = record.get("workspace", "/workspace")
     hours = (fleet.now() - record["created"]) / 3600
     return {
         "machine_id": int(record["id"]), "status": "Destroying" if leaving else _STATUS[record["status"]],
@@ -74,7 +72,8 @@ def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
         "duration": "0", "frequency": "hour", "ssh_str": login, "url": None, "vs_url": None, "endpoints": [], "public_ip": None,
         "private_ip": None, "vpc_id": None, "fs_id": None, "is_spot": record["spot"], "is_reserved": False, "region": record["place"],
         "http_ports": request.get("http_ports", ""), "disk_type": request.get("disk_type", "ssd"), "v_size": None,
-        **({} if folder == "/workspace" else {"workspace": folder}),
+        # A pod of this machine has a folder of its own, and /home is this machine's.
+        **({"workspace": record["workspace"]} if "workspace" in record else {}),
     }  # fmt: skip
 
 
