@@ -55,8 +55,8 @@ class CloudYard(Yard):
         """Write the stack's settings; ``None`` leaves a key out, a function is asked with what is rented here."""
         offer = self.world.offer
         given = {
-            "cloud": self.stack, "gpu": [offer.gpu], "disk_gb": 5, "max_price": round(20 * offer.price_per_hour, 2), "bucket": "none",
-            "hours": 1, "rescue_minutes": 1,
+            "cloud": self.stack, "gpu": [offer.gpu], "disk_gb": 5, "max_price": round(20 * offer.price_per_hour, 2),
+            "hours": 1, "rescue_minutes": 1, **({"bucket": "none"} if self.world.row.ssh else {"store": "local"}),
         }  # fmt: skip
         chosen = {key: value(offer) if callable(value) else value for key, value in {**given, **changes}.items()}
         lines = [f"  trainyard:{key}: {value!r}" for key, value in chosen.items() if value is not None]
@@ -144,9 +144,10 @@ class World:
             **({"PULUMI_HOME": os.environ["PULUMI_HOME"]} if "PULUMI_HOME" in os.environ else {}),
         }
 
-    def yard(self, user: str = "tester", **extra: str) -> CloudYard:
-        """Return a fresh checkout."""
+    def yard(self, user: str = "", **extra: str) -> CloudYard:
+        """Return a fresh checkout; unless a user is named, of one whose runs have names of their own in a bucket that all share."""
         self._count += 1
+        user = user or ("tester" if self.row.ssh else f"tester{self._count}")
         return CloudYard(self.base / f"y{self._count}", extra, world=self, user=user)
 
     def pods(self) -> list[PodRecord]:

@@ -214,6 +214,7 @@ def _ask(world: OperationWorld, cloud: Cloud, intent: Intent, offer: Offer, spec
                 raise
             pod = pod or _proved_unmade(world, cloud, intent, spec, error)
             if pod is not None:
+                pod = replace(pod, created=pod.created or cloud.now())
                 intent.created(pod.id, pod.price_per_hour, world.time())
                 raise Ambiguous(pod, offer, error) from error
             world.warn(f"{error.message if isinstance(error, CloudError) else error}; no pod was made (proved), asking once more")

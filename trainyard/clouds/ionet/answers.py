@@ -107,7 +107,7 @@ def say(response: httpx.Response) -> str:
     return own_error(response) or f"not its own answer: {response.text[:120]!r}"
 
 
-def pod_info(deployment: Mapping[str, object], gpus: int) -> PodInfo:
+def pod_info(deployment: Mapping[str, object]) -> PodInfo:
     """Return one deployment as the protocol knows it, of a list or alone; only a missing id is an error.
 
     All its marks are in its name; hours that were bought since move its stop and end.
@@ -115,6 +115,7 @@ def pod_info(deployment: Mapping[str, object], gpus: int) -> PodInfo:
     if not text(deployment.get("id")):
         raise CloudUnknown("io.net listed a deployment without an id")
     shown, raw = _name(deployment), str(deployment.get("status") or "")
+    gpus = int(number(deployment.get("total_gpus")) or number(deployment.get("hardware_quantity")) or 0)
     bought = parse_bought(shown)
     parsed = parse_name(bought.name) if bought else None
     hours = bought.hours_now(deployment, gpus) if bought else 0

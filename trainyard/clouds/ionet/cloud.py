@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import builtins
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -131,20 +131,18 @@ class IonetCloud:
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the deployment; None only when the API itself says that there is none, or that it is over."""
-        deployment = self._deployment(pod_id)
-        if deployment is None or answers.over(deployment):
-            return None
-        info = answers.pod_info(deployment, int(number(deployment.get("total_gpus")) or 0))
-        self._seen[info.id] = info
-        if self.service.ssh and info.status == "running":
+        info = self._deployment_info(pod_id)
+        if info is not None and self.service.ssh and info.status == "running":
             with suppress(CloudError):
                 doors = [ssh_address(unit.get("ssh_access")) for unit in self._units(pod_id)]
                 info = replace(info, ssh=next((door for door in doors if door), None))
         return info
 
     def list(self) -> builtins.list[PodInfo]:
-        """Return every deployment that is not over, of all pages; price and creation only of those that were shown alone before."""
-        return [self._listed(row) for row in self._rows() if not answers.over(row)]
+        """Return every deployment that is not over, of all pages; of ours with price and creation, as far as they show alone."""
+        rows = [row for row in self._rows() if not answers.over(row)]
+        self._look_at(info.id for info in map(answers.pod_info, rows) if info.lease_id is not None)
+        return [self._listed(row) for row in rows]
 
     def terminate(self, pod_id: str) -> None:
         """Ask for the deployment's end; one that is already over is success."""
@@ -177,10 +175,8 @@ class IonetCloud:
     def costs(self) -> builtins.list[CostItem]:
         """Return every deployment that is not over; what has ended before its time still holds what was paid for it."""
         rows = [row for row in self._rows() if not answers.over(row)]
-        with ThreadPoolExecutor(TOGETHER) as pool:
-            infos = builtins.list(pool.map(self._known, rows))
-        kinds = {"exited": "stopped pod", "error": "stopped pod"}
-        return [_cost(info, stopped=info.status in kinds) for info in infos]
+        self._look_at(info.id for info in map(answers.pod_info, rows))
+        return [_cost(self._listed(row)) for row in rows]
 
     def disks_per_hour(self, disk_gb: int, *, gpu: bool, volume: bool) -> float:
         """Return 0: a disk has no price of its own."""
@@ -249,14 +245,20 @@ class IonetCloud:
         return self._data(f"/{self.service.room}", asked, "", "say where it is free")
 
     def _listed(self, row: catalog.Row) -> PodInfo:
-        info = answers.pod_info(row, int(number(row.get("hardware_quantity")) or 0))
+        info = answers.pod_info(row)
         known = self._seen.get(info.id)
         return replace(info, price_per_hour=known.price_per_hour, created=known.created, region=known.region) if known else info
 
-    def _known(self, row: catalog.Row) -> PodInfo:
-        """Return a deployment with its price."""
-        info = self._listed(row)
-        return info if info.price_per_hour is not None else self.get(info.id) or info
+    def _look_at(self, ids: Iterable[str]) -> None:
+        """Let deployments be shown alone that never were: a list has neither price nor creation. What fails is asked for again."""
+
+        def look(pod_id: str) -> None:
+            with suppress(CloudError):
+                self._deployment_info(pod_id)
+
+        if unseen := [pod_id for pod_id in ids if pod_id not in self._seen]:
+            with ThreadPoolExecutor(TOGETHER) as pool:
+                builtins.list(pool.map(look, unseen))
 
     def _rows(self) -> builtins.list[catalog.Row]:
         """Return every deployment there ever was, or raise."""
@@ -276,6 +278,14 @@ class IonetCloud:
         if response.status_code != 200 or total is None or not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise answers.refusal(response, "list deployments")
         return rows, int(total)
+
+    def _deployment_info(self, pod_id: str) -> PodInfo | None:
+        """Return a deployment without its address, None for one that is over; what it shows is kept."""
+        deployment = self._deployment(pod_id)
+        if deployment is None or answers.over(deployment):
+            return None
+        self._seen[pod_id] = answers.pod_info(deployment)
+        return self._seen[pod_id]
 
     def _deployment(self, pod_id: str) -> catalog.Row | None:
         response = self._api.read(_path(pod_id), urgent=True)
@@ -321,7 +331,8 @@ class IonetCloud:
         return entries
 
 
-def _cost(info: PodInfo, *, stopped: bool) -> CostItem:
+def _cost(info: PodInfo) -> CostItem:
+    stopped = info.status in ("exited", "error")
     return CostItem("stopped pod" if stopped else "pod", info.id, info.name, info.price_per_hour, info.lease_id is not None)
 
 
