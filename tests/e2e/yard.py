@@ -131,7 +131,7 @@ class Yard:
 
     def record(self, label: str) -> dict[str, Any]:
         """Return the record of a run, {} before it has one."""
-        path = self.home / "runs" / "tester" / label / "1" / "run.json"
+        path = self.home / "runs" / self.env["TRAINYARD_USER"] / label / "1" / "run.json"
         found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
         return found
 
