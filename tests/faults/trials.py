@@ -50,7 +50,7 @@ CREATE = (
     Trial("every create dearer than the estimate", "the catalog is of yesterday", (Fault("create-dearer", None),), (4,),
           ("costs $", "allowed are $"), least_pods=1, most_pods=9),
     Trial("sold out between price and create", "every create says no capacity", (Fault("create-no-capacity", None),), (4,),
-          ("no offer could be rented",), most_pods=0),
+          says_there=("no offer could be rented",), most_pods=0),
     Trial("sold-out", "stock-outs of a type, a data center or all", (Fault("sold-out", None, AT_ONCE),), (4,), most_pods=0),
     Trial("accepted unheard and late on the list", "not found right after create is no proof of absence",
           (Fault("create-reset-after"), Fault("list-late", None)), (0, 4), least_pods=1),
