@@ -108,6 +108,11 @@ def test_an_offer_that_did_not_boot_is_avoided_by_every_run_for_some_hours(tmp_p
     assert shape.failed_lately(ledger, "toy", now + shape.REMEMBERED + 1) == []
 
 
+def test_offers_that_are_named_are_estimated_in_the_order_in_which_they_are_tried() -> None:
+    told = estimate(account("preferred", "cheapest", "other"), Stack(gpu=("H100",), only_offers=("cheapest", "gone", "preferred")), 1.0)
+    assert told.offer.id == "cheapest"
+
+
 def test_when_every_offer_has_failed_lately_none_is_avoided(tmp_path: Path) -> None:
     told = estimate(account("bad", "worse"), Stack(gpu=("H100",)), 1.0, ["bad", "worse"])
     assert (told.offer.id, told.avoided) == ("bad", ())

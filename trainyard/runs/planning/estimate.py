@@ -143,9 +143,9 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
 
 
 def allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:
-    """Return the offers that the settings allow, as the provider will choose among them."""
-    only, avoid = settings.only_offers, settings.avoid_offers
-    return [offer for offer in offers if offer.id not in avoid and (only is None or offer.id in only)]
+    """Return the offers that the settings allow, in the order in which the provider will try them."""
+    by_id = {offer.id: offer for offer in offers if offer.id not in settings.avoid_offers}
+    return [by_id[id] for id in (by_id if settings.only_offers is None else settings.only_offers) if id in by_id]
 
 
 def _offer_name(offer: Offer) -> str:
