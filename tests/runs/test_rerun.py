@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import struct
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 
 from tests.recipes.test_code import git
 from tests.runs.road import STACK, Road
 from trainyard.cli.usage import runs_named
 from trainyard.errors import UserError
+from trainyard.program.settings import keep_secret
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import BucketFile
 from trainyard.recipes.summaries import DataFile, DataSummary
@@ -26,6 +29,7 @@ from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.verbs import compare, diff, past, rerun, show
 from trainyard.runs.verbs.rerun import RerunRequest, prepare
+from trainyard.settings.table import build
 
 JOB = """
 echo "{\\"step\\": 1, \\"total_steps\\": 2, \\"loss\\": $1.5}" >>$OUTPUT_DIR/metrics.jsonl
@@ -155,6 +159,20 @@ def test_settings_are_kept_without_secrets(road: Road) -> None:
     road.settle("pod_env: {A: b, KEY: {secure: v1:sealed}}")
     own = snapshot.settings_of(road.prepare(JOB, name="a").snapshot)
     assert own["pod_env"] == {"A": "b", "KEY": "(encrypted)"} and own["upload_consent"] == "always" and "max_price" not in own
+
+
+def test_a_login_of_a_registry_is_a_secret_however_its_file_holds_it() -> None:
+    """It went into the bucket with the snapshot, and into the state."""
+    settings = build({"cloud": "vast", "registry": "-u me -p hunter2 ghcr.io"}, "vast")
+    assert snapshot._settings(settings)["trainyard:registry"] == "(encrypted)"
+    assert snapshot._settings(build({"cloud": "runpod", "registry": "cm1abc"}, "runpod"))["trainyard:registry"] == "cm1abc"
+
+    async def is_secret(value: str | None) -> bool:
+        kept = keep_secret("registry", value)
+        return isinstance(kept, pulumi.Output) and await kept.is_secret()
+
+    login, name = (asyncio.run(is_secret(value)) for value in (str(settings.registry), "cm1abc"))
+    assert login and not name
 
 
 def test_the_page_of_a_run_fits_80_columns_and_ends_with_commands_that_go_on(road: Road) -> None:

@@ -6,13 +6,11 @@ may read it. It is a setting (`registry`), and belongs there encrypted.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from trainyard.errors import UserError
 from trainyard.secret import Secret
-
-_LOGIN = re.compile(r"-u (\S+) -p (\S+) (\S+)")
+from trainyard.settings.setting import REGISTRY_LOGIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +24,7 @@ class RegistryLogin:
 
 def registry_login(setting: str, cloud: str) -> RegistryLogin:
     """Return what the setting `registry` says; raises UserError, which shows nothing of it, for what is no login."""
-    match = _LOGIN.fullmatch(setting.strip())
+    match = REGISTRY_LOGIN.fullmatch(setting.strip())
     if match is None:
         hint = "As in '-u NAME -p TOKEN ghcr.io', with a token that can only pull; say it as 'secure:'."
         raise UserError(f"'registry' is no login of a registry as {cloud} takes it", hint=hint)

@@ -14,7 +14,7 @@ from trainyard.nearest import suggest
 from trainyard.provider.typed import wrong_setting
 from trainyard.reading import read
 from trainyard.settings.flaws import flaw
-from trainyard.settings.setting import Setting
+from trainyard.settings.setting import Setting, is_secret
 from trainyard.settings.table import RUN_SETTINGS, SETTINGS, RunKeys, StackSettings, build
 
 NAMESPACE = "trainyard"
@@ -52,8 +52,8 @@ def run_settings(stack: str) -> RunSettings:
 
 
 def keep_secret(name: str, value: Any) -> Any:
-    """Return a setting's value, as a secret where its file holds it encrypted: Pulumi's state then does the same."""
-    return pulumi.Output.secret(value) if is_config_secret(f"{NAMESPACE}:{name}") else value
+    """Return a setting's value, as a secret in Pulumi's state where its file holds it encrypted, or its form tells."""
+    return pulumi.Output.secret(value) if is_config_secret(f"{NAMESPACE}:{name}") or is_secret(value) else value
 
 
 def _checked(source: str, stack: str, values: Mapping[str, object]) -> StackSettings:

@@ -3,6 +3,7 @@
 # Annotations are types here, not texts: the table is made of them, and evaluating texts would cost every start a millisecond.
 
 import dataclasses
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -11,12 +12,20 @@ from typing import Any
 
 from trainyard.reading import Kind, Shape
 
+REGISTRY_LOGIN = re.compile(r"-u (\S+) -p (\S+) (\S+)")
+"""The login of a registry, as `docker login` takes it, too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Encrypted:
     """A value that only Pulumi can read (``secure:`` in the file): it travels as it is."""
 
     ciphertext: str
+
+
+def is_secret(value: object) -> bool:
+    """Tell whether a setting's value is kept from state and snapshots: it is encrypted, or the login of a registry by its form."""
+    return isinstance(value, Encrypted) or (isinstance(value, str) and REGISTRY_LOGIN.fullmatch(value.strip()) is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

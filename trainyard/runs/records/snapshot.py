@@ -33,7 +33,7 @@ from trainyard.recipes.uncommitted import LARGEST_FILE, top_of, uncommitted
 from trainyard.recipes.variables import FILES
 from trainyard.runs.records import codec
 from trainyard.settings.reader import as_written
-from trainyard.settings.setting import Encrypted
+from trainyard.settings.setting import is_secret
 from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.sizes import human_size
 
@@ -213,4 +213,4 @@ def _settings(settings: StackSettings) -> dict[str, object]:
 def _without_secrets(value: object) -> object:
     if isinstance(value, dict):
         return {name: _without_secrets(item) for name, item in value.items()}
-    return _HIDDEN if isinstance(value, Encrypted) else value
+    return _HIDDEN if is_secret(value) else value
