@@ -68,7 +68,8 @@ ROW = """
 from trainyard.settings.clouds import CloudEntry
 ACME = CloudEntry(name="acme", title="Acme", opener="acme_cloud:open_acme", keys=("ACME_KEY",), key_page="Acme's desk", settings=("spot",))
 def open_acme(env, places):
-    return "opened"
+    from trainyard.clouds.local import LocalCloud
+    return LocalCloud(places.cloud)
 """
 
 
@@ -84,7 +85,7 @@ def test_a_package_adds_a_cloud_and_everything_knows_it(install: Install, tmp_pa
     install("acme-gpu", {"acme_cloud.py": ROW, "entry_points": "acme = acme_cloud:ACME"})
     (tmp_path / "Pulumi.acme.yaml").write_text("config:\n  trainyard:spot: true\n")
 
-    assert str(open_cloud("acme", {}, places(tmp_path, {}))) == "opened"
+    assert open_cloud("acme", {}, places(tmp_path, {})).list() == []
     assert reader.load(tmp_path, "acme").cloud == "acme"
     assert "ACME_KEY" in never_sent() and all_account_keys()["acme"] == ("ACME_KEY",)
     assert not known_to("tier", "acme") and "acme" in page.schema_text()
@@ -97,6 +98,7 @@ def test_a_package_adds_a_cloud_and_everything_knows_it(install: Install, tmp_pa
     ("module", "point", "why"),
     [
         ("raise OSError('no disk')", "acme = broken:ACME", "OSError: no disk"),
+        ("raise SystemExit(3)", "acme = broken:ACME", "SystemExit: 3"),
         ("import no_such_package", "acme = broken:ACME", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("ACME = 'a text'", "acme = broken:ACME", "'a text' is no CloudEntry"),
         (ROW, "acne = broken:ACME\nacme = broken:NONE", "its row is called 'acme'"),
@@ -119,6 +121,25 @@ def test_a_package_whose_cloud_cannot_be_had_is_named_and_hinders_no_other(
         (tmp_path / "Pulumi.x.yaml").write_text(f"config:\n  trainyard:cloud: {name}\n")
         with pytest.raises(UserError, match="the package acme-broken offers this cloud"):
             reader.load(tmp_path, "x")
+
+
+@pytest.mark.parametrize(
+    ("opens", "why"),
+    [
+        ("def open_acme(env, places): return 42", "what it gives is no Cloud: 42"),
+        ("def open_acme(env, places): raise OSError('no disk')", "OSError: no disk"),
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_package_that_cannot_open_its_cloud_is_named_and_keeps_nobody_from_the_others(
+    install: Install, tmp_path: Path, opens: str, why: str
+) -> None:
+    """It ended `reap --all-stacks` before the clouds behind it were asked."""
+    row = "from trainyard.settings.clouds import CloudEntry\nACME = CloudEntry(name='acme', title='Acme', opener='lying:open_acme')"
+    install("acme-lying", {"acme_row.py": row, "lying.py": opens, "entry_points": "acme = acme_row:ACME"})
+    with pytest.raises(UserError, match=f"cloud 'acme' cannot be opened by its package .*{why}"):
+        open_cloud("acme", {}, places(tmp_path, {}))
 
 
 def test_packages_are_not_looked_through_for_a_cloud_of_ours() -> None:

@@ -254,7 +254,7 @@ def _of_packages() -> tuple[Mapping[str, CloudEntry], tuple[CloudProblem, ...]]:
         package = point.dist.name if point.dist else point.module
         try:
             row = point.load()
-        except Exception as error:  # somebody else's code: whatever it raises, our clouds are there
+        except (Exception, SystemExit) as error:  # somebody else's code: whatever it raises, our clouds are there
             lost.append(CloudProblem(point.name, package, f"{type(error).__name__}: {error}"))
             continue
         if why := _unfit(point.name, row, rows):
