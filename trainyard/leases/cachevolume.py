@@ -78,6 +78,8 @@ class CacheMaker:
             ours = self.volumes.create(order.name, order.place, order.size_gb)
         except (NoCapacity, CloudRefused):
             intent.unlink(missing_ok=True)
+            if another := self._of_name(order):
+                return another[0]  # where names are unique, who comes second is refused
             raise
         except CloudError as error:
             ours = self._lost_one(order, start, error)

@@ -136,6 +136,19 @@ def test_of_two_made_at_once_the_lowest_id_is_the_cache_and_ours_goes(cloud: Run
         said.clear()
 
 
+class _MeanwhileRefused(_KilledAfter):
+    """Volumes whose names are unique: another machine was quicker, and ours is refused."""
+
+    def create(self, name: str, place: str, size_gb: float) -> NetworkVolume:
+        self.real.create(name, place, size_gb)
+        raise CloudRefused("a volume of this name exists")
+
+
+def test_where_names_are_unique_who_is_refused_takes_the_others(cloud: RunPodCloud, maker: Maker, tmp_path: Path) -> None:
+    taken = maker(volumes=_MeanwhileRefused(cloud)).ensure(ORDER)
+    assert _listed(cloud) == [taken] and not (tmp_path / "here" / f"{ORDER.name}.json").exists()
+
+
 def test_a_mounted_volume_names_its_pods(cloud: RunPodCloud, maker: Maker, spec: Make) -> None:
     made = maker().ensure(ORDER)
     offer = cloud.offers(replace(WANTED, volume=made.id))[0]
