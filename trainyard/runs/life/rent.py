@@ -113,7 +113,9 @@ def remember_lost(context: CommandContext, record: RunRecord) -> None:
 
 
 def created_of(record: RunRecord) -> float:
-    """Return when a run's pod was created; raises EngineError where its outputs do not tell."""
+    """Return when a run's pod was created; where its cloud does not tell, when the run began. Raises EngineError for what is no time."""
+    if record.pod.created_at is None:
+        return record.created  # no later than the pod: what it costs is not reckoned too low
     moment = parse_time(record.pod.created_at)
     if moment is None:
         raise EngineError(f"the pod's creation time '{record.pod.created_at}' is not a time")
