@@ -40,6 +40,7 @@ def test_what_a_row_names_is_there(cloud: CloudEntry) -> None:
 @pytest.mark.parametrize("cloud", ROWS)
 def test_a_row_promises_what_the_adapter_does(cloud: CloudEntry, tmp_path: Path) -> None:
     (tmp_path / "Pulumi.ssh.yaml").write_text("config:\n  trainyard:hosts: [gpu1]\n")  # a cloud of one's own machines names some
+    (tmp_path / "Pulumi.slurm.yaml").write_text("config:\n  trainyard:login: cluster\n")
     able = open_cloud(cloud.name, dict.fromkeys(cloud.keys, "key"), places(tmp_path, {})).capabilities
 
     for promise in ("ssh", "self_terminate", "deadline", "change_markers"):
