@@ -49,7 +49,7 @@ def test_the_frame_is_one_line_that_other_shells_read_as_sh_does() -> None:
     assert "\\ " not in line
 
 
-SIGNS = re.compile(r"; do\b|\bdone\b|; then\b|\bfi\b|\|\| exit|>&2|2>&1|/dev/null|\"\$\w")
+SIGNS = re.compile(r"; do\b|\bdone\b|; then\b|\bfi\b|\|\| exit|>&2|2>&1|[<>] ?/dev/null|\"\$\w")
 """What stands in a shell program and hardly in prose."""
 
 

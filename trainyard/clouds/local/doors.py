@@ -50,9 +50,7 @@ SetEnv {env}
 """
 # Without a passwd of the pod's own, sshd starts everything in the user's real home, by the user's own shell.
 _SESSION = """cd "$HOME" || exit
-[ -z "$SSH_ORIGINAL_COMMAND" ] || exec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"
-exec "$SHELL" -l
-"""
+if [ -n "$SSH_ORIGINAL_COMMAND" ]; then exec "$SHELL" -c "$SSH_ORIGINAL_COMMAND"; else exec "$SHELL" -l; fi"""
 _SFTP = ("/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server", "/usr/libexec/sftp-server")
 
 

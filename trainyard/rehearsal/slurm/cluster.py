@@ -25,6 +25,7 @@ from pathlib import Path
 from trainyard.clouds.slurm.login import REHEARSAL as LOGIN
 from trainyard.errors import TrainyardError, UserError
 from trainyard.processes import start_mark
+from trainyard.shellscript import load
 
 _PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "srun", "scancel", "scontrol", "sinfo")
 _STARTS = 60.0
@@ -206,8 +207,7 @@ def _login_node(cluster: SlurmCluster, short: Path) -> str:
                 return shlex.join(words)
     program = cluster.folder / "login"
     exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in login_environment(cluster).items())
-    skip = "while :; do case $1 in -o|-F|-p) shift 2 ;; -G) exit 1 ;; -*) shift ;; *) break ;; esac; done\nshift\n"
-    program.write_text(f'#!/bin/sh\n# Stands for ssh to the login node.\n{exports}{skip}cd && exec sh -c "$*"\n')
+    program.write_text(f"#!/bin/sh\n{exports}{load('trainyard.rehearsal.slurm', 'login')}")
     program.chmod(0o700)
     return shlex.quote(str(program))
 
