@@ -16,7 +16,7 @@ from trainyard import yamlfile
 from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.settings import page
-from trainyard.settings.table import SETTINGS
+from trainyard.settings.table import SETTINGS, clouds_that_know, known_to
 from trainyard.stacks.facade import settings_of
 from trainyard.storage.rules import declared_rules
 
@@ -67,8 +67,6 @@ def reader_says(folder: Path, config: dict[str, object]) -> str | None:
 
 BESIDE: dict[str, dict[str, object]] = {
     "pods": {"trainyard:hours": 2}, "i_know_that_pods_can_steal_my_store_keys": {"trainyard:pod_store": "read"},
-    "reliability": {"trainyard:cloud": "vast"}, "inet_down": {"trainyard:cloud": "vast"},
-    "hosts": {"trainyard:cloud": "ssh"},
 }  # fmt: skip
 """What a setting needs beside it."""
 
@@ -91,7 +89,7 @@ def no_schema_can_tell(name: str, value: object) -> bool:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_the_reader_takes_the_schema_takes_and_what_it_refuses_too(name: str, tmp_path: Path) -> None:
-    more = BESIDE.get(name, {})
+    more = BESIDE.get(name, {}) | ({} if known_to(name, "runpod") else {"trainyard:cloud": clouds_that_know(name)[0]})
     for value in drawn(SETTINGS[name].shape.kind):
         config = {f"trainyard:{name}": value, **more}
         said, valid = reader_says(tmp_path, config), JUDGE.is_valid({"config": config})

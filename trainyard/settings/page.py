@@ -22,7 +22,7 @@ SCHEMA = Path("infra", "stack.schema.json")
 """A settings file names it in a ``# yaml-language-server: $schema=`` line; init writes it into other repositories."""
 PAGE = Path("docs", "settings.md")
 _MADE = re.compile(r"(<!-- Made by `invoke docs --write` from the table of (\w+)\. -->\n).*?(?=<!-- End of what is made\. -->)", re.S)
-_NUMBERS = ("7", "123", "13.0", "12345678")
+_NUMBERS = ("7", "-1", "123", "13.0", "12345678")
 """What numbers look like as texts: one of them for each pattern that a number can fit."""
 _GROUPS = {
     "cloud": "What is rented",
