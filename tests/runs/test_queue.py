@@ -196,7 +196,7 @@ def test_what_is_held_or_taken_out_does_not_begin(road: QueueRoad) -> None:
 def test_what_is_wrong_is_said_and_nothing_is_submitted(road: QueueRoad) -> None:
     road.submit()
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"priority": 11}, "from -10 to 10"), ({"after": ["one"]}, "named as user/label"), ({"name": "Ann"}, "use a-z"),
+        ({"priority": 11}, "from -10 to 10"), ({"after": ["a/b/c"]}, "named as user/label"), ({"name": "Ann"}, "use a-z"),
         ({"name": "a"}, "in the queue already"),
     ]  # fmt: skip
     for asked, says in wrong:

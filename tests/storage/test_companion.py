@@ -35,6 +35,9 @@ class LivePod(FakePod):
             raise Unreachable("no link")
         return here()
 
+    def connect_sender(self) -> Transport:
+        return self.connect()
+
 
 @pytest.fixture
 def live(scene: Scene, pod: Workspace, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Any]:  # noqa: F811

@@ -10,6 +10,7 @@ import time
 import zlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from trainyard.storage.deliver import Progress
 from trainyard.storage.manifest import entry_of
 from trainyard.storage.podfetch import PodFetch, fetch_to_pod
 from trainyard.storage.podtargets import Extent, PodTarget, StoredObject, target_of, target_of_object
+from trainyard.storage.signing import signed_url
 
 MIB = 1 << 20
 
@@ -131,12 +133,15 @@ def test_urls_that_are_over_are_signed_anew(settings: StoreSettings, tmp_path: P
     body, lives = b"x" * 100, [1, 600]
     source = put(settings, "data/x", body)
 
+    def sign(*words: Any, most: float) -> str:
+        return signed_url(*words, most=lives.pop(0))
+
     def slow_link(self: object, order: object = podfetch._Order.encode) -> bytes:
-        monkeypatch.setattr(podfetch, "URL_SECONDS", lives.pop(0))
         text: bytes = order(self)  # type: ignore[operator]
         time.sleep(2 if lives else 0)
         return text
 
+    monkeypatch.setattr(podfetch, "signed_url", sign)
     monkeypatch.setattr(podfetch._Order, "encode", slow_link)
     assert fetch(settings, tmp_path / "in", [whole(source, "x", body)]).sha256 == {"x": sha(body)}
     assert lives == []
