@@ -305,6 +305,12 @@ def test_the_key_goes_with_its_pod_and_no_other_does(cloud: PrimeCloud, account:
     assert sorted(key["name"] for key in account.keys.values()) == sorted(["laptop", key_name(two)])
 
 
+def test_the_key_goes_too_where_whoever_ends_the_pod_has_not_seen_it(cloud: PrimeCloud, account: PrimeAccount, spec: Make) -> None:
+    pod = cloud.create(spec(), first(cloud))
+    replace(cloud, _names={}).terminate(pod.id)
+    assert not account.keys
+
+
 def test_an_account_that_keeps_each_key_once_lends_the_one_it_has(cloud: PrimeCloud, account: PrimeAccount, spec: Make) -> None:
     cloud.create(spec(), first(cloud))
     account.instead["POST /ssh_keys/"] = lambda asked: (422, {"errors": [{"param": "publicKey", "details": "exists"}]})

@@ -110,6 +110,9 @@ class PrimeCloud:
 
     def terminate(self, pod_id: str) -> None:
         """Ask for the pod's end, and remove the key that was registered for it."""
+        if pod_id not in self._names:  # who ends a pod need not have seen it, and afterwards nobody tells its name
+            with suppress(CloudError):
+                self.get(pod_id)
         response = self._api.delete(_path(pod_id))
         if response.status_code not in (200, 202, 204):
             if answers.told_gone(response):
