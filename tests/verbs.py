@@ -120,6 +120,9 @@ bench_billed = _bench(
     "bench.billed", "Count billed minutes of 6 minutes of training and a 5 GB model on the emulated cloud, by three roads."
 )
 
+bench_offers = _bench(
+    "bench.offers", "Time the offers of all emulated clouds in one table, each 300 ms late; then with one down, one silent."
+)
 bench_reaper = _bench("bench.reaper", "Time the reaper over 10,000 pods of the emulated RunPod, and `invoke reap` as a whole command.")
 bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite and in Postgres, and `invoke runs` as a whole command.")
 
@@ -255,6 +258,7 @@ def development(ns: Collection) -> None:
             "ledger": bench_ledger,
             "queue": bench_queue,
             "estimate": bench_estimate,
+            "offers": bench_offers,
             "reaper": bench_reaper,
         },
         "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres, "slurm": servers_slurm},
