@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench.measure import machine
 from trainyard.config import find_root
+from trainyard.errors import UserError
 from trainyard.rehearsal.emulators import emulator_of, emulators
 from trainyard.rehearsal.kit import Emulator, Timing, start
 from trainyard.settings.variables import account_keys
@@ -82,7 +83,11 @@ def _all_clouds(folder: Path) -> Iterator[dict[str, Emulator]]:
         for name in emulators():
             cloud = emulator_of(name)
             limits = {window.name: 10**9 for window in cloud.limits}
-            opened[name] = start(cloud, folder / name, timing=Timing(provisioning=1e9), limits=limits, latency=LATENCY_S, env={})
+            try:
+                opened[name] = start(cloud, folder / name, timing=Timing(provisioning=1e9), limits=limits, latency=LATENCY_S, env={})
+            except UserError as error:  # a package that only an extra brings
+                print(f"not measured: {name}: {error.message}")
+                continue
             running.callback(opened[name].stop)
             if any(set(one.env) & set(opened[name].env) for other, one in opened.items() if other != name):
                 del opened[name]  # one account has one address, and that is the other cloud's emulator
