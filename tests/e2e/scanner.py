@@ -39,7 +39,7 @@ ALLOWED: tuple[tuple[str, str, str], ...] = (
     ("*/store/access.log", SIGNED_URL, "the local server's own log of the requests it was sent"),
     ("*/_POD_COMMITTED", "plan secret *", "the marker of a pod proves itself with it; it is worthless once it is told"),
     ("*/home/.container-secrets", SIGNED_URL, "how a cloud without SSH is played that keeps secret variables apart"),
-    ("*/home/.container-secrets", "plan secret *", "the same"),
+    ("*/home/.container-secrets", "plan secret *", "the same: the container's own, for the marker that it writes"),
     ("environment of a pod", "HF_TOKEN", "`pod_secrets: [HF_TOKEN]`, named in estimate and summary"),
 )
 """Pattern of the place, whose secret may be there, and why."""
