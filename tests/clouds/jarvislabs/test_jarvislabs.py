@@ -56,7 +56,7 @@ def test_a_short_name_tells_ids_stop_and_end_in_whichever_case_it_is_shown(logic
 
 
 @pytest.mark.parametrize(
-    "name", ["", "my-notebook", "ty-pod", "ty-" + 33 * "z", "ty-" + "a-" * 18, str(PodName(new_id(), new_id(), "pod", "0123abcd"))]
+    "name", ["", "my-notebook", "ty-pod", "ty-" + 33 * "z", "ty-" + "a-" * 18, str(PodName("0a1b2c3d4e", "f5e6d7c8b9", "pod", "0123abcd"))]
 )
 def test_any_other_name_is_left_alone(name: str) -> None:
     assert parse_short_name(name) == (name, None, None)

@@ -16,10 +16,12 @@ from typing import Any, TypeVar
 import modal
 from modal import exception as errors
 
+from trainyard.clouds.modal import grpcstatus
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity
 from trainyard.secret import Secret
 
 T = TypeVar("T")
+grpcstatus.settle()
 CLIENT = 1
 """What the wire protocol calls a program outside of Modal."""
 _REFUSED = (errors.AuthError, errors.PermissionDeniedError, errors.AlreadyExistsError, errors.NotFoundError, errors.VersionError)

@@ -20,6 +20,7 @@ from grpclib.const import Cardinality, Handler
 from grpclib.server import Server, Stream
 from modal_proto import api_pb2
 
+from trainyard.clouds.modal import grpcstatus
 from trainyard.jsontext import parse_json
 from trainyard.rehearsal.kit import Fleet
 from trainyard.rehearsal.modal.routes import ROUTES, end_what_is_over
@@ -57,6 +58,7 @@ class Gateway:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result(30)
 
     async def _start(self, port: int) -> tuple[Server, int]:
+        grpcstatus.settle()
         server = Server([_Calls(self)])
         plain = server._protocol_factory
 
