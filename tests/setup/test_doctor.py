@@ -96,7 +96,7 @@ def test_a_stack_without_its_key_says_which_one_and_where_to_get_it(places: Plac
     found = by_name(checks(places, env, "runpod"), "cloud")
 
     assert (found.status, found.text) == ("fail", "RUNPOD_API_KEY is not set")
-    assert found.remedy and ".env" in found.remedy
+    assert found.remedy and "RunPod's console" in found.remedy and "invoke setup --stack runpod" in found.remedy
 
 
 def test_a_stack_without_a_bucket_says_how_far_the_fence_holds(places: Places, env: dict[str, str]) -> None:

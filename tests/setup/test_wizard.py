@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.cli.commandline import main
 from trainyard.config import places
 from trainyard.doctor.wizard import SetupReport, SetupRequest, lines, set_up
 from trainyard.envfile import read_env_file
@@ -186,18 +184,11 @@ def test_all_takes_whose_keys_are_there_and_names_the_others(bench: Bench) -> No
     assert sorted(path.name for path in bench.root.glob("Pulumi.*.yaml")) == ["Pulumi.local.yaml", "Pulumi.vast.yaml"]
 
 
-def test_the_verb_takes_keys_from_stdin_and_shows_none(
-    bench: Bench, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in {**bench.emulator.env, "TRAINYARD_PROJECT_DIR": str(bench.root)}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("VAST_API_KEY")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"VAST_API_KEY={bench.key}\n"))
-    kept = signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit) as left:
-        main(["setup", "--keys-from", "-", "--gpu", "H100", "--json"], name="trainyard")
-    signal.signal(signal.SIGINT, kept)
-    out, err = capfd.readouterr()
-    assert left.value.code == 0, err
-    assert bench.key not in out + err
-    assert json.loads(out)["ready"] == ["vast"] and reader.load(bench.root, "vast").gpu == ("H100",)
+def test_the_verb_takes_keys_from_stdin_and_shows_none(bench: Bench) -> None:
+    env = {**os.environ, **bench.emulator.env, "TRAINYARD_PROJECT_DIR": str(bench.root)}
+    del env["VAST_API_KEY"]
+    words = [sys.executable, "-m", "trainyard", "setup", "--keys-from", "-", "--gpu", "H100", "--json"]
+    done = subprocess.run(words, input=f"VAST_API_KEY={bench.key}\n", env=env, cwd=bench.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert bench.key not in done.stdout + done.stderr
+    assert json.loads(done.stdout)["ready"] == ["vast"] and reader.load(bench.root, "vast").gpu == ("H100",)
