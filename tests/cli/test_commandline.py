@@ -15,6 +15,7 @@ import pytest
 from invoke.collection import Collection
 
 from tests.verbs import development
+from trainyard.cli import commandline
 from trainyard.cli.commandline import main
 from trainyard.cli.common import SHORT
 from trainyard.cli.ending import tell
@@ -23,6 +24,13 @@ from trainyard.cli.verbs import verbs as verbs_of_a_person
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed, typed
 from trainyard.secret import Secret
+
+
+@pytest.fixture(autouse=True)
+def no_lingering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that other tests have left in this process do not end it."""
+    monkeypatch.setattr(commandline, "_lingers", lambda: False)
+
 
 ROOT = Path(__file__).resolve().parents[2]
 

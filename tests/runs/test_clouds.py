@@ -6,10 +6,12 @@ import json
 import signal
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from tests.leases.model_cloud import ModelCloud
+from trainyard.cli import commandline
 from trainyard.cli.commandline import main
 from trainyard.clouds.protocol import PodInfo
 from trainyard.config import places
@@ -83,7 +85,8 @@ def test_the_verb_shows_every_cloud_of_the_table(capfd: pytest.CaptureFixture[st
 
 def run(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     kept = signal.getsignal(signal.SIGINT)
-    with pytest.raises(SystemExit) as left:
+    # Threads that other tests have left in this process do not end it.
+    with pytest.raises(SystemExit) as left, mock.patch.object(commandline, "_lingers", lambda: False):
         main(words)
     signal.signal(signal.SIGINT, kept)
     assert left.value.code == 0

@@ -143,7 +143,7 @@ def test_the_size_is_that_of_all_bases_and_the_cache_grows_with_them(context: Co
     other, folder = begin(context, cloud, "c", CacheNeed("big/Model-70B", 140.0))
     assert [run.cache and run.cache.size_gb for run in (first, again, other)] == [40, 40, 180]
     (volume,) = cloud.volumes().list()
-    assert volume.size_gb == 180 and f"trainyard:volume: {volume.id}" in folder.config.read_text()
+    assert volume.size_gb == 180 and volume.id in folder.config.read_text()
 
 
 @pytest.mark.parametrize(

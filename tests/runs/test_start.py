@@ -13,7 +13,8 @@ from trainyard.runs.records.parts import RunPod
 def told(watchdog: object, cloud: str = "runpod") -> tuple[list[str], RunPod]:
     said: list[str] = []
     record = SimpleNamespace(environment=cloud, cloud=cloud, pod=RunPod(pod_id="p1", end="2026-11-24T03:00:00Z"))
-    context = SimpleNamespace(ui=SimpleNamespace(warn=said.append))
+    adapter = SimpleNamespace(capabilities=SimpleNamespace(deadline=cloud == "modal"))
+    context = SimpleNamespace(ui=SimpleNamespace(warn=said.append), cloud_of=lambda _: adapter)
     tell_of_watchdog(context, record, watchdog)  # type: ignore[arg-type]
     return said, record.pod
 
