@@ -23,6 +23,14 @@ def executed(argv: tuple[str, ...], env: Mapping[str, str], **more: Any) -> subp
     return subprocess.Popen(argv, env=env, text=True, **more)
 
 
+def _target(descriptor: Path) -> str:
+    """Return what a descriptor leads to; nothing where it was closed meanwhile."""
+    try:
+        return os.readlink(descriptor)
+    except FileNotFoundError:
+        return ""
+
+
 def look(start: Starter, folder: Path, ends_by: int) -> dict[str, object]:
     """Start a provider that ignores SIGHUP, look at it as it serves, end it."""
     env = {**os.environ, "ONE": "a b=c\nd", "TWO": ""}
@@ -41,7 +49,7 @@ def look(start: Starter, folder: Path, ends_by: int) -> dict[str, object]:
         "folder": (proc / "cwd").readlink(),
         "session": os.getsid(process.pid) == os.getpgid(process.pid) == process.pid,
         "streams": [os.path.basename((proc / "fd" / str(number)).readlink()).partition(":")[0] for number in range(3)],
-        "sockets": sum(path.readlink().name.startswith("socket:") for path in (proc / "fd").iterdir()),
+        "sockets": sum(_target(path).startswith("socket:") for path in (proc / "fd").iterdir()),
         "signals": (status["SigIgn"], status["SigBlk"], int(status["SigCgt"], 16) & 0xFFFF),
         "umask": status["Umask"],
     }
