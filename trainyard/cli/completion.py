@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainyard.config import Places
+from trainyard.config import Places, stack_names
 from trainyard.runs.records.identity import RunId, all_runs
 
 _RUNS = ("run", "other", "result", "name")
@@ -68,5 +68,4 @@ def _runs(places: Places, last: str) -> list[str]:
 
 
 def _stacks(places: Places) -> list[str]:
-    names = (path.name[len("Pulumi.") : -len(".yaml")] for path in places.root.glob("Pulumi.*.yaml"))
-    return sorted(name for name in names if "." not in name)
+    return stack_names(places.root)

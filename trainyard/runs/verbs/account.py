@@ -14,6 +14,7 @@ from trainyard.clouds import open_cloud
 from trainyard.clouds.absence import KnownPod, prove
 from trainyard.clouds.listing import complete_list
 from trainyard.clouds.protocol import Account, Cloud, CostItem
+from trainyard.config import stack_names
 from trainyard.errors import CloudError, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
@@ -241,10 +242,7 @@ def accounts(context: CommandContext, name: str | None) -> list[Cloud]:
     if name is not None:
         return [context.cloud(name)]
     opened: dict[str, Cloud] = {}
-    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
-        stack = path.name[len("Pulumi.") : -len(".yaml")]
-        if "." in stack:
-            continue
+    for stack in stack_names(context.places.root):
         try:
             cloud = reader.cloud_of(context.places.root, stack)
             opened.setdefault(cloud, open_cloud(cloud, context.env, context.places))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trainyard.config import stack_names
 from trainyard.errors import RefusedError, StoreError, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
@@ -121,10 +122,7 @@ def alive(context: CommandContext) -> set[ResultKey]:
 def _buckets(context: CommandContext) -> list[StoreSettings]:
     """Return the buckets of all stacks of this repository, each once; what has none is told."""
     stores: dict[tuple[str | None, str], StoreSettings] = {}
-    for path in sorted(context.places.root.glob("Pulumi.*.yaml")):
-        name = path.name[len("Pulumi.") : -len(".yaml")]
-        if "." in name:
-            continue
+    for name in stack_names(context.places.root):
         try:
             store = bucket_of(context, name)
             stores.setdefault((store.endpoint, store.bucket), store)

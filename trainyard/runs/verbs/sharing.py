@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainyard.clock import format_time
+from trainyard.config import stack_names
 from trainyard.errors import TrainyardError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
@@ -122,7 +123,7 @@ def _bucket_names(context: CommandContext) -> list[str]:
     from trainyard.storage.groups import stores_named
 
     names = []
-    for stack in _stacks(context):
+    for stack in stack_names(context.places.root):
         with contextlib.suppress(OSError, TrainyardError):
             outputs = _names_in(facade.resources(context.stack(stack)))
             settings = reader.partly(context.places.root, stack, "store", "bucket", "env_id")
@@ -148,18 +149,13 @@ def stores(context: CommandContext, *, local: bool = False) -> Iterator[StoreSet
     from trainyard.runs.verbs.fetch import bucket_of
 
     seen, names = set(), _bucket_names(context)
-    for stack in _stacks(context):
+    for stack in stack_names(context.places.root):
         with contextlib.suppress(UserError):
             if local or names:
                 settings = bucket_of(context, stack)
                 if settings.url not in seen and (local or (settings.url in names and settings.kind != "local")):
                     seen.add(settings.url)
                     yield settings
-
-
-def _stacks(context: CommandContext) -> list[str]:
-    names = (path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in context.places.root.glob("Pulumi.*.yaml"))
-    return sorted(name for name in names if "." not in name)
 
 
 def _known(context: CommandContext) -> dict[str, PulledBucket]:
