@@ -95,11 +95,11 @@ def _attach(story: Story, *words: str) -> None:
     done = story.verb(*words)
     if known and story.yard.record(LABEL).get("phase") != "ended":
         story.problems(f"{words[0]} did not end the run: {story.yard.record(LABEL).get('phase')} (exit code {done.code})")
-    model = story.yard.root / "out" / story.yard.user / LABEL / "model" / "model.txt"
+    there = story.yard.has_model(LABEL)
     summary = story.yard.home / "runs" / story.yard.user / LABEL / "1" / "run-summary.json"
-    if summary.is_file() and '"success": true' in summary.read_text() and not model.is_file():
+    if summary.is_file() and '"success": true' in summary.read_text() and not there:
         story.problems("the summary says success, the model is not there")
-    if story.case.victim in ("controller", "all") and known and not model.is_file():
+    if story.case.victim in ("controller", "all") and known and not there:
         story.problems(f"{words[0]} did not bring the model home")
     story.problems(*(f"{words[0]} left pod {pod}" for pod in story.fresh()))
     story.destroy()

@@ -81,6 +81,14 @@ class CloudYard(Yard):
         """The account as this person sees it."""
         return open_cloud(self.stack, self.env, self.places)
 
+    def has_model(self, label: str) -> bool:
+        """Tell whether a run's model is where it is brought: home, or where nobody logs in into the bucket, with its marker."""
+        model = Path("model", "model.txt")
+        if self.world.row.ssh:
+            return (self.root / "out" / self.user / label / model).is_file()
+        attempts = self.places.store.glob(f"data/*/models/{self.user}/{label}/*")
+        return any((attempt / model).is_file() and (attempt / "_SUCCESS").is_file() for attempt in attempts)
+
     def train(self, *words: str, steps: int = 5, pause: float = 0.1, left_over: int = 0) -> tuple[str, ...]:
         """Return the words of a run of the counting script on the rented pod."""
         sets = ("--set", f"script={COUNT}", "--set", f"args={steps} {pause} {left_over}")
