@@ -62,6 +62,8 @@ class Trial:
     """A fault that the cloud's emulator must know, where it is no fault of the trial's."""
     ends_itself: bool = False
     """Only where pods can end themselves."""
+    ssh: bool = False
+    """Only where somebody logs in to pods: elsewhere none is declared, set up over SSH or adopted with its key."""
     judged_by_end: bool = True
     """The clock of the lease is this machine's."""
     own: Callable[[Stage], None] | None = None
