@@ -84,5 +84,6 @@ MODAL = EmulatedCloud(
     key_prefix="as-",
     faults=(*FAULTS, *TRAPS),
     front=open_front,
+    forgets_ended=True,
     hidden=("MODAL_",),
 )
