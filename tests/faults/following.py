@@ -13,6 +13,7 @@ from tests.faults import judge
 from tests.faults.world import CloudYard
 from trainyard.config import PROJECT
 from trainyard.errors import TrainyardError
+from trainyard.rehearsal.kit.ledger import gone
 from trainyard.stacks import facade, installed
 from trainyard.stacks.environ import pulumi_exports
 from trainyard.stacks.state import backend
@@ -67,8 +68,9 @@ def _colleague(story: Story) -> None:
         story.problems(f"the colleague's destroy exited {done.code}")
     if bench.others & {r["id"] for r in story.world.pods()}:
         story.problems("the colleague's destroy left the colleague's pod")
-    if mine - story.fresh():
-        story.problems(f"the colleague's destroy ended ours: {mine - story.fresh()}")
+    done_by_itself = {record["id"] for record in gone(story.world.emulator.root) if "exit_code" in record}
+    if ended := mine - story.fresh() - done_by_itself:
+        story.problems(f"the colleague's destroy ended ours: {ended}")
     bench.others = frozenset()
     story.destroy()
     bench.ensure_colleague()
