@@ -89,7 +89,7 @@ def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
         ("cancel x -n", "cancel has no option -n"),
         ("download x y -w", "download has no option -w"),
         ("init -c runpod x", "init has no option -c"),
-        ("render command x -s a=1", "render has no option -s"),
+        ("render command x -b 1", "render has no option -b"),
         ("train --dry", "train has no option --dry"),
         ("tunnel a", "tunnel needs RUN and PORT"),
         ("runs extra", "runs takes no word 'extra'"),

@@ -47,7 +47,6 @@ class Bench:
     colleague: CloudYard | None = None
     others: frozenset[str] = frozenset()
     """The colleague's pods."""
-    _colleagues_runs: int = 0
 
     def calibrate(self) -> None:
         """Measure the pace and bring the colleague's pod up."""
@@ -61,17 +60,9 @@ class Bench:
             return
         if self.colleague is None:
             self.colleague = self.world.yard("colleague")
-            self.colleague.settings(pods=1 if self.world.row.ssh else None, hours=20)
-        self.colleague.invoke(*self._colleagues_words(), timeout=PATIENCE).expect()
+            self.colleague.settings(pods=1, hours=20)
+        self.colleague.invoke("up", "--stack", self.world.stack, timeout=PATIENCE).expect()
         self.others = frozenset(r["id"] for r in self.world.pods())
-
-    def _colleagues_words(self) -> tuple[str, ...]:
-        """Return the command of the colleague's pod: declared, or where nobody can log in to one, a run that goes on and on."""
-        assert self.colleague is not None
-        if self.world.row.ssh:
-            return ("up", "--stack", self.world.stack)
-        self._colleagues_runs += 1
-        return self.colleague.train("--name", f"c{self._colleagues_runs}", "--detach", "--yes", steps=100_000, pause=5.0)
 
     def run(self, case: Case) -> Result:
         """Run one case; never raises for what the case finds."""

@@ -29,7 +29,8 @@ def pages() -> dict[str, str]:
     recipes = {f"recipes/{name}.md": _filled(f"recipes/{name}.md", f"templates/{name}/recipe.yaml", _variables(name)) for name in RECIPES}
     architecture = _filled("architecture.md", "tests/test_imports.py", _layers())
     made = {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture}
-    return {**made, **recipes, "clouds.md": _clouds_page()}
+    requests = {"clouds/requests.md": _filled("clouds/requests.md", "the rows of clouds", _request_fields())}
+    return {**made, **recipes, **requests, "clouds.md": _clouds_page()}
 
 
 def _filled(page: str, source: str, text: str, content: str | None = None) -> str:
@@ -71,6 +72,15 @@ def _clouds_page() -> str:
         source = (DOCS / "examples" / "nimbus" / name).read_text(encoding="utf-8")
         text = _filled("clouds.md", f"docs/examples/nimbus/{name}", f"```python\n{source}```\n", text)
     return text
+
+
+def _request_fields() -> str:
+    """Return the files of create requests, and which settings their fields stand for."""
+    rows = ["| stack's cloud | file | what it may say, and the setting that it stands for |", "|---|---|---|"]
+    for cloud in BUILT_IN:
+        fields = (f"`{path}`" if path == setting else f"`{path}` ({setting})" for path, setting in cloud.request_edits)
+        rows += [f"| `{cloud.name}` | `{cloud.request_file}` | {', '.join(fields)} |"] if cloud.request_file else []
+    return "\n".join(rows) + "\n"
 
 
 def _cloud_table() -> str:

@@ -106,7 +106,7 @@ WORDS = {
 
 def help_of(*words: str, **more: str) -> dict[str, str]:
     """Return the help of a verb's options: those of WORDS by name, the others with their text."""
-    return {word: WORDS[word] for word in words} | {name.replace("_", "-"): text for name, text in more.items()}
+    return {word: WORDS[word] for word in words} | {name.strip("_").replace("_", "-"): text for name, text in more.items()}
 
 
 def finish(work: CommandContext, as_json: bool, call: Callable[[], RunSummary]) -> int:

@@ -25,6 +25,7 @@ from trainyard.cli.common import (
 )
 from trainyard.cli.driving import KEY, drive_prepared, keyed, prepare_and_drive
 from trainyard.cli.sweepoptions import OF_A_SWEEP, cancel_sweep, sweep_called, sweep_here, sweep_of
+from trainyard.errors import UserError
 
 if TYPE_CHECKING:
     from trainyard.runs.verbs.train import TrainRequest
@@ -50,6 +51,7 @@ OF_A_RUN = help_of(
         **OF_A_SWEEP,
         **help_of(
             init_from="a finished run (user/label) whose adapter the training starts from, or last: your newest success of the recipe",
+            from_="an edited create request of the stack's cloud, as `invoke render` writes it: what it says is what is sent",
             since="a run (user/label/attempt), or last: only data that it has not had; where nothing is new no run begins (code 3)",
         ),
     },
@@ -59,13 +61,15 @@ def train(
     c: Context, stack: str = "local", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
     yes: bool = False, resume: int | None = None, deliver: str | None = None, detach: bool = False,
-    init_from: str | None = None, since: str | None = None, key: str | None = None,
+    init_from: str | None = None, since: str | None = None, key: str | None = None, from_: str | None = None,
     sweep: Any = None, sampler: str | None = None, trials: str | None = None, seed: str | None = None, objective: str | None = None,
     prune: bool = False, parallel: str | None = None, max_trials: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
+    if from_ is not None and stack == "auto":
+        raise UserError("--from is a request to one cloud, and --stack auto looks at all", hint="Say whose it is: --stack NAME")
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
-    request = replace(request, detach=detach, init_from=init_from, since=since)
+    request = replace(request, detach=detach, init_from=init_from, since=since, request_file=optional_path(from_))
     swept = sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune, key=key)
     work = context(as_json=json)
     return prepare_and_drive(work, request, json, key) if swept is None else sweep_here(work, swept, json)
@@ -261,15 +265,39 @@ def tunnel(c: Context, run: str, port: str, local_port: str | None = None) -> in
     return forward(context(), run, port, local_port)
 
 
-@task(positional=["recipe", "to"], iterable=["set"], help=help_of("recipe", "data", "config", "set", to="folder to write"))
+@task(
+    positional=["recipe", "to"],
+    iterable=["set"],
+    help=help_of(
+        "recipe", "data", "config", "set",
+        to="folder to write",
+        stack="also write what its cloud would be asked for, in the cloud's own form, secrets as references; needs its key",
+        hours="length of the lease in that request",
+        from_="an edited request of that cloud, to see what would become of it",
+    ),
+)  # fmt: skip
 @verb
-def render(c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None) -> int:
+def render(
+    c: Context, recipe: str, to: str, data: str | None = None, config: str | None = None, set: Any = None, stack: str | None = None,
+    hours: float | None = None, from_: str | None = None,
+) -> int:  # fmt: skip
     """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
-    from trainyard.runs.verbs.train import render_bundle
+    from trainyard.runs.verbs.render import render_bundle, render_run
 
     work = context()
-    bundle = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
-    work.ui.say(f"{to}: bundle {bundle.sha256[:12]}; run it with: sh {to}/run.sh")
+    if stack is None:
+        if from_ is not None or hours is not None:
+            raise UserError("--from and --hours are about the request of a stack", hint="Say which: --stack NAME")
+        written = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
+    else:
+        asked = asked_run(stack, recipe, data, config, set, None, hours, None, None, False, None, None)
+        written = render_run(work, replace(asked, request_file=optional_path(from_)), Path(to))
+    work.ui.say(f"{to}: bundle {written.bundle.sha256[:12]}; run it with: sh {to}/run.sh")
+    if written.request is not None:
+        again = f"invoke train --stack {stack} --recipe {recipe} --from {written.request}"
+        work.ui.say(f"{written.request}: what the cloud would be asked for; edit it, then: {again}")
+    elif stack is not None:
+        work.ui.say(f"request    none: stack '{stack}' is sent no request that could be read or edited; its settings say everything")
     return 0
 
 

@@ -7,18 +7,18 @@ old one deleted first; a moved deadline or another price limit does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from trainyard.clock import format_time, parse_time
 from trainyard.clouds import marker
 from trainyard.clouds.marker import PodName
-from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.protocol import Cloud, Offer, PodInfo
 from trainyard.clouds.vm import start_script
 from trainyard.config import slug
 from trainyard.errors import CloudError
 from trainyard.leases import ending, rent
+from trainyard.leases.podwish import PodWish, seed_of
 from trainyard.leases.rent import PodRequest
-from trainyard.pod.boot import SECRETS, boot_command, container_command, starts_watchdog_itself
 from trainyard.provider import model
 from trainyard.provider.call import Call
 from trainyard.provider.handler import CheckFailed, Partial, ReadResult, ResourceDiff, ResourceHandler
@@ -187,7 +187,7 @@ def _failures(values: Properties) -> list[CheckFailure]:
         if isinstance(values[key], str) and parse_time(str(values[key])) is None:
             failures.append(CheckFailure(key, f"'{key}' must look like 2026-11-24T03:00:00Z"))
     seed = values["host_key_seed"]
-    if isinstance(seed, str) and _seed(seed) is None:
+    if isinstance(seed, str) and seed_of(seed) is None:
         failures.append(CheckFailure("host_key_seed", "'host_key_seed' must be at least 32 hex characters"))
     if values["image"] and values["template"]:
         failures.append(CheckFailure("template", "give 'image' or 'template', not both"))
@@ -224,65 +224,8 @@ def _cloud_name(inputs: Properties) -> str:
     return str(model.normal(PodInputs, inputs)["cloud"])
 
 
-def _seed(text: str) -> bytes | None:
-    try:
-        seed = bytes.fromhex(text)
-    except ValueError:
-        return None
-    return seed if len(seed) >= 16 else None
-
-
-def _query(typed: PodInputs) -> OfferQuery:
-    return OfferQuery(
-        gpus=typed.gpus,
-        gpu_count=typed.gpu_count,
-        max_price=typed.max_price,
-        regions=typed.regions,
-        spot=typed.spot,
-        tier=typed.tier,
-        min_cuda=typed.min_cuda,
-        min_vram_gb=typed.min_vram_gb,
-        volume=typed.volume,
-        disk_gb=typed.disk_gb,
-        reliability=typed.reliability,
-        inet_down=typed.inet_down,
-        options=typed.options or {},
-    )
-
-
 def _request(typed: PodInputs, name: str) -> PodRequest:
-    spec = PodSpec(
-        name=name,
-        fence_id=typed.fence_id,
-        lease_id=typed.lease_id,
-        stop=parse_time(typed.stop),
-        end=parse_time(typed.end),
-        image=typed.image,
-        template=typed.template,
-        disk_gb=typed.disk_gb,
-        volume=typed.volume,
-        ports=typed.ports,
-        env=typed.env,
-        public_key=typed.public_key,
-        boot=() if typed.container_bundle or starts_watchdog_itself(typed.image) else boot_command(),
-        registry=typed.registry,
-        command=container_command(typed.container_bundle) if typed.container_bundle else (),
-        secret_env={SECRETS: typed.container_secrets} if typed.container_secrets else {},
-        options=typed.options or {},
-    )
-    return PodRequest(
-        query=_query(typed),
-        spec=spec,
-        key=host_key(_seed(typed.host_key_seed) or b"", name),
-        budget=typed.budget,
-        heartbeat_minutes=typed.heartbeat_minutes,
-        idle_minutes=typed.idle_minutes,
-        stall_minutes=typed.stall_minutes,
-        only_offers=typed.only_offers,
-        avoid_offers=typed.avoid_offers or (),
-        store=typed.store,
-        bucket=typed.bucket,
-    )
+    return PodWish(**{field.name: getattr(typed, field.name) for field in fields(PodWish)}).request(name)
 
 
 def _outputs(cloud: Cloud, typed: PodInputs, name: str, info: PodInfo, offer: Offer | None) -> Properties:
@@ -297,7 +240,7 @@ def _outputs(cloud: Cloud, typed: PodInputs, name: str, info: PodInfo, offer: Of
         "offer": offer.id if offer else None,
         "created_at": format_time(info.created),
         "workspace": info.workspace,
-        "host_key": host_key(_seed(typed.host_key_seed) or b"", name).public,
+        "host_key": host_key(seed_of(typed.host_key_seed) or b"", name).public,
         "first_commands": None if starts_watchdog(typed.cloud) else start_script(_request(typed, name).spec_at(price)),
         "volume_path": info.volume,
         "api_address": cloud.address,

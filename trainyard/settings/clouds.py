@@ -81,6 +81,10 @@ class CloudEntry:
     """``module:NAME`` of the EmulatedCloud that plays it (trainyard/rehearsal/kit); empty: `rehearse` knows none."""
     service: str = ""
     """``module:NAME`` of the OwnService: a cloud whose own programs `rehearse` runs here needs no emulator."""
+    request_file: str = ""
+    """What `render` calls the file of its create request; its ending is its form (clouds/rendering.py). Empty: it has none to be read."""
+    request_edits: tuple[tuple[str, str], ...] = ()
+    """Fields of that file which say what a setting says, ``("mounts.network.0.volumeId", "volume")``; ``*``: any name there."""
     extra: str = ""
     """Extra of the package without which its opener cannot be imported: ``pip install 'trainyard[EXTRA]'``."""
 
@@ -89,6 +93,30 @@ _SLURM = ("login", "partition", "account", "qos", "gres", "nodes", "sbatch", "mo
 _IONET = ("IOCLOUD_API_URL", "IOCLOUD_SETTLE_SECONDS", "IOCLOUD_POST_SECONDS")
 IMAGE_SETTINGS = ("image", "image_gb", "registry")
 """Of clouds that start a container of the user's choice."""
+
+
+def _edits(words: str) -> tuple[tuple[str, str], ...]:
+    """Return what ``field=setting`` words say."""
+    return tuple((path, setting) for path, _, setting in (word.partition("=") for word in words.split()))
+
+
+_RUNPOD_EDITS = _edits(
+    "image=image templateId=template gpu.id=gpu gpu.count=gpu_count gpu.minCudaVersion=min_cuda cloud=tier dataCenterIds=regions "
+    "mounts.persistent.size=disk_gb mounts.network.0.volumeId=volume ports=ports env.*=pod_env imageName=image gpuTypeId=gpu "
+    "gpuCount=gpu_count cloudType=tier dataCenterId=regions volumeInGb=disk_gb networkVolumeId=volume"
+)  # of REST, then of GraphQL, which spot pods have
+_VAST_EDITS = (
+    *_edits("gpu_type=gpu num_gpus=gpu_count price_max=max_price regions=regions spot=spot request.image=image request.disk=disk_gb"),
+    ("request.env.-p *", "ports"), ("request.env.*", "pod_env"),
+)  # fmt: skip
+_LAMBDA_EDITS = _edits("region_name=regions instance_type_name=gpu file_system_mounts.0.file_system_id=volume")
+_PRIME_EDITS = _edits("pod.gpuType=gpu pod.gpuCount=gpu_count pod.customTemplateId=template pod.dataCenterId=regions pod.envVars.*=pod_env")
+_IONET_EDITS = _edits(
+    "registry_config.image_url=image gpus_per_container=gpu_count container_config.env_variables.*=pod_env"
+)  # fmt: skip
+_JARVIS_EDITS = _edits("gpu_type=gpu num_gpus=gpu_count hdd=disk_gb region=regions is_spot=spot template=template")
+_MODAL_EDITS = _edits("IMAGE=image GPU=gpu GPU_COUNT=gpu_count ENV.*=pod_env")
+_SLURM_EDITS = _edits("--partition=partition --account=account --qos=qos --gres=gres --nodes=nodes")
 
 BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
@@ -102,6 +130,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         pod_variables=("RUNPOD_POD_ID", "RUNPOD_POD_HOSTNAME", "RUNPOD_PUBLIC_IP", "RUNPOD_DC_ID", "RUNPOD_GPU_COUNT"),
         settings=(*IMAGE_SETTINGS, "template", "volume", "cache", "cache_gb", "regions", "tier", "spot", "min_cuda"),
         self_terminate=True, bill=True, emulator="trainyard.rehearsal.runpod:RUNPOD",
+        request_file="runpod_request.json", request_edits=_RUNPOD_EDITS,
     ),
     CloudEntry(
         name="vast", title="Vast.ai", opener="trainyard.clouds.vast:open_vast",
@@ -110,43 +139,47 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         pod_variables=("CONTAINER_ID", "VAST_CONTAINERLABEL", "PUBLIC_IPADDR", "GPU_COUNT", "TRAINYARD_START", "TRAINYARD_POD_NAME"),
         settings=(*IMAGE_SETTINGS, "regions", "tier", "spot", "min_cuda", "reliability", "inet_down"),
         self_terminate=True, change_markers=True, bill=True, emulator="trainyard.rehearsal.vast:VAST",
+        request_file="vast_job.json", request_edits=_VAST_EDITS,
     ),
     CloudEntry(
         name="lambda", title="Lambda Cloud", opener="trainyard.clouds.lambdacloud:open_lambda",
         keys=("LAMBDA_API_KEY",), key_page="Lambda's dashboard (API keys)",
         more=("LAMBDA_API_URL", "LAMBDA_POST_SECONDS", "LAMBDA_SETTLE_SECONDS"),
         settings=("volume", "cache", "cache_gb", "regions"), machines=True,
-        emulator="trainyard.rehearsal.lambdacloud:LAMBDA",
+        emulator="trainyard.rehearsal.lambdacloud:LAMBDA", request_file="lambda_request.json", request_edits=_LAMBDA_EDITS,
     ),
     CloudEntry(
         name="prime", title="Prime Intellect", opener="trainyard.clouds.prime:open_prime",
         keys=("PRIME_API_KEY",), key_page="Prime Intellect's dashboard (Settings, API keys)",
         more=("PRIME_TEAM_ID", "PRIME_API_BASE_URL", "PRIME_BASE_URL", "PRIME_POST_SECONDS", "PRIME_SETTLE_SECONDS"),
         settings=("template", "regions", "tier", "spot"), bill=True, starts=False, machines=True,
-        emulator="trainyard.rehearsal.prime:PRIME",
+        emulator="trainyard.rehearsal.prime:PRIME", request_file="prime_request.json", request_edits=_PRIME_EDITS,
     ),
     CloudEntry(
         name="ionet", title="io.net", opener="trainyard.clouds.ionet:open_ionet",
         keys=("IOCLOUD_API_KEY",), key_page="io.net's console (API keys, project io-cloud)", more=_IONET,
         settings=(*IMAGE_SETTINGS, "regions"), ssh=False, change_markers=True, emulator="trainyard.rehearsal.ionet:CONTAINERS",
+        request_file="caas_deployment.json", request_edits=_IONET_EDITS,
     ),
     CloudEntry(
         name="ionet-vm", title="io.net's machines", opener="trainyard.clouds.ionet:open_ionet_vm",
         keys=("IOCLOUD_API_KEY",), key_page="io.net's console (API keys, project io-cloud)", more=_IONET,
         settings=("regions",), starts=False, machines=True, emulator="trainyard.rehearsal.ionet:MACHINES",
+        request_file="ionet-vm_request.json", request_edits=_edits("gpus_per_vm=gpu_count"),
     ),
     CloudEntry(
         name="jarvislabs", title="JarvisLabs", opener="trainyard.clouds.jarvislabs:open_jarvislabs",
         keys=("JL_API_KEY",), key_aliases=("JARVISLABS_API_KEY",), key_page="JarvisLabs' dashboard (API keys)",
         more=("JARVISLABS_API_URL", "JARVISLABS_POST_SECONDS", "JARVISLABS_SETTLE_SECONDS"),
         settings=("template", "regions", "spot"), starts=False, machines=True, logical_name=5,
-        emulator="trainyard.rehearsal.jarvislabs:JARVISLABS",
+        emulator="trainyard.rehearsal.jarvislabs:JARVISLABS", request_file="jarvis_config.json", request_edits=_JARVIS_EDITS,
     ),
     CloudEntry(
         name="modal", title="Modal", opener="trainyard.clouds.modal.cloud:open_modal", ssh=False,
         keys=("MODAL_TOKEN_ID", "MODAL_TOKEN_SECRET"), key_page="Modal's settings (API tokens)",
         more=("MODAL_SERVER_URL", "MODAL_ENVIRONMENT", "MODAL_PRICES", "MODAL_POST_SECONDS", "MODAL_SETTLE_SECONDS"),
         settings=IMAGE_SETTINGS, self_terminate=True, deadline=True, emulator="trainyard.rehearsal.modal:MODAL", extra="modal",
+        request_file="modal_app.py", request_edits=_MODAL_EDITS,
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
@@ -156,7 +189,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="slurm", title="Slurm", opener="trainyard.clouds.slurm:open_slurm", rented=False,
         settings=(*_SLURM, "volume"), options=_SLURM, needs=("login",), service="trainyard.rehearsal.slurm:SLURM",
-        self_terminate=True, deadline=True, direct=False,
+        self_terminate=True, deadline=True, direct=False, request_file="slurm_job.sbatch", request_edits=_SLURM_EDITS,
     ),
 )  # fmt: skip
 """In the order in which lists show them."""

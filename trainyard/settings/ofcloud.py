@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from trainyard.config import stack_names
 from trainyard.errors import UserError
@@ -17,6 +18,20 @@ def options_of(settings: StackSettings) -> dict[str, str]:
     values = {name: getattr(settings, name) for name in (row.options if row else ())}
     set_ones = {name: value for name, value in values.items() if value is not None and value != SETTINGS[name].default}
     return {name: "\n".join(value) if isinstance(value, tuple) else _text(value) for name, value in set_ones.items()}
+
+
+def pod_inputs(settings: StackSettings) -> dict[str, Any]:
+    """Return what the settings alone say of a run's pod, by the names of the provider's inputs."""
+    return {
+        "budget": settings.budget, "heartbeat_minutes": settings.heartbeat_minutes,
+        "idle_minutes": settings.idle_minutes or None, "stall_minutes": settings.stall_minutes or None,
+        "gpus": settings.gpu, "gpu_count": settings.gpu_count, "disk_gb": settings.disk_gb, "max_price": settings.max_price,
+        "regions": settings.regions, "tier": settings.tier, "spot": settings.spot, "image": settings.image, "template": settings.template,
+        "volume": settings.volume, "ports": settings.ports, "min_cuda": settings.min_cuda, "min_vram_gb": settings.min_vram_gb,
+        "reliability": settings.reliability, "inet_down": settings.inet_down, "env": settings.pod_env, "registry": settings.registry,
+        "options": options_of(settings) or None, "only_offers": settings.only_offers,
+        "avoid_offers": settings.avoid_offers or None,  # as ever: another value would be another pod
+    }  # fmt: skip
 
 
 def unsaid(root: Path, cloud: CloudEntry) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class StackSettings:
     )  # fmt: skip
     registry: str | Encrypted | None = setting(  # noqa: RUF009 - a field, as the others
         "the login of a private image's registry: at RunPod its id there, elsewhere the login itself (`-u NAME -p TOKEN HOST`)",
-        travels=True, some_clouds=True, readers="program",
+        travels=True, some_clouds=True, readers="program runs",
     )  # fmt: skip
     disk_gb: int = setting("disk of the pod", 100, unit="GB", least=1, travels=True, readers="program runs")
     volume: str | None = setting(

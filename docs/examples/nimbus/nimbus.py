@@ -30,6 +30,7 @@ ENDINGS = (PodEnding(name="Nimbus", own_id="NIMBUS_POD", key="NIMBUS_POD_KEY", p
 NIMBUS = CloudEntry(
     name="nimbus", title="Nimbus", opener="nimbus:open_nimbus", emulator="nimbus_emulator:EMULATED",
     keys=("NIMBUS_API_KEY",), key_page="Nimbus's console", more=("NIMBUS_API_URL",), settings=("image",), self_terminate=True,
+    request_file="nimbus_request.json", request_edits=(("image", "image"), ("env.*", "pod_env")),
 )  # fmt: skip
 
 
@@ -61,9 +62,7 @@ class Nimbus:
         return [offer for offer in offers if offer.gpu_count == query.gpu_count and affordable(query, offer)]
 
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
-        env = {**spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **ending_env(ENDINGS), "NIMBUS_URL": self.url}
-        ssh = {"public_key": spec.public_key, "host_key": spec.host_key}
-        body = {"name": spec.name, "type": offer.id, "image": spec.image, "start": list(spec.boot), "env": env, "ssh": ssh}
+        body = self.rendered(OfferQuery(), spec, offer, datetime.now(UTC))
         refuse_key_in(body, self.key)
         response = self.api.create("/pods", body, limit=self.capabilities.post_timeout)
         if response.status_code != 201:
@@ -72,6 +71,11 @@ class Nimbus:
         if pod.name != spec.name:
             raise CloudUnknown(f"Nimbus answered with another pod ({pod.id})")
         return pod
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        env = {**spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **ending_env(ENDINGS), "NIMBUS_URL": self.url}
+        body: dict[str, object] = {"name": spec.name, "type": offer.id, "image": spec.image, "start": list(spec.boot), "env": env}
+        return body | {"ssh": {"public_key": spec.public_key, "host_key": spec.host_key}}
 
     def get(self, pod_id: str) -> PodInfo | None:
         response = self.api.read(f"/pods/{path_id('Nimbus', pod_id)}", urgent=True)
@@ -114,7 +118,6 @@ class Nimbus:
         return None
 
     def _items(self, path: str, key: str) -> builtins.list[dict[str, Any]]:
-        """Return a list that is complete, or raise."""
         response = self.api.read(path, urgent=True)
         items = (json_object(response) or {}).get(key)
         if response.status_code != 200 or not isinstance(items, builtins.list):

@@ -129,6 +129,11 @@ class IonetCloud:
             raise answers.create_error(response)
         return self._new(new_id, spec, offer)
 
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return the body of the deploy request."""
+        hours = catalog.whole_hours((spec.end or now) - now)
+        return create_body(self.service, spec, catalog.parse_choice(offer.id), hours)
+
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the deployment; None only when the API itself says that there is none, or that it is over."""
         info = self._deployment_info(pod_id)

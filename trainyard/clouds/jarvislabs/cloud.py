@@ -87,15 +87,7 @@ class JarvisLabsCloud:
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Create one instance, with at most one request that JarvisLabs may have accepted."""
         begun = self.pace.now()
-        refuse_containers("JarvisLabs", spec)
-        template = path_id("JarvisLabs", spec.template or TEMPLATE)
-        if template == "vm":
-            raise CloudRefused("virtual machines of JarvisLabs are not rented here; name a template of containers")
-        try:
-            choice = catalog.parse_choice(offer.id)
-        except UserError as error:
-            raise CloudRefused(error.message) from None
-        body = catalog.create_body(spec, choice)
+        template, choice, body = self._request(spec, offer)
         refuse_key_in(body, self.key)
         if spec.public_key:
             register(self, spec)
@@ -112,6 +104,22 @@ class JarvisLabsCloud:
             raise refused
         row = {"machine_id": new, "instance_name": body["name"], "status": "Creating", "framework": template, "is_spot": choice.spot}
         return self._created(spec, {**row, "gpu_type": choice.gpu, "num_gpus": choice.count, "region": choice.region})
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return the template, which a create request has in its address, and its body."""
+        template, _, body = self._request(spec, offer)
+        return {"template": template, **body}
+
+    def _request(self, spec: PodSpec, offer: Offer) -> tuple[str, catalog.JarvisChoice, dict[str, object]]:
+        refuse_containers("JarvisLabs", spec)
+        template = path_id("JarvisLabs", spec.template or TEMPLATE)
+        if template == "vm":
+            raise CloudRefused("virtual machines of JarvisLabs are not rented here; name a template of containers")
+        try:
+            choice = catalog.parse_choice(offer.id)
+        except UserError as error:
+            raise CloudRefused(error.message) from None
+        return template, choice, catalog.create_body(spec, choice)
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when the API itself says that there is none, which it may of one just made."""

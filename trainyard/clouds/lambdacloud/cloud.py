@@ -84,17 +84,7 @@ class LambdaCloud:
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Launch one instance, with at most one request that Lambda may have accepted."""
         begun = self.pace.now()
-        refuse_containers("Lambda", spec)
-        try:
-            kind, region = catalog.choice(offer.id)
-        except UserError as error:
-            raise CloudRefused(error.message) from None
-        body: dict[str, object] = {
-            "region_name": region, "instance_type_name": kind, "ssh_key_names": [key_name(spec)],
-            "name": spec.name[:LONGEST_NAME], "tags": _tags(spec, datetime.now(UTC)), "user_data": user_data(spec),
-        }  # fmt: skip
-        if spec.volume:
-            body["file_system_mounts"] = [{"mount_point": MOUNT, "file_system_id": spec.volume}]
+        body = _body(spec, offer, datetime.now(UTC))
         refuse_key_in(body, self.key)
         body["ssh_key_names"] = [register(self, spec).name]
         left = self.post_timeout - (self.pace.now() - begun)
@@ -111,6 +101,10 @@ class LambdaCloud:
         if not isinstance(ids, list) or len(ids) != 1 or not text(ids[0]):
             raise CloudUnknown("Lambda accepted the launch without telling one instance's id")
         return self._launched(ids[0], spec, offer, body["tags"])
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return the body of the launch request; its key is registered before, by that name."""
+        return _body(spec, offer, now)
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when Lambda itself says that there is none, or that it is terminated."""
@@ -269,3 +263,18 @@ def _tags(spec: PodSpec, now: datetime) -> builtins.list[dict[str, str]]:
         "stop": format_time(spec.stop) or "", "end": format_time(spec.end) or "", "host-key": host_key_mark(spec),
     }  # fmt: skip
     return [{"key": answers.TAG + key, "value": value} for key, value in marks.items() if value]
+
+
+def _body(spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+    refuse_containers("Lambda", spec)
+    try:
+        kind, region = catalog.choice(offer.id)
+    except UserError as error:
+        raise CloudRefused(error.message) from None
+    body: dict[str, object] = {
+        "region_name": region, "instance_type_name": kind, "ssh_key_names": [key_name(spec)],
+        "name": spec.name[:LONGEST_NAME], "tags": _tags(spec, now), "user_data": user_data(spec),
+    }  # fmt: skip
+    if spec.volume:
+        body["file_system_mounts"] = [{"mount_point": MOUNT, "file_system_id": spec.volume}]
+    return body

@@ -21,6 +21,7 @@ from modal import exception as errors
 from trainyard.clouds import gpus
 from trainyard.clouds.http import Pace, check_address
 from trainyard.clouds.keys import account_keys, refuse_key_in
+from trainyard.clouds.modal.app import APP, app_of
 from trainyard.clouds.modal.prices import GPU_RATES, SOURCE, hourly, own_prices
 from trainyard.clouds.modal.request import LONGER, LONGEST, SandboxRequest, lease_tags, pod_info, sandbox_name, sandbox_request, utc_now
 from trainyard.clouds.modal.sdk import OverTime, Sdk
@@ -33,8 +34,6 @@ from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity,
 from trainyard.secret import Secret
 
 ADDRESS = "https://api.modal.com,https://api.modal2.com"
-APP = "trainyard"
-"""The App that holds all our sandboxes; a name is unique in it."""
 POST_TIMEOUT = 300.0
 """Until Modal has a GPU for a sandbox the SDK's create does not return."""
 SETTLE = 30.0
@@ -141,6 +140,10 @@ class ModalCloud:
             return self._made_all_the_same(spec, CloudRefused(f"Modal: {error}"))
         except CloudError as error:
             return self._made_all_the_same(spec, error)
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return what Sandbox.create is given, and the program that gives it."""
+        return app_of(sandbox_request(spec, offer, now))
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the sandbox. None: Modal says that it is none, that it was ended, or that it has finished and was asked to end."""

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trainyard.clouds import gpus
+from trainyard.clouds.marker import timed_name
 from trainyard.clouds.offers import affordable, check_gpus
-from trainyard.clouds.protocol import Offer, OfferQuery
+from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.clouds.values import mapping, number, price_of, text
 from trainyard.errors import UserError
 from trainyard.settings.table import TIER
@@ -77,6 +78,18 @@ def pod_body(choice: BrokeredChoice, entry: Entry) -> dict[str, object]:
         "memory": _usual(entry, "memory"),
     }  # fmt: skip
     return {key: value for key, value in body.items() if value is not None}
+
+
+def create_body(spec: PodSpec, choice: BrokeredChoice, entry: Entry, team: str | None) -> dict[str, object]:
+    """Return the body of a create request, without the key that may log in: the account gives that its id."""
+    pod = {**pod_body(choice, entry), "name": timed_name(spec.name, spec.stop, spec.end)}
+    if spec.template:
+        pod |= {"image": "custom_template", "customTemplateId": spec.template}
+    env = {key: value for key, value in spec.env.items() if not key.startswith("TRAINYARD_")}
+    if env:
+        pod["envVars"] = [{"key": key, "value": value} for key, value in sorted(env.items())]
+    whose = {"team": {"teamId": team}} if team else {}
+    return {"pod": pod, "provider": {"type": choice.provider}, **whose}
 
 
 def _offer(query: OfferQuery, entry: Entry) -> Offer | None:

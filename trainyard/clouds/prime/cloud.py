@@ -18,13 +18,12 @@ import httpx
 from trainyard import __version__
 from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.keys import account_keys, refuse_key_in
-from trainyard.clouds.marker import timed_name
 from trainyard.clouds.pages import Page, read_all
 from trainyard.clouds.prime import answers, catalog
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, mapping, number, path_id, price_of, seconds_of, text
-from trainyard.clouds.vm import AccountKey, forget, refuse_containers, register
+from trainyard.clouds.vm import AccountKey, forget, key_name, refuse_containers, register
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
 from trainyard.secret import Secret
 
@@ -81,7 +80,7 @@ class PrimeCloud:
         """Create one pod, with at most one request that may have been accepted."""
         begun = self.pace.now()
         refuse_containers("Prime Intellect", spec)
-        body = self._body(spec, *self._still_there(offer))
+        body = catalog.create_body(spec, *self._still_there(offer), team=self.team)
         refuse_key_in(body, self.key)
         pod = mapping(body["pod"])
         body["pod"] = {**pod, "sshKeyId": register(self, spec).id} if spec.public_key else pod
@@ -98,6 +97,12 @@ class PrimeCloud:
         if info.name not in ("", spec.name) or info.lease_id not in (None, spec.lease_id):
             raise CloudUnknown(f"Prime Intellect answered the create request with another pod ({info.id}, '{info.name}')")
         return info
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return the body of the create request; the id of its key is not known before that is registered."""
+        refuse_containers("Prime Intellect", spec)
+        body = catalog.create_body(spec, *self._still_there(offer), team=self.team)
+        return {**body, "pod": {**mapping(body["pod"]), "sshKeyId": key_name(spec)}}
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the pod; None only when the API itself says that there is none, or that it is terminated."""
@@ -197,16 +202,6 @@ class PrimeCloud:
         if entry is None:
             raise NoCapacity(f"Prime Intellect no longer offers {choice.gpu} at {choice.provider} ({choice.cloud_id})")
         return choice, entry
-
-    def _body(self, spec: PodSpec, choice: catalog.BrokeredChoice, entry: catalog.Entry) -> dict[str, object]:
-        pod = {**catalog.pod_body(choice, entry), "name": timed_name(spec.name, spec.stop, spec.end)}
-        if spec.template:
-            pod |= {"image": "custom_template", "customTemplateId": spec.template}
-        env = {key: value for key, value in spec.env.items() if not key.startswith("TRAINYARD_")}
-        if env:
-            pod["envVars"] = [{"key": key, "value": value} for key, value in sorted(env.items())]
-        team = {"team": {"teamId": self.team}} if self.team else {}
-        return {"pod": pod, "provider": {"type": choice.provider}, **team}
 
     def _refused(self, response: httpx.Response, spec: PodSpec) -> CloudError:
         """Return the error of a create request, its key removed. A no of a broker's is believed when its list shows no such pod."""

@@ -17,6 +17,7 @@ from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.offers import check_gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
+from trainyard.clouds.rendering import BID
 from trainyard.clouds.runpod import answers, catalog
 from trainyard.clouds.runpod.graphql import GraphQlClient
 from trainyard.clouds.runpod.request import disks, rest_body, spot_input
@@ -100,11 +101,8 @@ class RunPodCloud:
 
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Create one pod, with at most one request that RunPod may have accepted."""
-        if not spec.image and not spec.template:
-            spec = replace(spec, image=DEFAULT_IMAGE)
-        addresses = {"RUNPOD_API_URL": self.url, "RUNPOD_GRAPHQL_URL": self.graphql_url}
         try:
-            body = spot_input(spec, offer, addresses) if offer.spot else rest_body(spec, offer, addresses)
+            body = self._body(spec, offer)
         except UserError as error:
             # Whoever asks must know that nothing was sent.
             raise CloudRefused(error.message, hint=error.hint) from None
@@ -122,6 +120,16 @@ class RunPodCloud:
             # Whose pod that is is not known: it is never taken for ours, or it would be ended for ours.
             raise CloudUnknown(f"RunPod answered the create request with another pod ({info.id}, '{info.name}')")
         return info
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return the body of the create request: of REST, of a spot pod the input of GraphQL's mutation, whose bid is the price then."""
+        return self._body(spec, offer) | ({"bidPerGpu": BID} if offer.spot else {})
+
+    def _body(self, spec: PodSpec, offer: Offer) -> dict[str, object]:
+        if not spec.image and not spec.template:
+            spec = replace(spec, image=DEFAULT_IMAGE)
+        addresses = {"RUNPOD_API_URL": self.url, "RUNPOD_GRAPHQL_URL": self.graphql_url}
+        return spot_input(spec, offer, addresses) if offer.spot else rest_body(spec, offer, addresses)
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the pod; None only when RunPod itself says that there is none."""

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.rendering import PROGRAM
 from trainyard.clouds.slurm import answers, login
 from trainyard.clouds.slurm.answers import SlurmJob
 from trainyard.clouds.slurm.login import LoginFailed
-from trainyard.clouds.slurm.request import CPU, REFUSED, ClusterOptions, submission
+from trainyard.clouds.slurm.request import CPU, REFUSED, ClusterOptions, batch_script, options_of_job, submission
 from trainyard.config import Places
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 
@@ -85,6 +86,12 @@ class SlurmCloud:
         if info is None:
             raise CloudUnknown(f"{options.login} has taken job {job} and does not know it")
         return info
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return sbatch's options and the batch script."""
+        options = ClusterOptions.of(spec.options)
+        words = (word.partition("=") for word in options_of_job(spec, offer, options, now))
+        return {**{name: value for name, _, value in words}, PROGRAM: batch_script(spec, options, now)}
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the job; None when it is over, or the cluster has forgotten it, as it does some minutes after the end."""

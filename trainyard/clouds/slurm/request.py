@@ -71,14 +71,20 @@ def submission(spec: PodSpec, offer: Offer, options: ClusterOptions, now: dateti
     Raises CloudRefused for a lease that no job can keep.
     """
     values = {"name": spec.name, "top": options.workspace.removeprefix("~/") or ".", "comment": _comment(spec, offer, options)}
-    values["words"] = shlex.join(_words(spec, offer, options, now))
-    shell = "#!/bin/bash -l" if options.modules else "#!/bin/bash"  # only a login shell knows modules
-    batch = f"{shell}\n{_batch(spec, options, _minutes(spec, options, now))}".rstrip("\n")
+    values["words"] = shlex.join(options_of_job(spec, offer, options, now))
+    batch = batch_script(spec, options, now).rstrip("\n")
     script = f"script() {{\ncat <<'{_END}'\n{batch}\n{_END}\n}}\n"
     return script + _assigned(values) + load(__package__, "submit")
 
 
-def _words(spec: PodSpec, offer: Offer, options: ClusterOptions, now: datetime) -> list[str]:
+def batch_script(spec: PodSpec, options: ClusterOptions, now: datetime) -> str:
+    """Return what the job runs."""
+    shell = "#!/bin/bash -l" if options.modules else "#!/bin/bash"  # only a login shell knows modules
+    return f"{shell}\n{_batch(spec, options, _minutes(spec, options, now))}"
+
+
+def options_of_job(spec: PodSpec, offer: Offer, options: ClusterOptions, now: datetime) -> list[str]:
+    """Return what sbatch is told of the job."""
     assert spec.end is not None  # a pod without a lease is refused before
     rescue = _rescue(spec)
     words = [f"--job-name={spec.name}", f"--time={_minutes(spec, options, now)}", f"--nodes={options.nodes}", "--ntasks-per-node=1"]

@@ -121,6 +121,11 @@ class VastCloud:
             raise UnwantedPod(f"Vast.ai: {answers.say(response)}; instance {instance} was made all the same", instance)
         return self._info_of(instance, spec, offer, body)
 
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> dict[str, object]:
+        """Return what is searched for, in words, and the body of the create request, less a bid: that is made of the ask's least."""
+        body = create_body(spec, offer, self.url)
+        return {**offers.asked_for(query), "request": {name: value for name, value in body.items() if name != "price"}}
+
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the instance; None only when Vast.ai itself says that there is none."""
         row = self._row(pod_id)

@@ -60,6 +60,13 @@ def search_body(query: OfferQuery, names: Sequence[str]) -> dict[str, object]:
     return body
 
 
+def asked_for(query: OfferQuery) -> dict[str, object]:
+    """Return the parts of a search that a create request does not have: it names an ask, and whose that is nobody sees."""
+    gpus_asked = list(query.gpus)
+    asked = {"gpu_type": gpus_asked[0] if len(gpus_asked) == 1 else gpus_asked, "num_gpus": query.gpu_count, "price_max": query.max_price}
+    return {**asked, "regions": list(query.regions), "spot": query.spot}
+
+
 def countries(regions: Sequence[str]) -> tuple[str, ...]:
     """Return the two-letter codes that region names stand for; raises UserError for one that means nothing."""
     codes: list[str] = []

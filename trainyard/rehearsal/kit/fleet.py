@@ -127,8 +127,7 @@ class Fleet:
                 record["status"], record["due"] = "PROVISIONING", self.now() + self.timing.provisioning
             else:
                 self._restart(record)
-            if not record.get("deleting"):
-                self.ledger.save(record)
+            self.ledger.save(record)
             self._wake.set()
             return record
 
@@ -269,10 +268,6 @@ class Fleet:
 
     def _stop(self, record: PodRecord, why: str) -> None:
         record["lost"] += self.machines.log(record["id"])
-        if self.cloud.forgets_ended:
-            record["status"], record["deleting"] = "EXITED", why
-            self._bury(record)
-            return
         self.machines.end(record["id"])
         self.ledger.note("unpaid", record, self.now(), why)
         record["status"], record["due"], record["started"] = "EXITED", float("inf"), None

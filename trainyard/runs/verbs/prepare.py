@@ -26,17 +26,16 @@ from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.program import check_program
 from trainyard.recipes.summaries import CodeSummary, Values
-from trainyard.recipes.values import lock_for, locked_packages, needs_of
+from trainyard.recipes.values import lock_for, locked_packages
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.looking import minutes_of
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
-from trainyard.runs.planning import consent, containers, jobkeys, leaseend, modelcache, route, shape, storageplan
+from trainyard.runs.planning import consent, containers, jobkeys, leaseend, route
 from trainyard.runs.planning.bucketcheck import require_bucket
-from trainyard.runs.planning.estimate import Estimate, estimate, said_of
-from trainyard.runs.planning.history import expect, expect_size, measured_runs
+from trainyard.runs.planning.estimate import Estimate, said_of
 from trainyard.runs.planning.limitnotices import tell_limits
-from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling, reserve_dollars
+from trainyard.runs.planning.limits import limits_of, reserve_dollars
 from trainyard.runs.planning.route import StoredFiles
 from trainyard.runs.planning.upkeep import ensure_environment
 from trainyard.runs.records import attempts, snapshot
@@ -44,10 +43,10 @@ from trainyard.runs.records.acts import record_act, record_limits
 from trainyard.runs.records.environment import EnvironmentOutputs
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.key import make_whole
-from trainyard.runs.records.measured import workload_of
 from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.verbs import pricing
 from trainyard.settings.table import StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
@@ -55,6 +54,7 @@ from trainyard.stacks import facade
 if TYPE_CHECKING:
     from trainyard.ledger.keys import StartKey
     from trainyard.ledger.ledger import Ledger
+    from trainyard.runs.planning.requestedits import EditedRequest
 
 _LEFT_OUT = 5
 """So many changed files that are not kept are named."""
@@ -100,6 +100,8 @@ class RunPlan:
     """The idempotency key that it was asked for with."""
     after: int | None = None
     """The newest attempt that was known when it was decided what this one goes on from; None: no attempt was looked at."""
+    edited: EditedRequest | None = None
+    """The create request that a person has edited."""
     entry: str = ""
     """The entry of the queue that it is begun for."""
     confirm: Callable[[], object] = lambda: None
@@ -129,7 +131,7 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     ui = context.ui
     for line in basecheck.needs_lines(plan.recipe, plan.values):
         ui.say(f"needs      {line}")
-    expected, shaped = _estimate(context, cloud, plan)
+    expected, shaped = pricing.estimated(context, cloud, plan)
     ui.say("\n".join(said_of(expected)))
     if lack_of_end := leaseend.only_from_outside(cloud, plan.stack):
         ui.warn(lack_of_end)
@@ -193,55 +195,6 @@ def _check_program(context: CommandContext, plan: RunPlan, built: Path | None, *
         return
     path = context.env.get("PATH", "")
     check_program(words, f"{built / 'bin'}:{path}" if built else path, certain=certain)
-
-
-def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estimate, StackSettings]:
-    """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
-    ledger, settings = context.ledger(), plan.settings
-    needs = needs_of(plan.recipe, plan.values)
-    shaped = shape.raised(settings, needs, cloud.name)
-    for warning in shape.warnings(settings, shaped, needs):
-        context.ui.warn(warning)
-    need = modelcache.need_of(plan.recipe.name, needs, plan.values)
-    shaped, cache = modelcache.plan(context, cloud, plan.stack, shaped, need, plan.hours)
-    expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
-    expected = _with_history(context, cloud, plan, expected)
-    if expected.avoided:
-        shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
-        context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
-    limits, before = limits_of(settings, stack=plan.stack, user=plan.user), plan.spent_before
-    for warning in check_at_start(context, expected, limits, plan.budget, before):
-        context.ui.warn(warning)
-    _look_for_time(context, plan, expected)
-    ceiling = price_ceiling(expected, shaped, limits, ledger, before=before)
-    return replace(expected, ceiling=ceiling), replace(shaped, max_price=ceiling)
-
-
-def _with_history(context: CommandContext, cloud: Cloud, plan: RunPlan, priced_at: Estimate) -> Estimate:
-    """Add what like runs tell: how long it takes (what goes on from a checkpoint is like none), and what its result costs where it lies."""
-    offer, settings = priced_at.offer, plan.settings
-    workload = workload_of(
-        plan.recipe.name, plan.values, plan.data.summary().bytes, cloud=settings.cloud, simulated=cloud.simulated, gpu=offer.gpu,
-        gpu_count=offer.gpu_count,
-    )  # fmt: skip
-    measured = measured_runs(context.ledger())
-    storage = storageplan.storage_of(context, plan.stack, settings, cloud, plan.data, plan.code, expect_size(measured, workload))
-    return replace(priced_at, expected=expect(measured, workload) if plan.resumed_from is None else None, storage=storage)
-
-
-def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:
-    """Warn of a budget that the rescue time alone uses up; who goes on with a run is refused, as it would be stopped at once again."""
-    rescue = (expected.offer.price_per_hour + expected.disks_per_hour) * expected.rescue_hours
-    if plan.budget is None or plan.budget > rescue:
-        return
-    said = (
-        f"${plan.budget:.2f} of budget are no more than the {60 * expected.rescue_hours:.0f} minutes in which a training brings its result "
-        f"to safety cost (${rescue:.2f}): it would be stopped as it begins"
-    )
-    if plan.spent_before:
-        whole = 2 * (plan.spent_before + rescue)
-        raise RefusedError(f"{said}; nothing was rented", hint=f"Allow the whole run more, like: --budget {whole:.2f}")
-    context.ui.warn(said)
 
 
 def _write(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.reading import read
-from trainyard.recipes import basecheck, bundle, code, data, requirements
+from trainyard.recipes import basecheck, code, data, requirements
 from trainyard.recipes.configfile import ConfigDocument, recipe_named_in
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.since import LAST
@@ -66,6 +66,8 @@ class TrainRequest:
     """Variables that win over those of ``config``."""
     only_offers: tuple[str, ...] | None = None
     """Ids of the only offers to try, in this order; None: as the settings say."""
+    request_file: Path | None = None
+    """An edited create request: what it says wins over the stack's settings, and nothing else is sent."""
     base: Path | None = None
     """The folder that stands for the one in which a command is typed; None: the working directory."""
 
@@ -118,6 +120,13 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     startbook.refuse(context.places.root, ui.say)
     settings, told_by_env = shape.from_environment(stated, context.env, cloud.name)
     settings = settings if request.only_offers is None else replace(settings, only_offers=request.only_offers)
+    edited = None
+    if request.request_file is not None:
+        from trainyard.runs.planning.requestedits import load  # brings the provider
+
+        edited = load(request.request_file, settings.cloud)
+        settings = edited.settings(settings, request.stack)
+        ui.say(f"request    as {edited.name} says")
     for line in told_by_env:
         ui.say(f"settings   {line}")
     request = _with_script_of_env(context, _with_last(context, request, chosen, user), chosen)
@@ -140,7 +149,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         settings=settings, asked_data=request.data, yes=request.yes,
         deliver=_delivery(context, request, settings, cloud),
         init_from=adapter, resumes=settings.resume if request.resume is None else request.resume, detach=request.detach,
-        attempt=request.attempt, key=request.key,
+        attempt=request.attempt, key=request.key, edited=edited,
     )  # fmt: skip
 
 
@@ -165,26 +174,6 @@ def _delivery(context: CommandContext, request: TrainRequest, settings: StackSet
 def device_of(settings: StackSettings, cloud: Cloud) -> str:
     """Return which lock, and with it which refusals, hold for what a stack rents; an emulator's GPUs are only told."""
     return "gpu" if settings.gpu and not cloud.simulated else "cpu"
-
-
-def render_bundle(
-    context: CommandContext,
-    name: str,
-    reference: str | None,
-    config: Path | None,
-    sets: Sequence[str],
-    to: Path,
-    words: Sequence[str] | None = None,
-) -> bundle.Bundle:
-    """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
-    chosen = load_recipe(context.places.root, name)
-    values = resolve(chosen, config, sets_with(chosen, sets, words), {}, on_note=context.ui.say)
-    dataset = data.inspect(reference, chosen, values=values)
-    for remark in dataset.remarks():
-        context.ui.warn(remark)
-    content = bundle.build(chosen, values, dataset, to, code=code_of(context, chosen, values))
-    bundle.place_data(dataset, to / "input")
-    return content
 
 
 def code_of(context: CommandContext, chosen: Recipe, values: Values, base: Path | None = None) -> code.Code | None:

@@ -1,0 +1,246 @@
+"""What `render --stack` shows is what the cloud is sent; what `--from` takes is what is sent, and nothing that a promise rests on."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clouds.account import Account, account
+from tests.clouds.test_contract import _played
+from trainyard.clock import format_time
+from trainyard.clouds.http import Api
+from trainyard.clouds.marker import PodName, new_id
+from trainyard.clouds.rendering import Renders, leaves, parse
+from trainyard.errors import UserError
+from trainyard.leases.podwish import PodWish
+from trainyard.remote.keys import new_ssh_key
+from trainyard.runs.planning.cloudrequest import REFERENCE, CloudRequest, cloud_request
+from trainyard.runs.planning.requestedits import load
+from trainyard.settings.clouds import entries, entry
+from trainyard.settings.ofcloud import pod_inputs
+from trainyard.settings.setting import Encrypted
+from trainyard.settings.table import StackSettings, build
+
+HOURS = 2.0
+ROOT = Path(__file__).resolve().parents[2]
+TOKEN = "ghp_thisIsASecret"
+BESIDE: Mapping[str, tuple[str, ...]] = {"vast": ("gpu_type", "num_gpus", "price_max", "regions", "spot"), "jarvislabs": ("template",)}
+"""What a rendered document has beside the body that is sent."""
+
+
+@pytest.fixture(scope="module", params=_played())
+def at(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with account(request.param, tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def vast(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
+    with account("vast", tmp_path_factory.mktemp("vast")) as made:
+        yield made
+
+
+def settings_for(at: Account, **more: object) -> StackSettings:
+    """Return settings of a stack by which this account has an offer."""
+    offer, row = at.offer(), entries()[at.emulator.cloud.name]
+    said: dict[str, object] = {"gpu": (offer.gpu,), "gpu_count": offer.gpu_count}
+    if "image" in row.settings:
+        said |= {"image": "ghcr.io/you/x@sha256:00"}
+    if not row.machines:
+        said |= {"pod_env": {"MINE": "1"}}
+    return build({**said, **more}, row.name)
+
+
+def rendered(at: Account, settings: StackSettings) -> CloudRequest:
+    return cloud_request(at.cloud, settings, at.offer(), HOURS)
+
+
+def sent(at: Account, settings: StackSettings, patch: pytest.MonkeyPatch) -> object:
+    """Create a pod as the provider does, and return the body that went to the emulator."""
+    bodies: list[object] = []
+    create = Api.create
+
+    def recorded(self: Api, path: str, body: object, **more: Any) -> Any:
+        bodies.append(body)
+        return create(self, path, body, **more)
+
+    patch.setattr(Api, "create", recorded)
+    row, name = entries()[settings.cloud], PodName(new_id(), new_id(), "pod", "0123abcd")
+    stop = datetime.now(UTC) + timedelta(hours=HOURS)
+    wish = PodWish(
+        lease_id=name.lease_id, fence_id=name.fence_id, stop=format_time(stop), end=format_time(stop + timedelta(minutes=30)) or "",
+        host_key_seed="ab" * 32, public_key=new_ssh_key()[1], container_bundle=None if row.ssh else "0" * 64,
+        container_secrets=None if row.ssh else "secret", store=None, bucket=None, **pod_inputs(settings),
+    )  # fmt: skip
+    pod = at.cloud.create(wish.request(str(name)).spec_for(at.offer()), at.offer())
+    assert pod.id in at.alive()
+    return bodies[-1]
+
+
+def flat(document: object) -> dict[tuple[str, ...], object]:
+    return {path: value for path, (value, _) in leaves(document).items()}  # type: ignore[arg-type]
+
+
+def is_like(template: object, value: object) -> bool:
+    """Tell whether a value is a rendered one with something in place of each reference."""
+    if not isinstance(template, str) or not REFERENCE.search(template):
+        return template == value
+    pattern = ".*".join(re.escape(part) for part in REFERENCE.split(template))
+    return re.fullmatch(pattern, str(value), re.DOTALL) is not None
+
+
+def test_what_is_rendered_is_what_the_cloud_is_sent_but_for_the_references(at: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, settings = at.emulator.cloud.name, settings_for(at)
+    document = {key: value for key, value in rendered(at, settings).document.items() if key not in BESIDE.get(name, ())}
+    if name == "modal":
+        pytest.skip("its SDK makes other words of it: tests/clouds/modal runs the program")
+    body, received = flat(document["request"] if name == "vast" else document), flat(sent(at, settings, monkeypatch))
+    unlike = {path: (value, received.get(path)) for path, value in body.items() if not is_like(value, received.get(path))}
+    whole = {path for path, value in body.items() if isinstance(value, str) and REFERENCE.fullmatch(value)}
+    assert not {path: pair for path, pair in unlike.items() if path not in whole}
+    more = {path for path in received if path not in body and not any(path[: len(one)] == one for one in whole)}
+    assert not more
+
+
+def test_a_file_that_nobody_has_edited_is_sent_as_it_stands(at: Account, tmp_path: Path) -> None:
+    settings = settings_for(at)
+    request = rendered(at, settings)
+    file = tmp_path / request.file
+    file.write_text(request.text, encoding="utf-8")
+    edited = load(file, settings.cloud)
+    taken = edited.settings(settings, "stack")
+    judged = edited.judged(at.cloud, taken, [at.offer()], HOURS, "stack")
+    assert cloud_request(at.cloud, judged, at.offer(), HOURS).text == request.text
+
+
+def test_no_secret_is_in_a_file(at: Account) -> None:
+    row = entries()[at.emulator.cloud.name]
+    more: dict[str, object] = {"registry": f"-u me -p {TOKEN} ghcr.io"} if "image" in row.settings else {}
+    more |= {"pod_env": {"SECRET_ONE": Encrypted("v1:abc"), "PLAIN": "7"}} if not row.machines else {}
+    text = rendered(at, settings_for(at, **more)).text
+    assert TOKEN not in text and "v1:abc" not in text and "PRIVATE KEY" not in text
+    if not row.machines:
+        assert "${TRAINYARD_SECRET_ONE}" in text and "PLAIN" in text
+
+
+def test_each_cloud_that_is_rented_from_shows_its_request() -> None:
+    assert [row.name for row in entries().values() if row.rented and not row.request_file] == []
+    for row in entries().values():
+        assert bool(row.request_edits) == bool(row.request_file)
+
+
+# --- edited --------------------------------------------------------------------------------------------------------------
+
+
+def edit(vast: Account, tmp_path: Path, settings: StackSettings, *changes: tuple[str, str]) -> Path:
+    text = rendered(vast, settings).text
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    file = tmp_path / "vast_job.json"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def taken(vast: Account, file: Path, settings: StackSettings) -> StackSettings:
+    edited = load(file, "vast")
+    said = edited.settings(settings, "vast")
+    return edited.judged(vast.cloud, said, [vast.offer()], HOURS, "vast")
+
+
+def test_what_a_file_says_is_what_the_pod_becomes(vast: Account, tmp_path: Path) -> None:
+    settings = settings_for(vast)
+    file = edit(
+        vast, tmp_path, settings, ('"disk": 100', '"disk": 60'), ("ghcr.io/you/x@sha256:00", "ghcr.io/you/y:2"),
+        ('"price_max": null', '"price_max": 0.75'), ('"MINE": "1"', '"OTHER": "2", "-p 8080:8080": "1"'),
+        ('"regions": []', '"regions": ["EU"]'),
+    )  # fmt: skip
+    said = taken(vast, file, settings)
+    assert (said.disk_gb, said.image, said.max_price, said.regions) == (60, "ghcr.io/you/y:2", 0.75, ("EU",))
+    assert said.pod_env == {"OTHER": "2"} and said.ports == ("22/tcp", "8080/tcp")
+    body = cloud_request(vast.cloud, said, vast.offer(), HOURS).document
+    assert flat(body) == flat(json.loads(file.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"label": "${TRAINYARD_NAME}', '"label": ^"mine', "'request.label' is 'mine"),
+        ('"onstart": "printf', '"onstart": ^"true; printf', "'request.onstart' is"),
+        ('"runtype": "ssh_direct"', '"runtype": ^"args"', "'request.runtype' is 'args' here"),
+        ('"disk": 100', '"dsik": ^100', "unknown field 'request.dsik' (did you mean 'request.disk'?)"),
+        ('"cancel_unavail": true', '"vm": ^true', "unknown field 'request.vm'"),
+        ('"TRAINYARD_LEASE_ID": "${TRAINYARD_LEASE_ID}",', "", "'request.env.TRAINYARD_LEASE_ID' is missing"),
+        ('"TRAINYARD_PRICE": "${TRAINYARD_PRICE}"', '"TRAINYARD_PRICE": ^"0"', "'request.env.TRAINYARD_PRICE' is '0'"),
+        ('"MINE": "1"', '"VAST_API_KEY": ^"abc"', "pod_env names VAST_API_KEY"),
+        ('"MINE": "1"', '"MINE": ^"${TRAINYARD_MINE}"', "'MINE' refers to a value that nobody has"),
+        ('"disk": 100', '"disk": ^"much"', "'request.disk' must be a whole number"),
+        ('"num_gpus": 1', '"num_gpus": 1^}', "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_what_a_promise_rests_on_is_refused_at_its_place(vast: Account, tmp_path: Path, old: str, new: str, words: str) -> None:
+    settings = settings_for(vast)
+    file = edit(vast, tmp_path, settings, (old, new.replace("^", "")))
+    before = edit(vast, tmp_path, settings, (old, new)).read_text().partition("^")[0] if "^" in new else None
+    edit(vast, tmp_path, settings, (old, new.replace("^", "")))
+    with pytest.raises(UserError) as refused:
+        taken(vast, file, settings)
+    where = refused.value.where
+    assert words in refused.value.message and where is not None
+    if before is not None and "not valid" not in words:
+        assert (where.line, where.column) == (before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
+
+
+def test_only_the_offers_of_which_a_file_is_true_are_taken(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with account("runpod", tmp_path_factory.mktemp("runpod")) as at:
+        settings, offer = settings_for(at), at.offer()
+        elsewhere = replace(offer, id=offer.id.replace(str(offer.region), "US-TX-9"))
+        file = tmp_path / "runpod_request.json"
+        file.write_text(rendered(at, settings).text, encoding="utf-8")
+        edited = load(file, "runpod")
+        said = edited.settings(settings, "runpod")
+        assert edited.judged(at.cloud, said, [elsewhere, offer], HOURS, "runpod").only_offers == (offer.id,)
+        with pytest.raises(UserError, match=r"'dataCenterIds\.0' is") as refused:
+            edited.judged(at.cloud, said, [elsewhere], HOURS, "runpod")
+        assert refused.value.where is not None and refused.value.hint == "The recipe, or what the cloud has, wants it so."
+
+
+def test_a_program_for_modal_is_read_by_its_constants() -> None:
+    text = "IMAGE = 'a'\nENV = {\n 'A': 'x' 'y',\n 'B': [1, 2.5, None]}\n\nimport os\nprint(IMAGE)\n"
+    found = parse(text, "modal_app.py")
+    assert dict(found) == {"IMAGE": "a", "ENV": {"A": "xy", "B": [1, 2.5, None]}, "program": "\nimport os\nprint(IMAGE)\n"}
+    with pytest.raises(UserError, match=r"modal_app.py:1:9"):
+        parse("IMAGE = open('/etc/passwd')\n", "modal_app.py")
+    with pytest.raises(UserError, match=r"modal_app.py:1:"):
+        parse("IMAGE = \n", "modal_app.py")
+
+
+def test_a_cloud_that_is_sent_nothing_says_so(tmp_path: Path) -> None:
+    for cloud in ("ssh", "local"):
+        assert entry(cloud) is not None
+        with pytest.raises(UserError, match="is sent no create request"):
+            load(tmp_path / "x.json", cloud)
+
+
+def test_every_adapter_of_a_row_with_a_file_renders(at: Account) -> None:
+    assert isinstance(at.cloud, Renders)
+
+
+def test_the_program_gives_a_runs_pod_what_a_rendered_request_was_made_of() -> None:
+    declared = ast.parse((ROOT / "trainyard/program/pod.py").read_text(encoding="utf-8"))
+    told = ast.parse((ROOT / "trainyard/settings/ofcloud.py").read_text(encoding="utf-8"))
+    call = next(node for node in ast.walk(declared) if isinstance(node, ast.Call) and ast.unparse(node.func) == "PodArgs")
+    function = next(node for node in ast.walk(told) if isinstance(node, ast.FunctionDef) and node.name == "pod_inputs")
+    table = next(node for node in ast.walk(function) if isinstance(node, ast.Dict))
+    program = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+    program |= {"env": "settings.pod_env", "registry": "settings.registry", "heartbeat_minutes": "settings.heartbeat_minutes"}
+    inputs = {ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key is not None}
+    assert inputs == {name: text for name, text in program.items() if "settings" in text and name != "cloud"}
