@@ -1,10 +1,10 @@
 """Verbs, engines and providers forked from processes that have loaded what they load: starting Python and loading it all is most
 of what many of them cost.
 
-``python -m tests.e2e.forkserver KIND SOCKET ENGINES`` serves orders at a unix socket for as long as its stdin is open: a command
+``python -m tests.e2e.forkserver KIND SOCKETS`` serves orders at a unix socket for as long as its stdin is open: a command
 line with environment, folder and three streams. What a test sees of a process that was forked is what it sees of one that was
 executed: its pid, command line, environment, folder, session, signals, streams, and it stays a zombie until its starter has its
-status. Only its parent is another: whoever walks down from a verb to its engine has engines executed (``below=False``).
+status. Only its parent is another: whoever walks down from a verb to its engine asks ``ordered_by``, too.
 A command is executed, too, where Python itself would begin otherwise, because of a variable of its own or another locale.
 """
 
@@ -21,11 +21,14 @@ import json
 import os
 import select
 import selectors
+import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
@@ -50,16 +53,22 @@ _LATE = {
 _OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "GRPC_", "SSL_", "OPENSSL_")
 """Variables that are read before the first line of a program, or by a library when it is loaded."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_starting = threading.Lock()
 _ROOM = 65536
 """Bytes for a command line and for an environment, which the kernel shows from where they were when the server began."""
 
 
-def start(argv: Sequence[str], env: Mapping[str, str], *, below: bool = True, **streams: Any) -> subprocess.Popen[str]:
-    """Start a verb by its command line, by a fork where that shows nowhere; ``below``: what it starts, too. ``streams`` is for Popen."""
+def start(argv: Sequence[str], env: Mapping[str, str], **streams: Any) -> subprocess.Popen[str]:
+    """Start a verb by its command line, by a fork where that shows nowhere, and so what it starts. ``streams`` is for Popen."""
     forked = hasattr(os, "pidfd_open") and _alike(env)
-    kind: Any = functools.partial(_Forked, _sockets(), below) if forked else subprocess.Popen
+    kind: Any = functools.partial(_Forked, _sockets()) if forked else subprocess.Popen
     process: subprocess.Popen[str] = kind(argv, env=env, text=True, **streams)
     return process
+
+
+def ordered_by(pid: int) -> list[int]:
+    """Return the pids of what was forked for a process: its children, had it executed them."""
+    return [int(path.name.partition("-")[2]) for path in _sockets().glob(f"{pid}-*")] if hasattr(os, "pidfd_open") else []
 
 
 def _alike(env: Mapping[str, str]) -> bool:
@@ -70,14 +79,14 @@ def _alike(env: Mapping[str, str]) -> bool:
 class _Forked(subprocess.Popen[Any]):
     """A process of a server: Popen but for how the process begins, and for who is its parent."""
 
-    def __init__(self, sockets: Path, below: bool, argv: Sequence[str], **more: Any) -> None:
-        self._server, self._below = sockets / _SERVERS[argv[2]], below
+    def __init__(self, sockets: Path, argv: Sequence[str], **more: Any) -> None:
+        self._server = sockets / _SERVERS[argv[2]]
         super().__init__(argv, **more)
 
     def _execute_child(self, args: Any, _executable: Any, _preexec: Any, _close: Any, _pass: Any, cwd: Any, env: Any, *rest: Any) -> None:
         streams, session = rest[3:9], rest[-2]
         order = {
-            "argv": list(args), "cwd": os.fspath(cwd), "env": dict(env), "session": session, "umask": _umask(), "below": self._below,
+            "argv": list(args), "cwd": os.fspath(cwd), "env": dict(env), "session": session, "umask": _umask(),
             "ignored": [int(number) for number in _SIGNALS if signal.getsignal(number) is signal.SIG_IGN],
         }  # fmt: skip
         body, handles = json.dumps(order).encode(), array.array("i", (streams[0], streams[3], streams[5]))
@@ -105,9 +114,14 @@ class _Forked(subprocess.Popen[Any]):
         """Keep the code that was told."""
 
 
-@functools.cache
 def _sockets() -> Path:
-    """Start the servers, for as long as this process lives; return the folder of their sockets."""
+    """Start the servers once, for as long as this process lives; return the folder of their sockets."""
+    with _starting:
+        return _servers()
+
+
+@functools.cache
+def _servers() -> Path:
     folder = Path(tempfile.mkdtemp(prefix="tyf", dir="/tmp"))
     for kind in _ROOMS:
         # The kernel shows a command line and an environment where they were when a process was executed: room for what is to be shown.
@@ -127,8 +141,11 @@ def _umask() -> int:
     return kept
 
 
-def serve(door: socket.socket) -> dict[str, Any] | None:
-    """Fork a process for each order; return the order in the new process, and None when no more orders will come."""
+def serve(door: socket.socket, sockets: Path) -> dict[str, Any] | None:
+    """Fork a process for each order; return the order in the new process, and None when no more orders will come.
+
+    While the process is there, a file in ``sockets`` says for whom it was forked.
+    """
     watched = selectors.DefaultSelector()
     watched.register(door, selectors.EVENT_READ)
     watched.register(0, selectors.EVENT_READ)
@@ -138,10 +155,10 @@ def serve(door: socket.socket) -> dict[str, Any] | None:
                 return None
             if key.data is not None:
                 watched.unregister(key.fileobj)
-                _ended(watched, key.fd, *key.data)
+                _ended(watched, sockets, key.fd, *key.data)
                 continue
             line = door.accept()[0].detach()
-            order, handles = _order(line)
+            order, handles, orderer = _order(line)
             pid = os.fork()
             if not pid:
                 # All of them now and for good: what is closed when it is collected may be another's by then.
@@ -152,24 +169,28 @@ def serve(door: socket.socket) -> dict[str, Any] | None:
                     os.close(each)
                 _become(order, handles)
                 return order
+            (sockets / f"{orderer}-{pid}").touch()
             os.write(line, str(pid).encode())
             for handle in handles:
                 os.close(handle)
             watched.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, line))
 
 
-def _order(line: int) -> tuple[dict[str, Any], Sequence[int]]:
+def _order(line: int) -> tuple[dict[str, Any], Sequence[int], int]:
     talk = socket.socket(fileno=line)
     size, control, _, _ = talk.recvmsg(4, socket.CMSG_SPACE(64))
     order: dict[str, Any] = json.loads(talk.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+    (orderer,) = struct.unpack_from("i", talk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     talk.detach()
-    return order, array.array("i", control[0][2])
+    return order, array.array("i", control[0][2]), orderer
 
 
-def _ended(watched: selectors.BaseSelector, handle: int, pid: int, line: int) -> None:
+def _ended(watched: selectors.BaseSelector, sockets: Path, handle: int, pid: int, line: int) -> None:
     """Tell how a process has ended (``handle`` is its own), and reap it when that is known (``handle`` is the line)."""
     if handle == line:
         os.waitpid(pid, 0)
+        for named in sockets.glob(f"*-{pid}"):
+            named.unlink()
         os.close(line)
         return
     os.close(handle)
@@ -236,11 +257,10 @@ def _load(kind: str) -> None:
     assert len(os.listdir("/proc/self/task")) == 1, "a fork takes along no thread, and each lock that it held"
 
 
-def _run(module: str, sockets: Path, below: bool) -> None:
-    """Be a program, which starts its own by forks, too, when it may."""
+def _run(module: str, sockets: Path) -> None:
+    """Be a program, which starts its own by forks, too."""
     if module == VERBS:
-        if below:
-            _starts(importlib.import_module("trainyard.stacks.child"), sockets)
+        _starts(importlib.import_module("trainyard.stacks.child"), sockets)
         sys.modules[VERBS].main()
     os.environ["GRPC_VERBOSITY"] = "NONE"
     if module == ENGINES:
@@ -261,7 +281,7 @@ def _starts(module: types.ModuleType, sockets: Path) -> None:
         if argv[0] == str(_LAUNCHER) and more["env"].get("TRAINYARD_PROVIDER_PYTHON") == sys.executable:
             argv = [sys.executable, "-m", PROVIDERS, *argv[1:]]
         if argv[1:3] in (["-m", ENGINES], ["-m", PROVIDERS]) and _alike(more["env"]):
-            return _Forked(sockets, True, argv, **more)
+            return _Forked(sockets, argv, **more)
         return subprocess.Popen(argv, **more)
 
     vars(module)["subprocess"] = types.SimpleNamespace(**{**vars(subprocess), "Popen": popen})
@@ -272,10 +292,11 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the tests
     forkserver._load(sys.argv[1])
-    order = forkserver.serve(socket.socket(fileno=int(os.environ["DOOR"])))
+    order = forkserver.serve(socket.socket(fileno=int(os.environ["DOOR"])), Path(sys.argv[2]))
     if order is None:
-        with contextlib.suppress(OSError):  # the last one takes the folder along
-            os.unlink(Path(sys.argv[2], sys.argv[1]))
-            os.rmdir(sys.argv[2])
+        folder = Path(sys.argv[2])
+        (folder / sys.argv[1]).unlink(missing_ok=True)
+        if not any((folder / kind).exists() for kind in forkserver._ROOMS):
+            shutil.rmtree(folder, ignore_errors=True)  # the last one takes it along
     else:
-        forkserver._run(order["argv"][2], Path(sys.orig_argv[4]), order["below"])
+        forkserver._run(order["argv"][2], Path(sys.orig_argv[4]))

@@ -117,10 +117,10 @@ class Yard:
                 raise
         return Done(process.returncode, out, err)
 
-    def start(self, *words: str, walked: bool = False) -> subprocess.Popen[str]:
-        """Start a verb in a session of its own; ``walked``: its engine is found by walking down from it, and so must be its child."""
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Start a verb in a session of its own."""
         pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-        process = forkserver.start(self.argv(*words), self.env, below=not walked, cwd=self.root, start_new_session=True, **pipes)
+        process = forkserver.start(self.argv(*words), self.env, cwd=self.root, start_new_session=True, **pipes)
         self.started.append(process)
         return process
 

@@ -24,7 +24,7 @@ PREFLIGHT = 60.0
 def cancelled_like_ci(stage: Stage, after: float, *, whole_tree: bool, lease: float) -> None:
     """SIGINT, 7.5 s later SIGTERM, 2.5 s later SIGKILL: nothing is left after the lease."""
     stage.yard.settings(hours=lease / 3600, rescue_minutes=0.05)
-    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=600), walked=True)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=600))
     time.sleep(after)
     seen = {p.pid: p for p in processes.tree(child.pid)}
     os.kill(child.pid, signal.SIGINT)
@@ -100,7 +100,7 @@ def lost_laptop_and_nobody_comes(stage: Stage) -> None:
 def train_and_lose(stage: Stage, steps: int) -> tuple[str, Path]:
     """Start a training, then lose the machine that started it; return the pod and the SSH key that its owner has elsewhere."""
     scene = Scene(stage.yard, time.time(), LABEL)
-    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=steps), walked=True)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=steps))
     stage.world.wait_until(lambda: TRAINING(scene) or child.poll() is not None, 90, "the training never started")
     if not TRAINING(scene):
         stage.ended(child, "train")

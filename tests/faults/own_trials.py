@@ -144,7 +144,7 @@ def idle_pod_of_a_dead_controller(stage: Stage) -> None:
     stage.yard.settings(hours=2, heartbeat_minutes=0.1)
     scene = Scene(stage.yard, time.time(), LABEL)
     stage.world.emulator.faults.on("boot-slow", slow=2.0)
-    child = stage.yard.start(*stage.yard.train("--name", LABEL), walked=True)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL))
     stage.world.wait_until(lambda: scene.fresh() or child.poll() is not None, 90, "no pod was rented")
     processes.kill(processes.tree(child.pid))
     stage.ended(child, "train (killed)", 30)
@@ -155,7 +155,7 @@ def safe_result_of_a_dead_controller(stage: Stage) -> None:
     """The controller dies after the result is safe: the pod ends itself; while it held the only copy it did not."""
     stage.yard.settings(hours=2, heartbeat_minutes=0.1)
     scene = Scene(stage.yard, time.time(), LABEL)
-    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=3), walked=True)
+    child = stage.yard.start(*stage.yard.train("--name", LABEL, steps=3))
     stage.world.wait_until(lambda: scene.phase() == "committed" or child.poll() is not None, 120, "nothing was committed")
     processes.kill(processes.tree(child.pid))
     stage.ended(child, "train (killed)", 30)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tests.e2e import forkserver
+
 Role = Literal["controller", "engine", "provider", "other", "store"]
 Victim = Literal["controller", "engine", "provider", "all"]
 
@@ -99,7 +101,7 @@ def wait_until_gone(processes: Iterable[Process], seconds: float) -> list[Proces
 
 
 def _children(pid: int) -> list[Process]:
-    found: set[int] = set()
+    found = set(forkserver.ordered_by(pid))
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
