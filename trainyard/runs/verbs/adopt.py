@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainyard.clock import format_time
 from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import CloudError, PodFailed, UserError
+from trainyard.errors import CloudError, PodFailed, Unreachable, UserError
 from trainyard.jsontext import parse_json
 from trainyard.remote.protocol import quote
 from trainyard.remote.transport import Address, dial
@@ -58,7 +58,7 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     """Make a record here for a run that lives on a pod; return its folder, ready to be driven.
 
     Raises UserError when the key is missing or the run is known here already, PodFailed when no training was
-    started on the pod, Unreachable when it does not answer.
+    started on the pod, Unreachable when it does not answer or nothing tells its host key.
     """
     cloud = context.cloud(environment)
     pod = find_pod(cloud, reference)
@@ -69,6 +69,9 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     if not key_file.is_file():
         raise UserError(f"{key_file}: there is no such SSH key")
     door = pod.ssh
+    if pod.host_key is None and not door.command:
+        sentence = f"{cloud.name} does not tell the host key of pod {pod.id}: only the machine that has its record knows who answers there"
+        raise Unreachable(sentence, hint=_end_it(pod, environment))
     address = Address(door.host, door.port, door.user, pod.host_key, key_file.resolve(), door.command, door.through)
     with dial(address, timeout=20) as transport:
         answer = transport.exec(f"cat {quote('/'.join((pod.workspace, *RUN_FILE)))}", timeout=30)
