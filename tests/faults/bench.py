@@ -61,10 +61,10 @@ class Bench:
         """Bring the colleague's stack up, where it is not."""
         if self.others and self.others <= {r["id"] for r in self.world.pods()}:
             return
-        if self.colleague is None:
-            self.colleague = self.world.yard("colleague")
-            self.colleague.settings(pods=1, hours=20)
-        self.colleague.invoke("up", "--stack", self.world.stack, timeout=PATIENCE).expect()
+        colleague, self.colleague = self.colleague or self.world.yard("colleague"), None
+        colleague.settings(pods=1, hours=20)
+        colleague.invoke("up", "--stack", self.world.stack, timeout=PATIENCE).expect()
+        self.colleague = colleague  # one whose command failed is never met again: its pod is taken away with the case's
         self.others = frozenset(r["id"] for r in self.world.pods())
 
     def run(self, case: Case) -> Result:
