@@ -163,7 +163,9 @@ class Api:
         """PUT something that is the same when it is put twice."""
         return self._stubborn("PUT", path, body=body)
 
-    def create(self, path: str, body: object, *, limit: float, method: str = "POST") -> httpx.Response:
+    def create(
+        self, path: str, body: object, *, limit: float, method: str = "POST", headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """Send something that must not happen twice; returns whatever answer came within ``limit`` seconds.
 
         Raises CloudRefused when it certainly never reached the cloud, CloudUnknown when that is not certain.
@@ -179,6 +181,7 @@ class Api:
             try:
                 # A connection of its own: one kept open may die just as the request leaves, and then nobody knows.
                 with self._fresh() as client:
+                    client.headers.update(headers or {})
                     response = _whole(client, _Wires(), left, method, self.base + path, json=body, timeout=self._create_timeout(left))
             except NEVER_SENT as error:
                 self.breaker.note(False, self.pace.now())

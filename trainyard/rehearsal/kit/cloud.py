@@ -59,6 +59,8 @@ class Request:
     who: str
     ids: tuple[str, ...] = ()
     """What stood in the place of the route's stars."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By their names in lower case."""
 
     @property
     def id(self) -> str:

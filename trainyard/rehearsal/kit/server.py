@@ -124,7 +124,8 @@ class Handler(BaseHTTPRequestHandler):
         line["call"] = route.call if route else ""
         if once := self.headers.get("X-Idempotency-Key"):
             line["once"] = once
-        reply = self._with_faults(route, Request(self.command, path, query, body, who, ids), wrong, line)
+        asked = Request(self.command, path, query, body, who, ids, {name.lower(): text for name, text in self.headers.items()})
+        reply = self._with_faults(route, asked, wrong, line)
         reply.headers = headers | reply.headers
         return reply
 
