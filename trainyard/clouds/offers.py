@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Offer, OfferQuery
+from trainyard.clouds.values import price_of
 from trainyard.errors import UserError
 
 
@@ -20,3 +21,23 @@ def check_gpus(asked: Sequence[str], names: Sequence[tuple[str, ...]]) -> None:
 def affordable(query: OfferQuery, offer: Offer) -> bool:
     """Tell whether an offer keeps to the query's highest price."""
     return query.max_price is None or offer.price_per_hour <= query.max_price + 1e-9
+
+
+def own_prices(env: Mapping[str, str], variable: str, known: Sequence[str]) -> dict[str, float]:
+    """Return what a variable says of prices that a cloud's API does not tell (``H200=4.54,A10=1.10``: dollars an hour of one GPU).
+
+    Raises UserError for what cannot be read.
+    """
+    prices: dict[str, float] = {}
+    said = env.get(variable, "")
+    for part in said.split(",") if said.strip() else ():
+        gpu, _, dollars = (word.strip() for word in part.partition("="))
+        try:
+            price = price_of(float(dollars))
+        except ValueError:
+            price = None
+        if gpu not in known or price is None:
+            hint = f"As in {known[-1]}=4.54,{known[0]}=1.10. GPUs: {', '.join(known)}."
+            raise UserError(f"{variable}: '{part.strip()}' is no price of a GPU", hint=hint)
+        prices[gpu] = price
+    return prices

@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trainyard.clouds.marker import PodName, new_id
-from trainyard.clouds.modal.prices import GPU_RATES, hourly, own_prices, rate_of
+from trainyard.clouds.modal.prices import GPU_RATES, hourly, rate_of
 from trainyard.clouds.modal.request import lifetime, pod_info, sandbox_name, sandbox_request
+from trainyard.clouds.offers import own_prices
 from trainyard.clouds.protocol import Offer, PodSpec
 from trainyard.errors import CloudRefused, UserError
 
@@ -81,12 +82,12 @@ def test_a_price_is_the_gpus_with_its_cores_and_memory_and_what_is_not_known_is_
     assert h100 and h200 and rate_of("GTX 480") is None
     assert hourly(h100, 1, {}) == pytest.approx(0.001097 * 3600 + 0.667, abs=0.01)
     assert hourly(h100, 8, {}) == pytest.approx(8 * (hourly(h100, 1, {}) or 0), abs=0.001)
-    assert hourly(h200, 1, {}) is None and hourly(h200, 1, own_prices("H200=4.54")) == pytest.approx(4.54 + 0.667, abs=0.01)
+    assert hourly(h200, 1, {}) is None and hourly(h200, 1, {"H200": 4.54}) == pytest.approx(4.54 + 0.667, abs=0.01)
     assert len({rate.id for rate in GPU_RATES}) == len(GPU_RATES)
 
 
 @pytest.mark.parametrize("text", ["H200", "H200=cheap", "H200=-1", "GTX 480=1", "H200=nan"])
 def test_a_price_that_cannot_be_read_is_an_error_that_shows_how(text: str) -> None:
     with pytest.raises(UserError, match="MODAL_PRICES") as raised:
-        own_prices(text)
-    assert "H200=4.54" in str(raised.value.hint)
+        own_prices({"MODAL_PRICES": text}, "MODAL_PRICES", [rate.id for rate in GPU_RATES])
+    assert "B200=4.54" in str(raised.value.hint)

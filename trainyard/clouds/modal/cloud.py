@@ -22,10 +22,10 @@ from trainyard.clouds import gpus
 from trainyard.clouds.http import Pace, check_address
 from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.modal.app import APP, app_of
-from trainyard.clouds.modal.prices import GPU_RATES, SOURCE, hourly, own_prices
+from trainyard.clouds.modal.prices import GPU_RATES, SOURCE, hourly
 from trainyard.clouds.modal.request import LONGER, LONGEST, SandboxRequest, lease_tags, pod_info, sandbox_name, sandbox_request, utc_now
 from trainyard.clouds.modal.sdk import OverTime, Sdk
-from trainyard.clouds.offers import affordable, check_gpus
+from trainyard.clouds.offers import affordable, check_gpus, own_prices
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import seconds_of
@@ -87,7 +87,7 @@ class ModalCloud:
             token_id, token_secret,
             check_address("MODAL_SERVER_URL", own) if own else ADDRESS,
             env.get("MODAL_ENVIRONMENT") or None,
-            own_prices(env.get("MODAL_PRICES", "")),
+            own_prices(env, "MODAL_PRICES", [rate.id for rate in GPU_RATES]),
             settle=seconds_of(env, "MODAL_SETTLE_SECONDS", SETTLE),
             post_timeout=seconds_of(env, "MODAL_POST_SECONDS", POST_TIMEOUT),
         )  # fmt: skip

@@ -8,9 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trainyard.clouds.values import price_of
-from trainyard.errors import UserError
-
 SOURCE = "modal.com/pricing as it was quoted in May and June 2026"
 _HOUR = 3600.0
 
@@ -56,19 +53,3 @@ def hourly(rate: GpuRate, count: int, own: Mapping[str, float]) -> float | None:
 def rate_of(gpu: str) -> GpuRate | None:
     """Return the type of that id, None for one that is none."""
     return next((rate for rate in GPU_RATES if rate.id == gpu), None)
-
-
-def own_prices(text: str) -> dict[str, float]:
-    """Return what MODAL_PRICES says; raises UserError for what cannot be read."""
-    prices: dict[str, float] = {}
-    for part in text.split(",") if text.strip() else ():
-        gpu, _, dollars = (word.strip() for word in part.partition("="))
-        try:
-            price = price_of(float(dollars))
-        except ValueError:
-            price = None
-        if rate_of(gpu) is None or price is None:
-            known = ", ".join(rate.id for rate in GPU_RATES)
-            raise UserError(f"MODAL_PRICES: '{part.strip()}' is no price of a GPU", hint=f"As in H200=4.54,A10=1.10. GPUs: {known}.")
-        prices[gpu] = price
-    return prices
