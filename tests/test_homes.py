@@ -65,6 +65,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
         r"\bjson\.loads?\(|(?<!\w)json\.loads\b",
         "jsontext.py",
         {
+            "rehearsal/replicate/cogplay.py": POD,
             "recipes/rows.py": POD,
             "recipes/forms.py": POD,
             "recipes/basemodel.py": POD,

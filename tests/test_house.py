@@ -126,7 +126,16 @@ def variables() -> Iterator[tuple[str, str]]:
     for where, text in texts():
         if not where.startswith(TABLE):
             yield from ((where, name) for name in OURS.findall(text))
-    for pattern in ("bootstrap", "docker/*", "infra/provider/*", "trainyard/**/*.sh", "templates/**/*.j2"):
+    for pattern in (
+        "bootstrap",
+        "docker/*.sh",
+        "docker/Dockerfile",
+        "docker/*_config",
+        "docker/*/*",
+        "infra/provider/*",
+        "trainyard/**/*.sh",
+        "templates/**/*.j2",
+    ):
         for path in ROOT.glob(pattern):
             yield from ((path.relative_to(ROOT).as_posix(), name) for name in OURS.findall(path.read_text(encoding="utf-8")))
 

@@ -27,6 +27,8 @@ from trainyard.settings.clouds import entries
 
 IMAGE = "example/trainyard-trainer@sha256:00"
 _GPUS = ("RTX A4000", "RTX 5090", "RTX 4090", "H100", "A100", "L40S", "A10", "T4")
+OPTIONS = {"replicate": {"template": f"you/trainyard:{'0' * 64}", "destination": "you/trained"}}
+"""Settings without which a cloud rents nothing out."""
 _SILENT = 0.05
 """Seconds for which a connection that hangs is kept."""
 
@@ -186,7 +188,7 @@ def make_spec(cloud: Cloud, **changes: object) -> PodSpec:
         name=name, fence_id=fence, lease_id=lease, stop=end - timedelta(minutes=30), end=end,
         image=IMAGE if "image" in entries()[cloud.name].settings else None, public_key="ssh-ed25519 AAAA me",
         host_key=host_key(b"s" * 32, name).private_pem,
-        command=() if cloud.capabilities.ssh else ("sh", "-c", "true"),
+        command=() if cloud.capabilities.ssh else ("sh", "-c", "true"), options=OPTIONS.get(cloud.name, {}),
     )  # fmt: skip
     return replace(spec, **changes)  # type: ignore[arg-type]
 

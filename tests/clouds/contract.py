@@ -22,18 +22,25 @@ from trainyard.settings.clouds import entries
 
 _NO_CODES = "io.net documents no such codes: stock is asked for just before a create, and any other no is settled by the list"
 _NO_CREATED = "its name tells when its lease ends; when it was made stands in the intent and in the state"
+_FINISHED = "what has finished is on no list, and costs nothing; a get tells how it ended"
+_QUEUED = "no stock is told and no code for its lack: a job waits in a queue, and the boot's own deadline ends it"
 _AGAIN = "the SDK sends a create again with its idempotency key; the name is unique, and the sandbox is found by its tags"
 CANNOT: Mapping[str, Mapping[str, str]] = {
     "ionet": {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES},
     "ionet-vm": {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES},
     "jarvislabs": {"a_list_tells_when_a_pod_was_made": _NO_CREATED},
     "modal": {
-        "a_stopped_pod_is_still_listed_without_an_address": "what has finished is on no list, and costs nothing; a get tells its exit code",
+        "a_stopped_pod_is_still_listed_without_an_address": _FINISHED,
         "a_status_that_nobody_knew_is_unknown_and_breaks_nothing": "a list has no status: it is of what has not finished",
         "no_capacity_a_refusal_and_not_knowing_are_told_apart": _AGAIN,
         "a_create_whose_answer_was_lost_is_found_by_its_name": _AGAIN,
         "what_is_sold_out_is_not_offered_and_nothing_is_above_the_price_asked_for": "Modal tells no stock: a create is refused or waits",
         "the_clouds_clock_counts": "its answers carry no time; its deadline is told in seconds, and counted by Modal",
+    },
+    "replicate": {
+        "a_stopped_pod_is_still_listed_without_an_address": _FINISHED,
+        "no_capacity_a_refusal_and_not_knowing_are_told_apart": _QUEUED,
+        "what_is_sold_out_is_not_offered_and_nothing_is_above_the_price_asked_for": _QUEUED,
     },
 }
 """Cloud -> case -> what stands in for the promise."""

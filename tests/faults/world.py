@@ -20,7 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from tests.clouds.account import offers_of
+from tests.clouds.account import OPTIONS, offers_of
 from tests.e2e.yard import COUNT, ROOT, Yard
 from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud, Offer, PodInfo
@@ -57,6 +57,7 @@ class CloudYard(Yard):
         given = {
             "cloud": self.stack, "gpu": [offer.gpu], "disk_gb": 5, "max_price": round(20 * offer.price_per_hour, 2),
             "hours": 1, "rescue_minutes": 1, **({"bucket": "none"} if self.world.row.ssh else {"store": "local"}),
+            **OPTIONS.get(self.stack, {}),
         }  # fmt: skip
         chosen = {key: value(offer) if callable(value) else value for key, value in {**given, **changes}.items()}
         lines = [f"  trainyard:{key}: {value!r}" for key, value in chosen.items() if value is not None]

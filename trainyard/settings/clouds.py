@@ -182,6 +182,15 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         request_file="modal_app.py", request_edits=_MODAL_EDITS,
     ),
     CloudEntry(
+        name="replicate", title="Replicate", opener="trainyard.clouds.replicate:open_replicate", ssh=False,
+        keys=("REPLICATE_API_TOKEN",), key_page="Replicate's account settings (API tokens)",
+        more=(
+            "REPLICATE_BASE_URL", "REPLICATE_PRICES", "REPLICATE_PREDICTION_MINUTES", "REPLICATE_POST_SECONDS", "REPLICATE_SETTLE_SECONDS",
+        ),
+        settings=("template", "destination", "image_gb"), options=("template", "destination"), self_terminate=True,
+        emulator="trainyard.rehearsal.replicate:REPLICATE",
+    ),
+    CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,
         more=("TRAINYARD_SSH_REHEARSAL",), settings=("hosts", "volume", "regions"), needs=("hosts",), service="trainyard.rehearsal.ssh:SSH",
         self_terminate=True, deadline=True, change_markers=True, direct=False,
@@ -193,12 +202,6 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     ),
 )  # fmt: skip
 """In the order in which lists show them."""
-
-OTHER_ACCOUNTS: Mapping[str, tuple[str, ...]] = {
-    "replicate": ("REPLICATE_API_TOKEN",),
-}
-"""Keys of accounts that nothing is rented from here: kept from pods and engines all the same. Who adds a row takes its line away."""
-
 
 ENTRY_POINTS = "trainyard.clouds"
 """Group of entry points by which an installed package adds clouds: each names one, and a CloudEntry."""

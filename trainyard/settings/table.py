@@ -55,8 +55,13 @@ class StackSettings:
         "container image of the pod", unset="the cloud's own", travels=True, some_clouds=True, readers="doctor program"
     )
     template: str | None = setting(
-        "template of the cloud, instead of an image", travels=True, some_clouds=True, readers="doctor program rehearsal"
-    )
+        "template of the cloud, instead of an image; at Replicate the version that runs (`owner/name:id`)", travels=True, some_clouds=True,
+        readers="doctor program rehearsal runs",
+    )  # fmt: skip
+    destination: str | None = setting(
+        "model at Replicate that a training is pushed to", unset="no training but a prediction, 30 minutes at most", travels=True,
+        some_clouds=True, pattern=r"[\w.-]+/[\w.-]+", looks_like="you/trained", readers="program runs",
+    )  # fmt: skip
     image_gb: float | None = setting(
         "size of the image; above 16 GB it gets longer to arrive", unit="GB", least=0, travels=True, some_clouds=True,
         readers="program runs",

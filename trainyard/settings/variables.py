@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from trainyard.settings.clouds import BUILT_IN, OTHER_ACCOUNTS, CloudEntry, added_clouds
+from trainyard.settings.clouds import BUILT_IN, CloudEntry, added_clouds
 
 Sort = Literal["cloud", "store", "source", "token", "place", "choice", "local", "setup", "old", "pod", "process"]
 """cloud, store: what an account or a bucket is opened with. source: what data are read with or the ledger is opened with, by the
@@ -57,10 +57,8 @@ def _of_cloud(cloud: CloudEntry) -> Iterator[VariableGroup]:
         yield VariableGroup(sort="pod", of=f"{cloud.title}'s own", says=f"what {cloud.title} tells a pod", more=cloud.pod_variables)
 
 
-_ELSEWHERE = "the key of another account: kept from every pod and engine"
 GROUPS: tuple[VariableGroup, ...] = (
     *(group for cloud in BUILT_IN for group in _of_cloud(cloud)),
-    *(VariableGroup(sort="cloud", of=name, says=_ELSEWHERE, keys=keys) for name, keys in OTHER_ACCOUNTS.items()),
     VariableGroup(
         sort="store", of="runpod", says="RunPod's S3; its bucket is the network volume's id",
         keys=("RUNPOD_S3_ACCESS_KEY", "RUNPOD_S3_SECRET_KEY"), needed=("RUNPOD_S3_ENDPOINT",), usual=("RUNPOD_S3_BUCKET",),

@@ -1,0 +1,92 @@
+"""What a pod is asked for with at Replicate. Makes no request."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from trainyard.clouds.marker import marker_env
+from trainyard.clouds.protocol import Offer, PodSpec
+from trainyard.errors import CloudRefused, UserError
+from trainyard.pod.endings import ending_env
+
+PUSH = "Push the wrapper once, and say its version: trainyard:template: you/trainyard:ID (docs/clouds/replicate.md)."
+_VERSION = re.compile(r"([\w.-]+)/([\w.-]+):([0-9a-f]{64})")
+_SHORTEST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A version of a model: what a run is a training of."""
+
+    owner: str
+    name: str
+    id: str
+
+    @property
+    def path(self) -> str:
+        """Where the API has it."""
+        return f"/models/{self.owner}/{self.name}/versions/{self.id}"
+
+    def __str__(self) -> str:
+        return f"{self.owner}/{self.name}:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One create request: where it goes, its body, and after how long Replicate is to cancel what it made."""
+
+    kind: str
+    """``trainings`` or ``predictions``."""
+    path: str
+    body: Mapping[str, object] = field(repr=False)
+    headers: Mapping[str, str]
+
+
+def parse_version(said: str | None) -> ModelVersion:
+    """Return the version that the setting `template` names; raises UserError for what names none."""
+    match = _VERSION.fullmatch(said or "")
+    if match is None:
+        what = f"'{said}' is no version of a model" if said else "no version of a model is said"
+        raise UserError(f"{what}, and Replicate runs nothing else", hint=PUSH)
+    return ModelVersion(*match.groups())
+
+
+def job_request(spec: PodSpec, offer: Offer, now: datetime, longest: timedelta) -> JobRequest:
+    """Return what is sent; ``longest``: what a prediction may take. Raises CloudRefused, with the reason, for what cannot be kept."""
+    try:
+        version = parse_version(spec.options.get("template") or spec.template)
+    except UserError as error:
+        raise CloudRefused(f"{error.message}; nothing was sent", hint=error.hint) from None
+    if not spec.command or spec.end is None:
+        raise CloudRefused("Replicate runs the command of a run until its lease ends, and one of both is missing; nothing was sent")
+    left, destination = spec.end - now, spec.options.get("destination")
+    if destination is None and left > longest:
+        raise CloudRefused(
+            f"Replicate ends every prediction {longest.total_seconds() / 60:g} minutes after its start, and this lease is longer; "
+            "nothing was sent",
+            hint="Name a model for 'destination' (you/trained): a training has no such limit.",
+        )  # fmt: skip
+    inputs = _input(spec, offer)
+    headers = {"Cancel-After": f"{max(_SHORTEST, math.ceil(left.total_seconds()))}s"}
+    if destination is None:
+        return JobRequest("predictions", "/predictions", {"version": str(version), "input": inputs}, headers)
+    return JobRequest("trainings", f"{version.path}/trainings", {"destination": destination, "input": inputs}, headers)
+
+
+def hardware_text(offer: Offer) -> str:
+    """Return what a job says of its hardware: for people, for the wrapper, which looks whether it is true, and for a list."""
+    return f"{offer.gpu_count}x {offer.gpu} at ${offer.price_per_hour:.4f}/h"
+
+
+def _input(spec: PodSpec, offer: Offer) -> dict[str, str]:
+    """Return the inputs of docker/replicate/run.py: texts alone, the secret ones in the one of type Secret."""
+    env = {**spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **ending_env(())}
+    return {
+        "pod": spec.name, "hardware": hardware_text(offer), "command": json.dumps(list(spec.command)), "env": json.dumps(env),
+        "secrets": json.dumps(dict(spec.secret_env)),
+    }  # fmt: skip
