@@ -13,7 +13,9 @@ from trainyard.runs.records.parts import RunPod
 def told(watchdog: object, cloud: str = "runpod") -> tuple[list[str], RunPod]:
     said: list[str] = []
     record = SimpleNamespace(environment=cloud, cloud=cloud, pod=RunPod(pod_id="p1", end="2026-11-24T03:00:00Z"))
-    adapter = SimpleNamespace(capabilities=SimpleNamespace(deadline=cloud == "modal"))
+    adapter = SimpleNamespace(
+        capabilities=SimpleNamespace(deadline=cloud == "modal", self_terminate=cloud not in ("ionet",), ssh=cloud == "runpod")
+    )
     context = SimpleNamespace(ui=SimpleNamespace(warn=said.append), cloud_of=lambda _: adapter)
     tell_of_watchdog(context, record, watchdog)  # type: ignore[arg-type]
     return said, record.pod
@@ -37,4 +39,6 @@ def test_a_pod_without_any_way_of_its_own_is_worth_no_warning_where_its_cloud_en
     watchdog = {"armed": True, "key_sees_pod": False, "self_terminate": False, "proof": "no way to end this pod from inside"}
     said, kept = told(watchdog, "modal")
     assert said == [] and kept.ends_itself is None and kept.ends_itself_proof == "Modal itself ends it at its lease's end"
+    said, kept = told(watchdog, "replicate")
+    assert said == [] and kept.ends_itself is None and kept.ends_itself_proof == "it ends with its command, by its lease's end"
     assert told(watchdog, "ionet")[0] and told({**watchdog, "self_terminate": True}, "modal")[0], "any other is warned of"

@@ -89,8 +89,10 @@ def tell_of_watchdog(context: CommandContext, record: RunRecord, watchdog: objec
     status = watchdog if isinstance(watchdog, dict) else {}
     proven, why = status.get("key_sees_pod") is True, str(status.get("proof") or "its watchdog does not say")
     row = entry(record.cloud)
-    if status.get("self_terminate") is False and row is not None and context.cloud_of(record).capabilities.deadline:
-        record.pod = replace(record.pod, ends_itself_proof=f"{row.title} itself ends it at its lease's end")
+    able = context.cloud_of(record).capabilities
+    if status.get("self_terminate") is False and row is not None and (able.deadline or (able.self_terminate and not able.ssh)):
+        who = f"{row.title} itself ends it at its lease's end" if able.deadline else "it ends with its command, by its lease's end"
+        record.pod = replace(record.pod, ends_itself_proof=who)
         return
     record.pod = replace(record.pod, ends_itself=proven, ends_itself_proof=why)
     if not proven:
