@@ -188,7 +188,8 @@ BUILT_IN: tuple[CloudEntry, ...] = (
             "REPLICATE_BASE_URL", "REPLICATE_PRICES", "REPLICATE_PREDICTION_MINUTES", "REPLICATE_POST_SECONDS", "REPLICATE_SETTLE_SECONDS",
         ),
         settings=("template", "destination", "image_gb"), options=("template", "destination"), self_terminate=True,
-        emulator="trainyard.rehearsal.replicate:REPLICATE",
+        emulator="trainyard.rehearsal.replicate:REPLICATE", request_file="replicate_job.json",
+        request_edits=_edits("destination=destination version=template input.env.*=pod_env"),
     ),
     CloudEntry(
         name="ssh", title="machines of one's own", opener="trainyard.clouds.ssh:open_ssh", rented=False,

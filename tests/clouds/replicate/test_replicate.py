@@ -62,7 +62,7 @@ def test_a_destination_makes_a_training_and_its_lack_a_prediction() -> None:
 
 
 def test_what_is_secret_stands_in_one_input_and_nowhere_else() -> None:
-    body: Any = job_request(spec(), OFFER, NOW, SHORT).body
+    body: Any = job_request(spec(), OFFER, NOW, SHORT).sent
     assert json.loads(body["input"].pop("secrets")) == {"TRAINYARD_SECRETS": "hush"}
     assert "hush" not in json.dumps(body) and "hush" not in repr(job_request(spec(), OFFER, NOW, SHORT))
 

@@ -107,8 +107,8 @@ class ReplicateCloud:
     def create(self, spec: PodSpec, offer: Offer) -> PodInfo:
         """Create one training or prediction, with at most one request that may have been accepted."""
         asked = job_request(spec, offer, self._api.now() or datetime.now(UTC), self.longest)
-        refuse_key_in([asked.body, spec.env, spec.secret_env], self.key)
-        response = self._api.create(asked.path, asked.body, limit=self.post_timeout, headers=asked.headers)
+        refuse_key_in(asked.body, self.key)
+        response = self._api.create(asked.path, asked.sent, limit=self.post_timeout, headers=asked.headers)
         answer = json_object(response) or {}
         if not response.is_success or text(answer.get("id")) is None:
             raise answers.create_error(response)
@@ -119,6 +119,10 @@ class ReplicateCloud:
             info, name=spec.name, fence_id=spec.fence_id, lease_id=spec.lease_id, stop=spec.stop, end=spec.end, end_unreadable=False,
             price_per_hour=offer.price_per_hour, gpu=offer.gpu, gpu_count=offer.gpu_count,
         )  # fmt: skip
+
+    def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> Mapping[str, object]:
+        """Return the body of the create request, its inputs as they are before they become texts."""
+        return job_request(spec, offer, now, self.longest).body
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the job. None: Replicate says that there is none, that it was cancelled, or that it has finished and was asked to end."""

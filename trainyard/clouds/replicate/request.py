@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from trainyard.clouds.marker import marker_env
 from trainyard.clouds.protocol import Offer, PodSpec
+from trainyard.clouds.values import mapping
 from trainyard.errors import CloudRefused, UserError
 from trainyard.pod.endings import ending_env
 
@@ -44,7 +45,14 @@ class JobRequest:
     """``trainings`` or ``predictions``."""
     path: str
     body: Mapping[str, object] = field(repr=False)
+    """As a person reads it: command and variables are no texts yet."""
     headers: Mapping[str, str]
+
+    @property
+    def sent(self) -> Mapping[str, object]:
+        """The body as it is sent: cog's inputs are texts."""
+        inputs = mapping(self.body["input"])
+        return {**self.body, "input": {name: value if isinstance(value, str) else json.dumps(value) for name, value in inputs.items()}}
 
 
 def parse_version(said: str | None) -> ModelVersion:
@@ -83,10 +91,9 @@ def hardware_text(offer: Offer) -> str:
     return f"{offer.gpu_count}x {offer.gpu} at ${offer.price_per_hour:.4f}/h"
 
 
-def _input(spec: PodSpec, offer: Offer) -> dict[str, str]:
-    """Return the inputs of docker/replicate/run.py: texts alone, the secret ones in the one of type Secret."""
+def _input(spec: PodSpec, offer: Offer) -> dict[str, object]:
+    """Return the inputs of docker/replicate/run.py, the secret ones in the one of type Secret."""
     env = {**spec.env, **marker_env(spec.fence_id, spec.lease_id, spec.stop, spec.end), **ending_env(())}
     return {
-        "pod": spec.name, "hardware": hardware_text(offer), "command": json.dumps(list(spec.command)), "env": json.dumps(env),
-        "secrets": json.dumps(dict(spec.secret_env)),
+        "pod": spec.name, "hardware": hardware_text(offer), "command": list(spec.command), "env": env, "secrets": dict(spec.secret_env),
     }  # fmt: skip
