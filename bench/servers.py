@@ -28,6 +28,8 @@ from trainyard.storage.versitygw import REGION
 
 _PORTS = range(47000, 48000)
 _MEMORY = Path("/dev/shm")
+_ASIDE = 64 << 20
+"""What clients send beside their files, or twice (bytes)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,12 @@ def versitygw(folder: Path) -> Iterator[Endpoint]:
 
 
 @contextlib.contextmanager
-def sink(folder: Path) -> Iterator[Endpoint]:
-    """Run a server that takes all that comes and believes its checksums: it costs far less than the client that is measured."""
+def sink(folder: Path, size: int) -> Iterator[Endpoint]:
+    """Run a server that takes ``size`` bytes and believes their checksums: it costs less than the clients that are measured."""
     data, certificate, key = folder / "sink", *make_certificate(folder)
     data.mkdir(parents=True)
     port = free_port()
-    command = [sys.executable, "-m", "bench.sink", str(port), str(certificate), str(key), str(data)]
+    command = [sys.executable, "-m", "bench.sink", str(port), str(certificate), str(key), str(data), str(size + size // 16 + _ASIDE)]
     kind = "a sink over TLS on loopback: keeps what comes in memory, believes its checksums"
     with running(command, dict(os.environ), Path(__file__).parents[1], port):
         yield Endpoint(f"https://127.0.0.1:{port}", "bench", "bench", "benchbench", certificate, data, kind)

@@ -29,7 +29,7 @@ def main() -> None:
             place.mkdir()
             folder, prefix = memory / case.name / "output", f"models/bench/{case.name}/1/"
             try:
-                with sink(place) as endpoint:
+                with sink(place, case.bytes) as endpoint:
                     own = [sys.executable, "-m", "bench.ours", "upload", str(folder), prefix]
                     argv = own if client == OURS else peers.client(client, endpoint).upload(str(folder / "model"), prefix + "model/")
                     names[client] = kind if client == OURS else peers.client(client, endpoint).name

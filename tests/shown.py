@@ -198,6 +198,8 @@ def _unparsable(words: list[str], shown: Shown, verbs: Any) -> str | None:
 
     verb = words[0]
     arguments = {argument.name: argument for argument in verbs[verb].get_arguments()}
+    # Only this verb's: the contexts of all of them, made again for each command, were a minute of the suite.
+    context = ParserContext(name=verb, args=list(arguments.values()))
     flags = {f"--{name.strip('_').replace('_', '-')}" for name in arguments}
     flags |= {f"-{name}" for each in arguments.values() for name in each.names}
     unknown = [word.partition("=")[0] for word in words[1:] if re.match(r"-{1,2}[a-z]", word)]
@@ -207,7 +209,7 @@ def _unparsable(words: list[str], shown: Shown, verbs: Any) -> str | None:
     if not shown.whole or (len(words) == 1 and (shown.quoted or not shown.message)):
         return None  # prose follows, or the verb itself is meant
     try:
-        Parser(initial=ParserContext(args=[]), contexts=verbs.to_contexts()).parse_argv(words)
+        Parser(initial=ParserContext(args=[]), contexts=[context]).parse_argv(words)
     except (ParseError, ValueError) as error:
         return f"{' '.join(words)}: {error}"
     if shown.message and "stack" in arguments and verb not in KNOWS_ITS_STACK and not {"--stack", "-s", "--all-stacks"} & set(words):

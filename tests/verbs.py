@@ -17,9 +17,9 @@ from tests.measured import MEASURED
 from trainyard.cli.common import help_of, verb, words_behind
 from trainyard.config import find_root
 
-_SIDE_BY_SIDE = ("-n", "4", "--dist", "worksteal")
-"""How tests are run. Twice the two cores that the time of the suite is promised for: half of a test is waiting for real pods,
-leases and processes."""
+_SIDE_BY_SIDE = ("-n", "6", "--dist", "worksteal")
+"""How tests are run. Thrice the two cores that the time of the suite is promised for: more than half of a test is waiting for real
+pods, leases and processes, and four leave a third of two cores idle."""
 _BRANCHES = ("--cov=trainyard/runs", "--cov=trainyard/stacks", "--cov-branch", "--cov-report=term:skip-covered", "--cov-fail-under=85")
 
 

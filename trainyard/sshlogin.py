@@ -16,7 +16,9 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 ADDRESS = r"[A-Za-z0-9:][A-Za-z0-9.:_-]{0,252}"
 USER = r"[A-Za-z0-9_][^\s\"'\x00-\x1f\x7f]{0,63}"
 PATH = r"[~/][^\"\x00-\x1f\x7f]{0,1023}"
-JUMP = r"[A-Za-z0-9_\[][A-Za-z0-9_.@:,\[\]-]{0,511}"
+_HOP = r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?(?:[A-Za-z0-9_][A-Za-z0-9_.-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?"
+JUMP = rf"{_HOP}(?:,{_HOP})*"
+"""Each hop begins with what no option begins with: a `-` behind a comma would be one for the ssh that OpenSSH starts for the next."""
 _QUERY = {"address": ADDRESS, "key_file": PATH, "config": PATH, "jump": JUMP, "host_keys": "new"}
 _ALWAYS = (
     "BatchMode=yes", "ControlMaster=no", "ForwardAgent=no", "ForwardX11=no", "PermitLocalCommand=no", "RemoteCommand=none",

@@ -50,6 +50,7 @@ class Bench:
     colleague: CloudYard | None = None
     others: frozenset[str] = frozenset()
     """The colleague's pods."""
+    _colleagues_runs: int = 0
 
     def calibrate(self) -> None:
         """Measure the pace and bring the colleague's pod up."""
@@ -61,11 +62,18 @@ class Bench:
         """Bring the colleague's stack up, where it is not."""
         if self.others and self.others <= {r["id"] for r in self.world.pods()}:
             return
-        colleague, self.colleague = self.colleague or self.world.yard("colleague"), None
-        colleague.settings(pods=1, hours=20)
-        colleague.invoke("up", "--stack", self.world.stack, timeout=PATIENCE).expect()
+        self.colleague, colleague = None, self.colleague or self.world.yard("colleague")
+        colleague.settings(pods=1 if self.world.row.ssh else None, hours=20)
+        colleague.invoke(*self._colleagues_words(colleague), timeout=PATIENCE).expect()
         self.colleague = colleague  # one whose command failed is never met again: its pod is taken away with the case's
         self.others = frozenset(r["id"] for r in self.world.pods())
+
+    def _colleagues_words(self, colleague: CloudYard) -> tuple[str, ...]:
+        """Return the command of the colleague's pod: declared, or where nobody can log in to one, a run that goes on and on."""
+        if self.world.row.ssh:
+            return ("up", "--stack", self.world.stack)
+        self._colleagues_runs += 1
+        return colleague.train("--name", f"c{self._colleagues_runs}", "--detach", "--yes", steps=100_000, pause=5.0)
 
     def run(self, case: Case) -> Result:
         """Run one case; never raises for what the case finds."""

@@ -58,11 +58,11 @@ def parse(text: str) -> Case:
 
 def draw(seed: int, number: int, engines: Sequence[str], cloud: str = "runpod") -> Case:
     """Return case ``number`` of a seed for a cloud; the same on every machine that has the same engines."""
-    chance = random.Random(f"{seed}/{number}")
-    operation: Operation = chance.choices(("up", "train", "destroy", "replace"), (4, 3, 2, 2))[0]
+    chance, row = random.Random(f"{seed}/{number}"), entries()[cloud]
+    operation: Operation = chance.choices(("up", "train", "destroy", "replace"), (4, 3, 2, 2))[0] if row.ssh else "train"
     engine = chance.choice(list(engines))
-    fitting = [point for point in TABLE if operation in point.operations]
-    following, ends_itself = _next(chance, operation, engines), entries()[cloud].self_terminate
+    fitting = [point for point in TABLE if operation in point.operations and (row.ssh or not point.ssh)]
+    following, ends_itself = _next(chance, operation, engines), row.self_terminate
     if not ends_itself and following in WAITS:
         following = "reaper"  # where nothing of ours runs any more, a schedule keeps the lease's end
     situation = chance.choice([name for name in SITUATIONS if ends_itself or name != "key"]) if following == "reaper" else ""
@@ -73,6 +73,14 @@ def draw(seed: int, number: int, engines: Sequence[str], cloud: str = "runpod") 
         return Case(operation, engine, chance.choice(ALL), "random", following, chance.random(), situation)
     point = chance.choice(fitting)
     return Case(operation, engine, chance.choice(point.victims), point.name, following, 0.0, situation)
+
+
+def left_out(cloud: str) -> str:
+    """Return what of the matrix makes no sense at a cloud, in words; empty where all does."""
+    if entries()[cloud].ssh:
+        return ""
+    points = ", ".join(point.name for point in TABLE if point.ssh)
+    return f"nobody can log in there: no pods are declared, so trainings alone are killed, and never at the point {points}"
 
 
 def _next(chance: random.Random, operation: Operation, engines: Sequence[str]) -> Next:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from tests.faults import lies
 from tests.faults.sidebyside import side_by_side
 from tests.faults.trial import Stage, Trial, play
-from tests.faults.trials import trials
+from tests.faults.trials import left_out, trials
 from tests.faults.world import STACK, world
 from trainyard.rehearsal.emulators import emulators
 
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not chosen:
         print(f"no trial is named so; there are: {', '.join(trial.name for trial in trials(seed, given.stack))}", file=sys.stderr)
         return 2
-    print(f"{given.stack}, seed {seed}, {len(chosen)} faults", flush=True)
+    without = left_out(seed, given.stack)
+    print(f"{given.stack}, seed {seed}, {len(chosen)} faults; {len(without)} make no sense there: {', '.join(without) or '-'}", flush=True)
     stages = run(given.stack, chosen, min(given.workers, len(chosen)), lambda text: print(text, flush=True))
     failed = [stage for stage in stages if stage.problems]
     print(f"\n{len(stages)} faults tried, {len(failed)} failed, seed {seed}" + "".join(f"\n  {stage.trial.name}" for stage in failed))

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from tests.faults.bench import Bench, Result
-from tests.faults.cases import Case, draw, parse
+from tests.faults.cases import Case, draw, left_out, parse
 from tests.faults.sidebyside import side_by_side
 from tests.faults.world import STACK, world
 from trainyard.rehearsal.emulators import emulators
@@ -41,11 +41,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**6)
     chosen = [parse(text) for text in given.case] or [draw(seed, number, engines, given.stack) for number in range(given.cases)]
     print(f"{given.stack}, seed {seed}, engines {', '.join(engines)}, {len(chosen)} cases", flush=True)
+    if without := left_out(given.stack):
+        print(without, flush=True)
     results = run(
         given.stack, chosen, workers=min(given.workers, len(chosen)), minutes=given.minutes, say=lambda text: print(text, flush=True)
     )
     print(table(results, seed, len(chosen)))
-    return 1 if any(result.problems for result in results) else 0
+    unfinished = given.minutes is None and len(results) < len(chosen)
+    return 1 if unfinished or any(result.problems for result in results) else 0
 
 
 def engines_here() -> list[str]:

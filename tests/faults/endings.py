@@ -123,9 +123,10 @@ def cancel_trial(after: float, *, whole_tree: bool = False, lease: float = PREFL
     )  # fmt: skip
 
 
-LAPTOP = Trial("lost laptop", "the controller's machine is gone for good", own=lost_laptop, least_pods=1)
+LAPTOP = Trial("lost laptop", "the controller's machine is gone for good", own=lost_laptop, least_pods=1, ssh=True)
 NOBODY = Trial(
     "lost laptop, nobody comes", "nobody looks after the pod any more", own=lost_laptop_and_nobody_comes, least_pods=1, ends_itself=True,
+    ssh=True,
 )  # fmt: skip
 
 

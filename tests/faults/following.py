@@ -13,6 +13,7 @@ from tests.faults import judge
 from tests.faults.world import CloudYard
 from trainyard.config import PROJECT
 from trainyard.errors import TrainyardError
+from trainyard.rehearsal.kit.ledger import gone
 from trainyard.stacks import facade, installed
 from trainyard.stacks.environ import pulumi_exports
 from trainyard.stacks.state import backend
@@ -67,8 +68,9 @@ def _colleague(story: Story) -> None:
         story.problems(f"the colleague's destroy exited {done.code}")
     if bench.others & {r["id"] for r in story.world.pods()}:
         story.problems("the colleague's destroy left the colleague's pod")
-    if mine - story.fresh():
-        story.problems(f"the colleague's destroy ended ours: {mine - story.fresh()}")
+    done_by_itself = {record["id"] for record in gone(story.world.emulator.root) if "exit_code" in record}
+    if ended := mine - story.fresh() - done_by_itself:
+        story.problems(f"the colleague's destroy ended ours: {ended}")
     bench.others = frozenset()
     story.destroy()
     bench.ensure_colleague()
@@ -95,11 +97,11 @@ def _attach(story: Story, *words: str) -> None:
     done = story.verb(*words)
     if known and story.yard.record(LABEL).get("phase") != "ended":
         story.problems(f"{words[0]} did not end the run: {story.yard.record(LABEL).get('phase')} (exit code {done.code})")
-    model = story.yard.root / "out" / story.yard.user / LABEL / "model" / "model.txt"
+    there = story.yard.has_model(LABEL)
     summary = story.yard.home / "runs" / story.yard.user / LABEL / "1" / "run-summary.json"
-    if summary.is_file() and '"success": true' in summary.read_text() and not model.is_file():
+    if summary.is_file() and '"success": true' in summary.read_text() and not there:
         story.problems("the summary says success, the model is not there")
-    if story.case.victim in ("controller", "all") and known and not model.is_file():
+    if story.case.victim in ("controller", "all") and known and not there:
         story.problems(f"{words[0]} did not bring the model home")
     story.problems(*(f"{words[0]} left pod {pod}" for pod in story.fresh()))
     story.destroy()

@@ -93,6 +93,8 @@ class Point:
     does: Mapping[str, Any] = field(default_factory=dict)
     victims: tuple[Victim, ...] = ALL
     arm: Callable[[Scene], bool] = lambda scene: True
+    ssh: bool = False
+    """Only where somebody logs in to pods."""
 
 
 def _prepared(scene: Scene) -> bool:
@@ -130,7 +132,7 @@ TABLE = (
           lambda s: any(r.get("call") == "create" for r in s.requests())),
     Point("recorded", "the intent has its outcome, the state may not have the pod", _RENT, lambda s: "outcome" in s.intents()),
     Point("endpoint", "the pod is asked for its address", ("up", "train"), _asked_for_pod, "boot-slow", {"slow": STALL}),
-    Point("playbook", "the playbook works on the pod", ("train",), lambda s: s.log("playbook.log"), victims=ALONE),
+    Point("playbook", "the playbook works on the pod", ("train",), lambda s: s.log("playbook.log"), victims=ALONE, ssh=True),
     Point("training", "the training runs", ("train",), lambda s: s.log("train.log"), victims=ALONE),
     Point("commit", "the result is on its way", ("train",), lambda s: s.phase() == "trained", victims=ALONE),
     Point("committed", "the result is safe, the pod is not ended yet", ("train",), lambda s: s.phase() == "committed"),

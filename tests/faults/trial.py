@@ -62,6 +62,8 @@ class Trial:
     """A fault that the cloud's emulator must know, where it is no fault of the trial's."""
     ends_itself: bool = False
     """Only where pods can end themselves."""
+    ssh: bool = False
+    """Only where somebody logs in to pods: elsewhere none is declared, set up over SSH or adopted with its key."""
     judged_by_end: bool = True
     """The clock of the lease is this machine's."""
     own: Callable[[Stage], None] | None = None
@@ -139,11 +141,9 @@ class Stage:
         says = self.trial.says + (self.trial.says_there if home else ()) if done.code in self.trial.codes else ()
         missing = [text for text in says if text not in done.out]
         self.expect(not missing, f"it does not say: {missing}")
-        model = self.yard.root / "out" / self.yard.user / LABEL / "model" / "model.txt"
         success = bool(self.summary().get("success"))
         self.expect((done.code == 0) == success, f"exit code {done.code}, but the summary says success: {success}")
-        brought = model.is_file() if self.world.row.ssh else "S3 Location: s3://" in done.out
-        self.expect(done.code != 0 or brought, "success without a model")
+        self.expect(done.code != 0 or self.yard.has_model(LABEL), "success without a model")
         self.counts_like_the_books(done)
         if done.code == 6:
             self.says_what_is_left(done)

@@ -90,10 +90,10 @@ DELETES = (
 )  # fmt: skip
 
 
-def _boot(name: str, seen: str, says: str = "phase", **settings: object) -> Trial:
+def _boot(name: str, seen: str, says: str = "phase", *, ssh: bool = False, **settings: object) -> Trial:
     # A pod that does not boot is given up for one of the next offer. Clouds have fewer words for its phases than RunPod, or others.
     one = (Fault(name, None),)
-    return Trial(name, seen, one, (5,), ("phase",), (says,), settings={**BOOT, **settings}, least_pods=1, most_pods=3)
+    return Trial(name, seen, one, (5,), ("phase",), (says,), settings={**BOOT, **settings}, least_pods=1, most_pods=3, ssh=ssh)
 
 
 BOOTS = (
@@ -101,13 +101,15 @@ BOOTS = (
     _boot("boot-stuck-starting", "a readiness loop without bound waits for ever", "phase 'image'"),
     _boot("boot-pull-fails", "the image cannot be pulled"),
     _boot("boot-error", "ERROR instead of RUNNING", "phase"),
-    _boot("boot-no-port", "RUNNING without a public port", "phase 'ssh'"),
+    _boot("boot-no-port", "RUNNING without a public port", "phase 'ssh'", ssh=True),
     Trial("boot-exec-format", "an image for another processor", (Fault("boot-exec-format", None),), (0, 5), settings=BOOT, least_pods=1,
           most_pods=3),
     Trial("boot-restart-loop", "the entrypoint exits again and again", (Fault("boot-restart-loop", None),), (0, 5), settings=BOOT,
           least_pods=1, most_pods=3),
-    Trial("boot-port-late", "the port comes long after RUNNING", (Fault("boot-port-late", does={"ports_after": 2.0}),), least_pods=1),
-    Trial("boot-stale-port", "RUNNING with the port of another pod", (Fault("boot-stale-port", does={"stale": 2.0}),), least_pods=1),
+    Trial("boot-port-late", "the port comes long after RUNNING", (Fault("boot-port-late", does={"ports_after": 2.0}),), least_pods=1,
+          ssh=True),
+    Trial("boot-stale-port", "RUNNING with the port of another pod", (Fault("boot-stale-port", does={"stale": 2.0}),), least_pods=1,
+          ssh=True),
     Trial("boot-slow", "allocated only after a while", (Fault("boot-slow", does={"slow": 2.0}),), least_pods=1),
 )  # fmt: skip
 LIVES = (
@@ -153,15 +155,25 @@ ALTERED = (
 
 def trials(seed: int, cloud: str = STACK) -> tuple[Trial, ...]:
     """Return all that fit a cloud; the instants at which CI jobs are cancelled are drawn from a seed."""
-    those = fitting((*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *ALTERED, *OWN, *endings(seed)), cloud)
+    those = fitting(_every(seed), cloud)
     return (*those, *_traps(emulator_of(cloud).faults, those))
 
 
+def left_out(seed: int, cloud: str) -> list[str]:
+    """Return the names of those that make no sense at a cloud: its emulator knows no such fault, or its pods are of another kind."""
+    fit = {trial.name for trial in fitting(_every(seed), cloud)}
+    return [trial.name for trial in _every(seed) if trial.name not in fit]
+
+
+def _every(seed: int) -> tuple[Trial, ...]:
+    return (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *ALTERED, *OWN, *endings(seed))
+
+
 def fitting(every: Iterable[Trial], cloud: str) -> list[Trial]:
-    """Return the trials whose faults a cloud's emulator knows, and whose pods can end themselves where that is needed."""
-    ends_itself, known = entries()[cloud].self_terminate, {fault.name for fault in emulator_of(cloud).faults} | {""}
-    firsts = [(trial, trial.faults[0].name if trial.faults else "") for trial in every]
-    return [trial for trial, first in firsts if {first, trial.needs} <= known and (ends_itself or not trial.ends_itself)]
+    """Return the trials whose faults a cloud's emulator knows, and that ask of its pods no more than they can."""
+    row, known = entries()[cloud], {fault.name for fault in emulator_of(cloud).faults} | {""}
+    able = [trial for trial in every if (row.self_terminate or not trial.ends_itself) and (row.ssh or not trial.ssh)]
+    return [trial for trial in able if {trial.faults[0].name if trial.faults else "", trial.needs} <= known]
 
 
 def _traps(table: Sequence[FaultRow], others: Sequence[Trial]) -> Iterator[Trial]:

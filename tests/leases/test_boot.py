@@ -246,3 +246,11 @@ def test_a_server_that_greets_and_shows_no_key_fails_the_boot_in_time(bench: Lea
         pod_id = starting(bench, status="running", host=["127.0.0.1", port, "root"])
         with pytest.raises(BootFailed, match="shows no host key"):
             boot.recorded_key(bench.world, wait(bench, pod_id))
+
+
+def test_where_nobody_can_log_in_no_ssh_server_is_said_to_be_waited_for(bench: LeaseBench) -> None:
+    bench.cloud.capabilities = replace(bench.cloud.capabilities, ssh=False)
+    pod_id, looks = starting(bench, status="running"), iter([False, False, True])
+    boot.wait_for(bench.world, bench.cloud, pod_id, BootLimits(accepted=1, image=5, ssh=2), lambda: next(looks))
+    [said] = [text for text in bench.messages if "waiting for" in text]
+    assert "SSH" not in said and said.endswith("waiting for its container's first words, in the bucket")

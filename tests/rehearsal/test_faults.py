@@ -94,6 +94,15 @@ def test_a_late_pod_is_missing_for_a_while_and_an_ended_one_lingers(api: httpx.C
     assert api.get("/pods").json()["pods"] == []
 
 
+def test_a_lasting_fault_changes_living_pods_and_never_those_that_a_cloud_goes_on_listing(api: httpx.Client, paper: Emulator) -> None:
+    ended, alive = (api.post("/pods", json=body()).json()["id"] for _ in range(2))
+    paper.faults.on("deleted-still-listed")
+    api.delete(f"/pods/{ended}")
+    paper.faults.on("list-unknown-status")
+    shown = {pod["id"]: pod["status"] for pod in api.get("/pods").json()["pods"]}
+    assert shown[alive] == "MIGRATING" and shown[ended] not in ("MIGRATING", None)
+
+
 @pytest.mark.parametrize(("name", "hours"), [("clock-behind", -1), ("clock-ahead", 1)])
 def test_a_skewed_clock_shows_in_dates_and_times(api: httpx.Client, paper: Emulator, name: str, hours: int) -> None:
     from email.utils import parsedate_to_datetime

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from trainyard.rehearsal.kit import (
     refuse_beside_the_real,
     start,
 )
+from trainyard.rehearsal.kit.ledger import gone
 
 
 def show(fleet: Fleet, record: PodRecord) -> dict[str, Any]:
@@ -97,6 +99,20 @@ def test_a_pod_that_is_a_command_ends_with_its_code_and_is_not_paid_any_more(nim
     assert jobs.get(f"/jobs/{job}/log").json() == ["hello", "0"]
     [paid] = [paid for paid in nimbus.ledger() if paid.pod == job]
     assert paid.end is not None and "(7)" in paid.why and list(nimbus.fleet.machines.all()) == []
+
+
+def test_where_what_has_ended_is_history_it_is_on_no_list_and_its_log_and_code_are_kept(root: Path) -> None:
+    emulator = start(replace(NIMBUS, forgets_ended=True), root / "forgets", timing=QUICK, env={})
+    try:
+        with httpx.Client(base_url=emulator.url, headers={"X-Key": emulator.key}, trust_env=False, timeout=10) as client:
+            job = client.post("/jobs", json={"title": "a", "command": "echo hello; exit 7"}).json()["data"]["id"]
+            eventually(lambda: gone(emulator.root))
+            assert client.get("/jobs").json()["data"] == []
+        [record] = gone(emulator.root)
+        assert (record["id"], record["exit_code"], record["lost"]) == (job, 7, ["hello"])
+        assert [(paid.pod, paid.end is not None) for paid in emulator.ledger()] == [(job, True)] and not list(emulator.fleet.machines.all())
+    finally:
+        emulator.stop(end_pods=True)
 
 
 def test_a_killed_command_counts_as_a_shell_counts_and_may_be_started_again(nimbus: Emulator, jobs: httpx.Client) -> None:

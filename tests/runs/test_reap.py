@@ -73,6 +73,13 @@ def account(*pods: PodInfo, **options: Any) -> Any:
     return Account({p.id: p for p in pods}, **options)
 
 
+def test_an_end_that_no_lease_reaches_is_no_end_that_can_be_believed() -> None:
+    never = datetime(9999, 1, 1, tzinfo=UTC)
+    assert judge(pod("a", end=never), NOW) == "unreadable"
+    assert judge(pod("a", end=never, age=LONGEST_LEASE + timedelta(hours=1)), NOW) == "over"
+    assert judge(pod("a", end=NOW + LONGEST_LEASE), NOW) == "leased"
+
+
 def test_a_pod_is_over_when_its_end_has_passed_by_the_clouds_clock() -> None:
     assert judge(pod("a", end=NOW - timedelta(seconds=1)), NOW) == "over"
     assert judge(pod("a", end=NOW), NOW) == "over"

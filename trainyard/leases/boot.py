@@ -99,7 +99,7 @@ def _wait(
             door = door_at(info)
             if door == "open":
                 return info
-            boot = _moved(world, boot, info, minutes, door)
+            boot = _moved(world, cloud, boot, info, minutes, door)
             if info.end is not None and world.time() >= info.end.timestamp():
                 # No watchdog runs on it yet, so nobody but those who asked for it would end it.
                 raise boot_failure(pod_id, boot.phase, f"{boot.last}; its lease is over", lease_over=True)
@@ -226,7 +226,9 @@ def _problem(world: OperationWorld, cloud: Cloud, pod_id: str) -> str | None:
         return None
 
 
-def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mapping[BootPhase, float], door: Door) -> _BootWait:
+def _moved(
+    world: OperationWorld, cloud: Cloud, boot: _BootWait, info: PodInfo, minutes: Mapping[BootPhase, float], door: Door
+) -> _BootWait:
     """Return the boot's state after a look; phases only go forward."""
     phase, last = _phase(info), info.raw_status
     if door == "stranger" and info.ssh is not None:
@@ -235,8 +237,12 @@ def _moved(world: OperationWorld, boot: _BootWait, info: PodInfo, minutes: Mappi
         world.info(f"pod {info.id}: {last}")
     if phase == boot.phase or phase == "accepted" or boot.phase == "ssh":
         return replace(boot, last=last, door=door)
-    world.info(f"pod {info.id}: {info.raw_status}, waiting for {_NEXT[phase]}")
+    world.info(f"pod {info.id}: {info.raw_status}, waiting for {_next(phase, cloud)}")
     return replace(boot, phase=phase, until=world.time() + 60 * minutes[phase], last=last, door=door)
+
+
+def _next(phase: BootPhase, cloud: Cloud) -> str:
+    return "its container's first words, in the bucket" if phase == "ssh" and not cloud.capabilities.ssh else _NEXT[phase]
 
 
 def _reason(raw_status: str) -> str:

@@ -129,7 +129,10 @@ def orders_of(settings: StoreSettings, where: ResultKey, secret: str) -> dict[st
 def put_orders(settings: StoreSettings, where: ResultKey, secret: str, orders: Mapping[str, Any]) -> int:
     """Tell a container something beside what it was told before; return the number by which it says that it has heard."""
     before = orders_of(settings, where, secret)
-    said = {**before, **orders, "number": int(before.get("number", 0)) + 1}
+    number = int(before.get("number", 0))
+    if not before and (status := status_of(settings, where, secret)) is not None:
+        number = status.orders  # what it was told is lost: a number that it has heard already says nothing new to it
+    said = {**before, **orders, "number": number + 1}
     put_proven(settings, key_of(where, ORDERS), json.dumps({**said, "mac": mac_of(secret, said)}).encode())
     return int(said["number"])
 

@@ -47,6 +47,7 @@ def test_the_hosts_of_all_stacks_are_one_account(tmp_path: Path) -> None:
         ("[{name: a, prot: 22}]", r"unknown key 'prot' \(did you mean 'port'\?\)"),
         ("['-oProxyCommand=x']", "hosts: name must look like gpu1"),
         ("[{name: a, jump: '-J x'}]", "must look like anna@gate"),
+        ("[{name: a, jump: 'g,-oX'}]", "must look like anna@gate"),
         ("[a, a]", "'a' is there twice"),
     ],
 )
@@ -70,6 +71,7 @@ def test_a_login_is_read_back_from_its_text_and_nothing_else_is() -> None:
         "ssh://a/b",
         "ssh://a?proxy=x",
         "ssh://a?jump=-oX",
+        "ssh://a?jump=g%2C-oX",
         "ssh://a?jump=b c",
         "ssh://a:x",
     ):

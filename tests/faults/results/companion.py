@@ -54,7 +54,7 @@ class TrainingPod(Pod):
 
     dial: Callable[[], Transport]
 
-    def connect(self) -> Transport:
+    def connect_sender(self) -> Transport:
         """Connect once."""
         return self.dial()
 

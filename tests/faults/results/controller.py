@@ -9,6 +9,7 @@ import functools
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import Synchronized
@@ -112,6 +113,9 @@ def as_verb(order: Order, elapsed: Synchronized[float], body: Callable[[Order, C
         except TrainyardError as error:
             print(f"{error.message}\n{error.hint or ''}", file=story)
             sys.exit(error.exit_code)
+        except Exception:  # whoever prints it later finds the story closed
+            traceback.print_exc(file=story)
+            sys.exit(70)
 
 
 def hasten(elapsed: Synchronized[float]) -> None:

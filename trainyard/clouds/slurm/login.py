@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from trainyard.config import Places
+from trainyard.config import Places, stack_names
 from trainyard.errors import CloudError, CloudUnknown, TrainyardError, UserError
 from trainyard.settings import reader
 
@@ -66,8 +66,7 @@ def known_logins(places: Places) -> Mapping[str, Path | None]:
     logins: dict[str, Path | None] = {}
     for path in sorted(_folder(places).glob("*")):
         logins[unquote(path.name)] = path
-    for path in sorted(places.root.glob("Pulumi.*.yaml")):
-        stack = path.name[len("Pulumi.") : -len(".yaml")]
+    for stack in stack_names(places.root):
         try:
             settings = reader.partly(places.root, stack, "login")
         except TrainyardError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainyard.config import stack_names
 from trainyard.errors import UserError
 from trainyard.settings import reader
 from trainyard.settings.hosts import OwnHost, own_hosts
@@ -18,12 +19,13 @@ _HINT = "In Pulumi.ssh.yaml, below config:\n  trainyard:hosts: [gpu1]      (gpu1
 def hosts_of(root: Path) -> list[OwnHost]:
     """Return the machines of all stacks whose cloud is ``ssh``. Raises UserError for a wrong block, two of one name, none at all."""
     hosts: dict[str, OwnHost] = {}
-    for path in sorted(root.glob("Pulumi.*.yaml")):
-        stack = path.name.removeprefix("Pulumi.").removesuffix(".yaml")
+    for stack in stack_names(root):
         settings = reader.partly(root, stack, "hosts")
         for host in own_hosts(settings.hosts) if settings.cloud == "ssh" else ():
             if hosts.setdefault(host.name, host) != host:
-                raise UserError(f"{path.name}: host '{host.name}' is another one than in another stack's file", hint="Name one anew.")
+                raise UserError(
+                    f"Pulumi.{stack}.yaml: host '{host.name}' is another one than in another stack's file", hint="Name one anew."
+                )
     if not hosts:
         raise UserError("no machine is named: trainyard:hosts is empty", hint=_HINT)
     return list(hosts.values())

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from trainyard.clouds.ionet import services
-from trainyard.clouds.ionet.answers import NAME_MARK, parse_bought
+from trainyard.clouds.ionet import answers, services
 from trainyard.clouds.ionet.services import IonetService
 from trainyard.clouds.marker import compact_time
 from trainyard.rehearsal.ionet.routes import routes, row
@@ -76,7 +75,7 @@ def _renamed(end: str | None) -> Callable[[dict[str, Any], PodFields], dict[str,
     """Return a change of the end that stands in a deployment's name; None: the name without its times."""
 
     def rename(shown: str) -> str:
-        bought = parse_bought(shown)
+        bought = answers.parse_bought(shown)
         if bought is None or bought.end is None:
             return shown
         return bought.name if end is None else f"{bought.name}-{compact_time(bought.stop)}-{end}-{bought.hours}h"
@@ -90,7 +89,7 @@ def _with_names(rename: Callable[[str], str], pod: dict[str, Any], _: PodFields)
     if "ssh_keys" in pod:
         named["ssh_keys"] = {rename(name): key for name, key in pod["ssh_keys"].items()}
     if variables := (pod.get("container_config") or {}).get("env_variables"):
-        changed = {name: rename(value) if name == NAME_MARK else value for name, value in variables.items()}
+        changed = {name: rename(value) if name == answers.NAME_MARK else value for name, value in variables.items()}
         named["container_config"] = {**pod["container_config"], "env_variables": changed}
     return {**pod, **named}
 
@@ -110,6 +109,7 @@ def _emulated(service: IonetService) -> EmulatedCloud:
         error_reply=error_reply,
         refusals={**REFUSALS, "rule broken": ErrorAnswer(422, "Input is not allowed", errors=(service.gpus,))},
         show=partial(row, service),
+        read=answers.pod_info,
         fields=PodFields(
             listing="data.deployments", single="data", price="amount_paid", created="created_at", env="container_config.env_variables",
             may_be_null=("started_at", "finished_at"),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainyard.clock import parse_time
+from trainyard.clouds.jarvislabs.answers import pod_info
 from trainyard.clouds.marker import parse_short_name, short_name
 from trainyard.rehearsal.jarvislabs.stock import HOME, REGIONS, TYPES, type_of
 from trainyard.rehearsal.kit import (
@@ -227,6 +228,7 @@ JARVISLABS = EmulatedCloud(
         "not found": ErrorAnswer(404, "Instance not found"),
     },
     show=show,
+    read=pod_info,
     fields=PodFields(
         listing="instances", single="instance", id="machine_id", name="instance_name", status="status",
         may_be_null=("ssh_str", "public_ip", "endpoints", "gpu_type", "is_spot", "region"),

@@ -37,7 +37,8 @@ emulator's own ledger (``emulator.ledger()``) who was paid, and switch faults (`
 with ``Timing(provisioning=1e9)`` no pod gets a machine, which is enough for all that is about the API alone.
 
 A row of the table with an ``emulator`` is then tried by itself: by the contract (tests/clouds/contract.py: what the cloud
-cannot keep is a line in ``CANNOT``), by ``invoke faults.cloud --stack S`` and by ``invoke faults.crash --stack S``.
+cannot keep is a line in ``CANNOT``) and, where ``read`` is given, by ``invoke faults.cloud --stack S`` and ``invoke faults.crash
+--stack S``, which judge its books.
 A whole emulator in 70 lines is in tests/rehearsal/test_kit.py. A cloud whose own programs can run here needs none: it is
 an ``OwnService``.
 """

@@ -6,7 +6,7 @@ Each is said in the names of ``PodFields``, so that it fits every cloud; what a 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trainyard.rehearsal.kit.cloud import PodFields, Reply
@@ -15,9 +15,12 @@ Json = dict[str, Any]
 Change = Callable[[Json, PodFields], Json]
 
 
-def alter(how: str, reply: Reply, fields: PodFields, own: Mapping[str, Change]) -> Reply:
-    """Return a changed copy of a listing or of one pod; other answers stay. ``own``: the cloud's own changes of a pod."""
-    each = {**EACH, **own}
+def alter(how: str, reply: Reply, fields: PodFields, own: Mapping[str, Change], living: Collection[str] | None = None) -> Reply:
+    """Return a changed copy of a listing or of one pod; other answers stay. ``own``: the cloud's own changes of a pod.
+
+    ``living``: the only pods that are changed, where a cloud goes on listing those that have ended.
+    """
+    each = {how: _only(living, change) for how, change in {**EACH, **own}.items()}
     body = copy.deepcopy(reply.body)
     pods = listed(body, fields)
     if reply.status >= 300 or not isinstance(body, dict | list):
@@ -31,6 +34,12 @@ def alter(how: str, reply: Reply, fields: PodFields, own: Mapping[str, Change]) 
     if how in each:
         return Reply(reply.status, with_pods(body, fields, [each[how](pod, fields) for pod in pods]), reply.headers)
     return Reply(reply.status, WHOLE[how](body, fields, pods) if how in WHOLE else body, reply.headers)
+
+
+def _only(living: Collection[str] | None, change: Change) -> Change:
+    if living is None:
+        return change
+    return lambda pod, fields: change(pod, fields) if str(value(pod, fields.id)) in living else pod
 
 
 def listed(body: Any, fields: PodFields) -> list[Json] | None:

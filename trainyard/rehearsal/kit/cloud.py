@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 from urllib.parse import parse_qs
 
+from trainyard.clouds.protocol import PodInfo
 from trainyard.jsontext import parse_json
 from trainyard.rehearsal.kit.faults import FAULTS, Fault
 from trainyard.rehearsal.kit.ledger import PodRecord
@@ -243,6 +244,10 @@ class EmulatedCloud:
     """What a rehearsal of a stack needs beside pods: volumes, templates, a bucket."""
     front: Callable[[Fleet, str, int], Front] | None = None
     """Starts the server that clients ask instead of the kit's own: the fleet, the kit's address, the port to take if it is free."""
+    read: Callable[[dict[str, Any]], PodInfo] | None = None
+    """The adapter's own function that makes a PodInfo of what ``show`` gives: by it the matrices judge the books when a pod is gone."""
+    forgets_ended: bool = False
+    """A pod whose command has ended, or that was stopped, is history at once: on no list, of no cost; else it stays until it is ended."""
     hidden: tuple[str, ...] = ()
     """Beginnings of variables that a rehearsal must not see, beside all that rows of the table name: keys of a store of the cloud's."""
 

@@ -127,7 +127,8 @@ class Fleet:
                 record["status"], record["due"] = "PROVISIONING", self.now() + self.timing.provisioning
             else:
                 self._restart(record)
-            self.ledger.save(record)
+            if not record.get("deleting"):
+                self.ledger.save(record)
             self._wake.set()
             return record
 
@@ -268,6 +269,10 @@ class Fleet:
 
     def _stop(self, record: PodRecord, why: str) -> None:
         record["lost"] += self.machines.log(record["id"])
+        if self.cloud.forgets_ended:
+            record["status"], record["deleting"] = "EXITED", why
+            self._bury(record)
+            return
         self.machines.end(record["id"])
         self.ledger.note("unpaid", record, self.now(), why)
         record["status"], record["due"], record["started"] = "EXITED", float("inf"), None

@@ -139,7 +139,8 @@ class Handler(BaseHTTPRequestHandler):
             reply = self._dispatch(route, request, wrong)
             change = self.server.faults.met("alter", call)
             line["fault"] = change["name"] if change else None
-            return alter(change["how"], reply, cloud.fields, cloud.changes) if change else reply
+            living = {record["id"] for record in self.server.fleet.all()}
+            return alter(change["how"], reply, cloud.fields, cloud.changes, living) if change else reply
         line["fault"] = fault["name"]
         if "how" in fault:
             return alter(fault["how"], self._dispatch(route, request, wrong), cloud.fields, cloud.changes)

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from trainyard.clouds.lambdacloud.answers import pod_info
 from trainyard.jsontext import parse_json
 from trainyard.rehearsal.kit import (
     FAULTS,
@@ -234,6 +235,7 @@ LAMBDA = EmulatedCloud(
         "not found": ErrorAnswer(404, "Specified instance does not exist.", "global/object-does-not-exist"),
     },
     show=show,
+    read=pod_info,
     fields=PodFields(listing="data", single="data", price="instance_type.price_cents_per_hour", may_be_null=("ip", "private_ip", "tags")),
     deleted=(200, {"data": {"terminated_instances": []}}),
     container=container,

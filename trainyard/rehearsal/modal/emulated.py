@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trainyard.clouds.modal.prices import rate_of
+from trainyard.clouds.modal.request import pod_info
 from trainyard.errors import UserError
 from trainyard.rehearsal.kit import (
     FAULTS,
@@ -75,6 +76,7 @@ MODAL = EmulatedCloud(
         "not found": ErrorAnswer(404, "Sandbox not found", "NOT_FOUND"),
     },
     show=show,
+    read=lambda shown: pod_info(shown["id"], shown["tags"], "unknown", shown["status"]),
     fields=PodFields(listing="sandboxes", created="created_at", env="tags", may_be_null=()),
     deleted=(200, {}),
     container=container,
@@ -82,5 +84,6 @@ MODAL = EmulatedCloud(
     key_prefix="as-",
     faults=(*FAULTS, *TRAPS),
     front=open_front,
+    forgets_ended=True,
     hidden=("MODAL_",),
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 from trainyard.clock import format_time
 from trainyard.clouds.marker import compact_time, parse_timed_name
+from trainyard.clouds.prime.answers import pod_info
 from trainyard.rehearsal.kit import (
     FAULTS,
     Container,
@@ -233,6 +234,7 @@ PRIME = EmulatedCloud(
         "not found": ErrorAnswer(404, "Pod not found"),
     },
     show=show,
+    read=pod_info,
     fields=PodFields(listing="data", price="priceHr", created="createdAt", may_be_null=("sshConnection", "ip", "isSpot")),
     deleted=(200, {"status": "DELETING"}),
     container=container,

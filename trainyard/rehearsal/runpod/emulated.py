@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from trainyard.clouds.runpod.answers import pod_info
 from trainyard.rehearsal.kit import (
     FAULTS,
     Container,
@@ -107,6 +108,7 @@ RUNPOD = EmulatedCloud(
         "not found": ErrorAnswer(404, "pod not found"),
     },
     show=_show,
+    read=pod_info,
     fields=PodFields(
         listing="pods", price="cost", created="createdAt", env="env", may_be_null=("runtime", "ssh", "mounts", "actions", "gpu")
     ),

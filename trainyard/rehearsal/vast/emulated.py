@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from trainyard.clouds.vast.answers import pod_info
 from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.rehearsal.kit import (
     FAULTS,
@@ -125,6 +126,7 @@ VAST = EmulatedCloud(
         "not found": ErrorAnswer(404, "Instance not found", "not_found"),
     },
     show=show,
+    read=pod_info,
     fields=PodFields(
         listing="instances", single="instances", name="label", status="actual_status", price="dph_total", created="start_date",
         env="extra_env", may_be_null=("status_msg", "uptime_mins"),

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from trainyard.clouds.marker import LONGEST_LEASE
+from trainyard.config import stack_names
 from trainyard.errors import StoreError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId, all_runs
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.known import KnownRun, known_here, known_in_bucket
-from trainyard.runs.verbs.takeup import buckets, stacks_of
+from trainyard.runs.verbs.takeup import buckets
 from trainyard.settings import reader
 from trainyard.storage import bucket, markers
 from trainyard.storage.client import StoreSettings
@@ -47,7 +48,7 @@ def known_runs(context: CommandContext, desired: Iterable[tuple[str, str]]) -> d
 
 def _users(context: CommandContext) -> set[str]:
     users: set[str] = set()
-    for stack in stacks_of(context):
+    for stack in stack_names(context.places.root):
         with contextlib.suppress(UserError):  # what is wrong with a stack, whoever uses it says
             users.add(user_of(context, stack))
     return users

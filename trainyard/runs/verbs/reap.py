@@ -37,11 +37,12 @@ class Sighting:
 def judge(pod: PodInfo, now: datetime) -> Verdict:
     """Say whether a pod's lease is over by the cloud's clock.
 
-    A pod of ours whose end cannot be read is over only when it is older than the longest lease allowed.
+    A pod of ours whose end cannot be read is over only when it is older than the longest lease allowed; so is one whose end
+    is further away than any lease is long: no lease of ours has said that.
     """
     if pod.lease_id is None and not pod.end_unreadable:
         return "foreign"
-    if pod.end_unreadable:
+    if pod.end_unreadable or (pod.end is not None and pod.end - now > LONGEST_LEASE + CLOCKS_APART):
         return "over" if pod.created is not None and now - pod.created > LONGEST_LEASE else "unreadable"
     if pod.end is None:
         return "no end"

@@ -20,11 +20,6 @@ from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import ResultKey
 
 
-def stacks_of(context: CommandContext) -> list[str]:
-    """Return the environments of this repository."""
-    return stack_names(context.places.root)
-
-
 def buckets(context: CommandContext) -> Iterator[StoreSettings]:
     """Yield the bucket of each stack of this repository, once; a stack without one, or without its keys here, is left out."""
     return (store for _, store in _buckets_of_stacks(context))
@@ -32,7 +27,7 @@ def buckets(context: CommandContext) -> Iterator[StoreSettings]:
 
 def _buckets_of_stacks(context: CommandContext) -> Iterator[tuple[str, StoreSettings]]:
     seen: set[str] = set()
-    for stack in stacks_of(context):
+    for stack in stack_names(context.places.root):
         try:
             store = bucket_of(context, stack)
         except (UserError, EngineError):
