@@ -160,6 +160,8 @@ def _start(cluster: SlurmCluster, daemon: str) -> None:
         socket_path = cluster.conf.read_text().partition("AuthInfo=socket=")[2].split()[0]
         words += ["--force", f"--socket={socket_path}", f"--key-file={folder / 'munge.key'}", f"--pid-file={folder / 'munged.pid'}"]
         words += [f"--log-file={folder / 'munged.log'}", f"--seed-file={folder / 'munge.seed'}"]
+    if daemon == "slurmd" and (step := find("slurmstepd", cluster.root)):
+        words += ["-d", step]  # it is sought where the package would be installed
     done = subprocess.run(words, env=_env(cluster.root, cluster.conf), capture_output=True, text=True, timeout=60, check=False)
     if done.returncode:
         raise TrainyardError(f"the rehearsal's {daemon} does not start: {done.stderr.strip()[-800:]}")
