@@ -187,7 +187,7 @@ class Story:
         if case.operation != "train":
             after = 0.0 if case.operation == "up" else pace.of(case.operation, case.engine)
             return 1.5 * (pace.of("up", case.engine) + after) + 3
-        return 1.2 * pace.of("train", case.engine) + 3 + (PREFLIGHT if case.slow else 0.0)
+        return 1.2 * pace.of("train", case.engine) + 3 + (PREFLIGHT if case.slow and self.world.row.ssh else 0.0)
 
     def _situation(self, on: bool) -> None:
         fault = SITUATIONS.get(self.case.situation)

@@ -64,6 +64,8 @@ class Trial:
     """Only where pods can end themselves."""
     ssh: bool = False
     """Only where somebody logs in to pods: elsewhere none is declared, set up over SSH or adopted with its key."""
+    starts: bool = False
+    """Only where a create request brings the pod's host key: elsewhere no other machine knows one, and adopt takes none on trust."""
     judged_by_end: bool = True
     """The clock of the lease is this machine's."""
     own: Callable[[Stage], None] | None = None

@@ -173,6 +173,7 @@ def fitting(every: Iterable[Trial], cloud: str) -> list[Trial]:
     """Return the trials whose faults a cloud's emulator knows, and that ask of its pods no more than they can."""
     row, known = entries()[cloud], {fault.name for fault in emulator_of(cloud).faults} | {""}
     able = [trial for trial in every if (row.self_terminate or not trial.ends_itself) and (row.ssh or not trial.ssh)]
+    able = [trial for trial in able if row.starts or not trial.starts]
     return [trial for trial in able if {trial.faults[0].name if trial.faults else "", trial.needs} <= known]
 
 
