@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trainyard.clouds.replicate.answers import parse_hardware
+from trainyard.clouds.replicate.answers import parse_hardware, pod_info
 from trainyard.clouds.replicate.hardware import RATES
 from trainyard.jsontext import parse_json
 from trainyard.rehearsal.kit import (
@@ -114,6 +114,7 @@ REPLICATE = EmulatedCloud(
         "not found": ErrorAnswer(404, "The requested resource does not exist"),
     },
     show=show,
+    read=pod_info,
     fields=PodFields(listing="results", name="input.pod", created="created_at", may_be_null=("error", "logs", "metrics", "output")),
     deleted=(200, {"id": "", "status": "canceled"}),
     container=container,
