@@ -19,11 +19,16 @@ from trainyard.clock import format_time
 from trainyard.clouds.http import Api
 from trainyard.clouds.marker import PodName, new_id
 from trainyard.clouds.rendering import Renders, leaves, parse
+from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.leases.podwish import PodWish
 from trainyard.remote.keys import new_ssh_key
+from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.cloudrequest import REFERENCE, CloudRequest, cloud_request
 from trainyard.runs.planning.requestedits import load
+from trainyard.runs.ui import Ui
+from trainyard.runs.verbs.render import render_run
+from trainyard.runs.verbs.train import TrainRequest, foresee
 from trainyard.settings.clouds import entries, entry
 from trainyard.settings.ofcloud import pod_inputs
 from trainyard.settings.setting import Encrypted
@@ -36,7 +41,12 @@ BESIDE: Mapping[str, tuple[str, ...]] = {"vast": ("gpu_type", "num_gpus", "price
 """What a rendered document has beside the body that is sent."""
 
 
-@pytest.fixture(scope="module", params=_played())
+def _with_a_file() -> list[object]:
+    """Return the emulated clouds whose create request can be read."""
+    return [one for one in _played() if entries()[str(getattr(one, "values", (one,))[0])].request_file]
+
+
+@pytest.fixture(scope="module", params=_with_a_file())
 def at(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Account]:
     with account(request.param, tmp_path_factory.mktemp("cloud")) as made:
         yield made
@@ -134,8 +144,7 @@ def test_no_secret_is_in_a_file(at: Account) -> None:
         assert "${TRAINYARD_SECRET_ONE}" in text and "PLAIN" in text
 
 
-def test_each_cloud_that_is_rented_from_shows_its_request() -> None:
-    assert [row.name for row in entries().values() if row.rented and not row.request_file] == []
+def test_a_file_that_can_be_written_has_fields_that_can_be_edited() -> None:
     for row in entries().values():
         assert bool(row.request_edits) == bool(row.request_file)
 
@@ -247,3 +256,55 @@ def test_the_program_gives_a_runs_pod_what_a_rendered_request_was_made_of() -> N
     program |= {"env": "settings.pod_env", "registry": "settings.registry", "heartbeat_minutes": "settings.heartbeat_minutes"}
     inputs = {ast.literal_eval(key): ast.unparse(value) for key, value in zip(table.keys, table.values, strict=True) if key is not None}
     assert inputs == {name: text for name, text in program.items() if "settings" in text and name != "cloud"}
+
+
+# --- by the verbs --------------------------------------------------------------------------------------------------------
+
+
+def work_at(vast: Account, folder: Path, *lines: str) -> CommandContext:
+    """Return what a verb works with in a repository of one stack that leads to the emulator."""
+    folder.mkdir(exist_ok=True)
+    for name in ("templates", "playbooks", "infra"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / "Pulumi.yaml").write_text("name: trainyard\n")
+    said = [f"gpu: [{vast.offer().gpu}]", "hours: 1", "bucket: none", *lines]
+    (folder / "Pulumi.vast.yaml").write_text("config:\n" + "".join(f"  trainyard:{line}\n" for line in said))
+    env = {**vast.emulator.env, "HOME": str(folder), "TRAINYARD_LOCAL_ROOT": str(folder / "l")}
+    return CommandContext(places(folder, env), env, Ui(json=True))
+
+
+def test_a_rendered_file_is_taken_by_train_and_priced_as_it_says(vast: Account, tmp_path: Path) -> None:
+    work = work_at(vast, tmp_path / "w")
+    request = TrainRequest("vast", recipe="command", words=("sh", "-c", "true"))
+    written = render_run(work, request, tmp_path / "bundle").request
+    assert written is not None and written.name == "vast_job.json"
+    plain = foresee(work, replace(request, request_file=written))
+    file = tmp_path / "edited.json"
+    file.write_text(written.read_text().replace('"disk": 100', '"disk": 300').replace('"WORKSPACE"', '"MINE": "1", "WORKSPACE"'))
+    priced = foresee(work, replace(request, request_file=file))
+    assert (plain.settings.disk_gb, priced.settings.disk_gb) == (100, 300) and priced.settings.pod_env == {"MINE": "1"}
+    assert priced.estimate.most > plain.estimate.most, "its disk is part of its price"
+    with pytest.raises(UserError, match="there is no such file"):
+        foresee(work, replace(request, request_file=tmp_path / "none.json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "at"),
+    [
+        ("regions: [EU, Atlantis]", "Vast.ai has no region 'ATLANTIS'", (6, 27)),
+        ("regions: EUROPA", "Vast.ai has no region 'EUROPA' (did you mean 'EUROPE'?)", (6, 22)),
+        ("gpu: [RTX 5090, RTX 409O]", "no GPU is called 'RTX 409O'", (6, 29)),
+    ],
+)
+def test_a_gpu_or_a_region_that_nobody_has_is_refused_at_its_place(
+    vast: Account, tmp_path: Path, line: str, words: str, at: tuple[int, int]
+) -> None:
+    work = work_at(vast, tmp_path / "w")
+    file = tmp_path / "w" / "Pulumi.vast.yaml"
+    lines = [one for one in file.read_text().splitlines() if not (line.startswith("gpu") and ":gpu:" in one)]
+    file.write_text("\n".join([*lines, *(["# a line"] * (5 - len(lines))), f"  trainyard:{line}"]) + "\n")
+    with pytest.raises(UserError) as refused:
+        foresee(work, TrainRequest("vast", recipe="command", words=("true",)))
+    where = refused.value.where
+    assert words in refused.value.message and where is not None
+    assert (where.file, where.line, where.column) == ("Pulumi.vast.yaml", *at)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from trainyard.clouds import gpus
-from trainyard.clouds.protocol import Offer, OfferQuery
+from trainyard.clouds.protocol import SETTING, VALUE, Offer, OfferQuery
 from trainyard.clouds.values import price_of
 from trainyard.errors import UserError
+from trainyard.nearest import nearest
 
 
 def check_gpus(asked: Sequence[str], names: Sequence[tuple[str, ...]]) -> None:
@@ -15,7 +16,17 @@ def check_gpus(asked: Sequence[str], names: Sequence[tuple[str, ...]]) -> None:
     for gpu in asked:
         if not gpus.find(gpu) and not gpus.match(gpu, names):
             near = gpus.suggestions(gpu, [name for entry in names for name in entry])
-            raise UserError(f"no GPU is called '{gpu}'", hint=f"Did you mean {' or '.join(near)}?" if near else None)
+            hint = f"Did you mean {' or '.join(near)}?" if near else None
+            raise UserError(f"no GPU is called '{gpu}'", hint=hint, facts={SETTING: "gpu", VALUE: gpu})
+
+
+def no_region(title: str, region: str, known: Iterable[str], what: str = "region", *, hint: str = "") -> UserError:
+    """Return the error of a region that a cloud has not, with the nearest that it has."""
+    names = sorted(known)
+    by_letters = {name.lower(): name for name in names}
+    near = [by_letters[one] for one in nearest(region.lower(), by_letters, 1)]
+    message = f"{title} has no {what} '{region}'{f' (did you mean {near[0]!r}?)' if near else ''}"
+    return UserError(message, hint=hint or f"Regions: {', '.join(names)}.", facts={SETTING: "regions", VALUE: region})
 
 
 def affordable(query: OfferQuery, offer: Offer) -> bool:

@@ -16,6 +16,9 @@ from trainyard.settings.table import DEFAULTS
 PodStatus = Literal["accepted", "starting", "running", "exited", "error", "terminating", "unknown"]
 """accepted: asked for, no machine yet. starting: a machine fetches the image. unknown: a word of the cloud that is new."""
 
+SETTING, VALUE = "setting", "value"
+"""Facts of an error: the setting that has asked for what a cloud has not, and which of its values it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:

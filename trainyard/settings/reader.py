@@ -19,7 +19,7 @@ from trainyard.settings.limits import limit_rules
 from trainyard.settings.setting import Encrypted, Setting
 from trainyard.settings.table import SETTINGS, StackSettings, build
 from trainyard.textfile import read_text
-from trainyard.yamlfile import Map, Node, parse_map, reject_unknown
+from trainyard.yamlfile import Map, Node, Seq, parse_map, reject_unknown
 
 _TOP_LEVEL = ("config", "encryptionsalt", "secretsprovider", "encryptedkey", "environment")
 """What Pulumi knows at the top of a settings file."""
@@ -76,6 +76,13 @@ def cloud_of(root: Path, stack: str) -> str:
 def place_of(root: Path, stack: str, name: str) -> Location | None:
     """Return where a setting's value stands in its file."""
     return _config(_document(settings_file(root, stack))).where(f"{PROJECT}:{name}", value=True)
+
+
+def place_of_item(root: Path, stack: str, name: str, item: str) -> Location | None:
+    """Return where one text of a setting's list stands, in whatever case; where the value does, when it is no list."""
+    items = _config(_document(settings_file(root, stack))).get(f"{PROJECT}:{name}")
+    index = next((i for i, one in enumerate(items) if str(one).lower() == item.lower()), None) if isinstance(items, Seq) else None
+    return items.where(index) if isinstance(items, Seq) and index is not None else place_of(root, stack, name)
 
 
 def text_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from trainyard.clouds import gpus
 from trainyard.clouds.jarvislabs.answers import is_vm, numeral
 from trainyard.clouds.marker import short_name
-from trainyard.clouds.offers import affordable, check_gpus
+from trainyard.clouds.offers import affordable, check_gpus, no_region
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.clouds.values import text
 from trainyard.errors import CloudRefused, UserError
@@ -126,5 +126,5 @@ def _price(row: Row, spot: bool) -> float | None:
 def _regions(asked: Sequence[str]) -> frozenset[str]:
     chosen = {CODES.get(name.upper(), name.lower()) for name in asked} or set(HOSTS)
     for name in chosen - set(HOSTS):
-        raise UserError(f"JarvisLabs has no region '{name}'", hint=f"Regions: {', '.join((*CODES, *HOSTS))}.")
+        raise no_region("JarvisLabs", name, (*CODES, *HOSTS))
     return frozenset(chosen)

@@ -16,6 +16,7 @@ from trainyard.clouds.intervals import Intervals
 from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.lambdacloud import answers, catalog
 from trainyard.clouds.lambdacloud.volumes import MOUNT, LambdaVolumes
+from trainyard.clouds.offers import no_region
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, mapping, path_id, seconds_of, text
@@ -221,7 +222,7 @@ class LambdaCloud:
         for region in (name.lower() for name in regions):
             hits = {name for name in known if name == region or name.startswith(f"{region}-")}
             if not hits:
-                raise UserError(f"Lambda has no region '{region}'", hint=f"Regions: {', '.join(sorted(known))}.")
+                raise no_region("Lambda", region, known)
             allowed |= hits
         return frozenset(allowed)
 

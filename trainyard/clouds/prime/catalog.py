@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trainyard.clouds import gpus
 from trainyard.clouds.marker import timed_name
-from trainyard.clouds.offers import affordable, check_gpus
+from trainyard.clouds.offers import affordable, check_gpus, no_region
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.clouds.values import mapping, number, price_of, text
 from trainyard.errors import UserError
@@ -171,7 +171,7 @@ def _check_regions(regions: tuple[str, ...], entries: Sequence[Entry]) -> None:
     known = set(REGIONS).union(*(_places(entry) for entry in entries))
     for region in regions:
         if region.lower() not in known:
-            raise UserError(f"Prime Intellect has no region, country or data center '{region}'", hint=f"Regions: {', '.join(REGIONS)}.")
+            raise no_region("Prime Intellect", region, known, "region, country or data center", hint=f"Regions: {', '.join(REGIONS)}.")
 
 
 def _names(entry: Entry) -> tuple[str, ...]:

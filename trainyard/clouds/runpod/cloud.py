@@ -14,7 +14,7 @@ from trainyard import __version__
 from trainyard.clouds.bootlog import boot_problem
 from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.keys import account_keys, refuse_key_in
-from trainyard.clouds.offers import check_gpus
+from trainyard.clouds.offers import check_gpus, no_region
 from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.rendering import BID
@@ -255,7 +255,7 @@ class RunPodCloud:
         for region in (r.upper() for r in regions):
             hits = {center for center, part in known.items() if region in (center, part) or center.startswith(f"{region}-")}
             if not hits:
-                raise UserError(f"RunPod has no data center or region '{region}'", hint=f"Data centers: {', '.join(sorted(known))}.")
+                raise no_region("RunPod", region, known, "data center or region")
             allowed |= hits
         return frozenset(allowed)
 

@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 from trainyard.clouds import gpus
-from trainyard.clouds.offers import affordable
+from trainyard.clouds.offers import affordable, no_region
 from trainyard.clouds.protocol import Offer, OfferQuery
 from trainyard.clouds.values import number, price_of, text
 from trainyard.clouds.vast.request import offer_id
-from trainyard.errors import UserError
 
 RELIABILITY = 0.95
 """Least reliability (0 to 1) of a host unless another is asked for."""
@@ -72,7 +71,7 @@ def countries(regions: Sequence[str]) -> tuple[str, ...]:
     codes: list[str] = []
     for region in (" ".join(r.upper().replace("_", " ").replace("-", " ").split()) for r in regions):
         if len(region) != 2 and region not in REGIONS:
-            raise UserError(f"Vast.ai has no region '{region}'", hint=f"A country's two letters, or: {', '.join(REGIONS)}.")
+            raise no_region("Vast.ai", region, REGIONS, hint=f"A country's two letters, or: {', '.join(REGIONS)}.")
         codes += REGIONS.get(region, region).split()
     return tuple(dict.fromkeys(codes))
 

@@ -63,6 +63,11 @@ class EditedRequest:
             raise UserError(f"{wrong.name} {wrong.message}", where=places.get(wrong.at), hint=wrong.hint)
         return edited
 
+    def place_of(self, setting: str) -> Location | None:
+        """Return where the file says what a setting says; None where it does not."""
+        fields = (tuple(pattern.split(".")) for pattern, one in self.row.request_edits if one == setting)
+        return next((where for value, where in (_at(self.document, path) for path in fields) if value is not None), None)
+
     def judged(self, cloud: Cloud, settings: StackSettings, offers: Sequence[Offer], hours: float, stack: str) -> StackSettings:
         """Return the settings by which exactly this file is sent: the variables that it adds, and the offers that it is true of.
 

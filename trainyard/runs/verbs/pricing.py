@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trainyard.clouds.protocol import Cloud
-from trainyard.errors import RefusedError
+from trainyard.clouds.protocol import SETTING, VALUE, Cloud
+from trainyard.errors import RefusedError, UserError
 from trainyard.recipes.values import needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import modelcache, shape, storageplan
@@ -14,6 +14,7 @@ from trainyard.runs.planning.estimate import Estimate, estimate
 from trainyard.runs.planning.history import expect, expect_size, measured_runs
 from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling
 from trainyard.runs.records.measured import workload_of
+from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
 
 if TYPE_CHECKING:
@@ -25,6 +26,20 @@ def estimated(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
 
     Raises RefusedError or NoCapacity where it cannot be, UserError where an edited request cannot be sent so.
     """
+    try:
+        return _judged(context, cloud, plan)
+    except UserError as error:
+        setting, value = error.facts.get(SETTING), str(error.facts.get(VALUE))
+        if error.where is not None or not isinstance(setting, str):
+            raise
+        if plan.edited is not None and (where := plan.edited.place_of(setting)) is not None:
+            raise UserError(error.message, where=where, hint=error.hint) from None
+        said = setting in context.settings(plan.stack).explicit
+        where = reader.place_of_item(context.places.root, plan.stack, setting, value) if said else None
+        raise UserError(error.message, where=where, hint=error.hint) from None
+
+
+def _judged(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estimate, StackSettings]:
     if plan.edited is not None:
         from trainyard.runs.planning.requestedits import as_edited
 
