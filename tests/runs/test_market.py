@@ -77,6 +77,36 @@ def test_clouds_are_asked_at_the_same_time() -> None:
     assert [reply.problem for reply in replies] == [None, None, None]
 
 
+def test_a_silent_cloud_is_waited_for_only_a_little_longer_than_the_others() -> None:
+    stuck = threading.Event()
+    silent = question(Shop(trouble=lambda: stuck.wait(30)))
+    replies = ask({"silent": silent, "quick": question(Shop(2.0))}, patience=29, grace=0.05)
+    stuck.set()
+    assert [one.problem is None for one in replies] == [False, True]
+    assert "(--wait 29)" in str(replies[0].problem) and replies[0].seconds < 20
+
+
+def test_an_answer_that_is_trouble_shortens_nobodys_time() -> None:
+    first = threading.Event()
+
+    def down() -> object:
+        first.set()
+        raise CloudUnknown("down")
+
+    late = question(Shop(trouble=lambda: first.wait(20)))
+    replies = ask({"late": late, "down": question(Shop(trouble=down))}, patience=29, grace=0.0)
+    assert [one.problem for one in replies] == [None, "down"]
+
+
+def test_memory_that_only_a_name_states_is_told() -> None:
+    class Odd(Shop):
+        def offers(self, query: OfferQuery) -> list[Offer]:
+            return [Offer("one", "shop", "Z900 (24 GB PCIe)", 1, 1.0), Offer("two", "shop", "A10 (24 GB PCIe)", 1, 1.0)]
+
+    (reply,) = ask({"shop": question(Odd())})
+    assert [(one.gpu, one.vram_gb) for one in reply.offers] == [("Z900 (24 GB PCIe)", 24), ("A10", 24)]
+
+
 def test_an_offer_costs_its_price_and_its_disks_for_the_hours_of_the_run() -> None:
     (reply,) = ask({"shop": question(Shop(2.0), hours=8)})
     (one,) = reply.offers

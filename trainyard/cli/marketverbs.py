@@ -31,7 +31,7 @@ _FILTERS = {
     "spot": "interruptible ones only",
     "region": "a region as the cloud calls it (may be repeated)",
     "cloud": "ask no other cloud (may be repeated; default: all whose keys are set)",
-    "wait": "seconds that clouds have for their answers (default: 15)",
+    "wait": "seconds that clouds have for their answers (default: 15, and 3 after another's answer)",
 }
 
 
@@ -137,6 +137,7 @@ def _search(gpus: Any, regions: Any, clouds: Any, spot: bool, **numbers: str | N
         gpus=tuple(gpus or ()), regions=tuple(regions or ()), clouds=tuple(clouds or ()), spot=spot,
         gpu_count=int(said.get("count", plain.gpu_count)), vram_gb=said.get("vram"), max_price=said.get("max_price"),
         hours=said.get("hours", plain.hours), disk_gb=int(said.get("disk", plain.disk_gb)), patience=said.get("wait", plain.patience),
+        grace=None if "wait" in said else plain.grace,
     )  # fmt: skip
 
 

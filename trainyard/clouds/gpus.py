@@ -69,7 +69,7 @@ GPUS = (
     GpuType("V100", 16, ("V100 SXM2", "V100 PCIe", "V100 FHHL"), family="V100"),
     GpuType("V100 32GB", 32, ("V100 SXM2", "V100 PCIe"), family="V100"),
     GpuType("T4", 16),
-    GpuType("A10", 24, ("A10G",)),
+    GpuType("A10", 24, ("A10G", "A10 PCIe")),
     GpuType("A30", 24),
     GpuType("A40", 48),
     GpuType("L4", 24),
@@ -145,6 +145,11 @@ def match(text: str, names: Iterable[tuple[str, ...]]) -> list[int]:
     sure = [index for gpu in asked for index, some in enumerate(kinds) if gpu in some and all(kind in asked for kind in some)]
     spelled = [index for index, entry in enumerate(entries) if own.key and own in map(_words, entry)]
     return list(dict.fromkeys((*sure, *spelled)))
+
+
+def stated_memory(text: str) -> int | None:
+    """Return the memory (GB) that a name states, None where it states none."""
+    return _words(text).memory or None
 
 
 def suggestions(text: str, names: Iterable[str] = ()) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from queue import Empty, Queue
 from typing import Generic, TypeVar
 
 from trainyard.errors import TrainyardError, UserError, in_short
@@ -29,31 +30,35 @@ class CloudAnswer(Generic[T]):
     seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Asked(Generic[T]):
-    thread: threading.Thread
-    answers: list[CloudAnswer[T]] = field(default_factory=list)
-
-
-def ask_all(questions: Mapping[str, Callable[[], T]], patience: float = PATIENCE) -> dict[str, CloudAnswer[T]]:
+def ask_all(
+    questions: Mapping[str, Callable[[], T]], patience: float = PATIENCE, grace: float | None = None
+) -> dict[str, CloudAnswer[T]]:  # fmt: skip
     """Return the answer to each question under its name, in their order; never raises for what a cloud says or does not say.
 
-    ``patience``: seconds after which a cloud that has not answered counts as silent. The others' answers are not waited for longer
-    than it takes them.
+    ``patience``: seconds after which a cloud that has not answered counts as silent. ``grace``: so many seconds after an answer
+    nobody else is waited for any more. The others' answers are not waited for longer than it takes them.
     """
-    asked = {name: _start(question) for name, question in questions.items()}
-    until = time.monotonic() + patience
-    for one in asked.values():
-        one.thread.join(max(0.0, until - time.monotonic()))
-    silent: CloudAnswer[T] = CloudAnswer(problem=f"no answer within {patience:g} s", seconds=patience)
-    return {name: one.answers[0] if one.answers else silent for name, one in asked.items()}
-
-
-def _start(question: Callable[[], T]) -> _Asked[T]:
-    # A daemon: who gave up on a cloud does not wait for it at the end of the process either.
-    asked: _Asked[T] = _Asked(threading.Thread(target=lambda: asked.answers.append(_answer(question)), daemon=True))
-    asked.thread.start()
-    return asked
+    came: Queue[tuple[str, CloudAnswer[T]]] = Queue()
+    for name, question in questions.items():
+        # A daemon: who gave up on a cloud does not wait for it at the end of the process either.
+        threading.Thread(target=lambda name=name, question=question: came.put((name, _answer(question))), daemon=True).start()
+    began, answers = time.monotonic(), dict[str, CloudAnswer[T]]()
+    until = began + patience
+    while len(answers) < len(questions):
+        try:
+            name, answer = came.get(timeout=max(0.0, until - time.monotonic()))
+        except Empty:
+            break
+        answers[name] = answer
+        if grace is not None and answer.problem is None:
+            until = min(began + patience, time.monotonic() + grace)
+    waited = time.monotonic() - began
+    left = patience - waited > 0.05
+    problem = (
+        f"no answer within {waited:.1f} s, and the others are there (--wait {patience:g})" if left else f"no answer within {patience:g} s"
+    )
+    silent: CloudAnswer[T] = CloudAnswer(problem=problem, seconds=waited)
+    return {name: answers.get(name, silent) for name in questions}
 
 
 def _answer(question: Callable[[], T]) -> CloudAnswer[T]:

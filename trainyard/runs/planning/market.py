@@ -66,9 +66,12 @@ class Question:
     """That the cost is told for."""
 
 
-def ask(questions: Mapping[str, Question], *, patience: float = PATIENCE) -> list[CloudReply]:
-    """Return the reply to each question under its name, in their order; never raises for what a cloud says or does not say."""
-    answers = ask_all({name: partial(_offers, name, question) for name, question in questions.items()}, patience)
+def ask(questions: Mapping[str, Question], *, patience: float = PATIENCE, grace: float | None = None) -> list[CloudReply]:
+    """Return the reply to each question under its name, in their order; never raises for what a cloud says or does not say.
+
+    ``patience`` and ``grace`` as of ask_all().
+    """
+    answers = ask_all({name: partial(_offers, name, question) for name, question in questions.items()}, patience, grace)
     return [
         CloudReply(cloud=name, offers=answer.value or (), problem=answer.problem, hint=answer.hint, seconds=answer.seconds)
         for name, answer in answers.items()
@@ -94,6 +97,7 @@ def _offers(name: str, question: Question) -> tuple[PricedOffer, ...]:
 def _priced(name: str, cloud: Cloud, offer: Offer, disks_per_hour: float, hours: float) -> PricedOffer:
     kind = next(iter(gpus.find(offer.gpu or "")), None)
     return PricedOffer(
-        cloud=name, offer=offer, gpu=kind.name if kind else offer.gpu, vram_gb=kind.vram_gb if kind else None,
+        cloud=name, offer=offer, gpu=kind.name if kind else offer.gpu,
+        vram_gb=kind.vram_gb if kind else gpus.stated_memory(offer.gpu or ""),
         per_hour=offer.price_per_hour + disks_per_hour, hours=hours, simulated=cloud.simulated,
     )  # fmt: skip

@@ -11,11 +11,13 @@ from trainyard.clouds.protocol import Cloud, OfferQuery
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.asking import PATIENCE
 from trainyard.runs.planning.market import CloudReply, PricedOffer, Question, ask, cheapest_first, types_with
 from trainyard.settings.clouds import entries
 from trainyard.settings.ofcloud import unsaid
 from trainyard.settings.table import DEFAULTS
 
+GRACE = 3.0
 SHOWN = 20
 """Offers that are shown unless more are asked for."""
 
@@ -36,7 +38,9 @@ class OfferSearch:
     regions: tuple[str, ...] = ()
     clouds: tuple[str, ...] = ()
     """The only clouds to ask; none: all whose keys are set."""
-    patience: float = 15.0
+    patience: float = PATIENCE
+    grace: float | None = GRACE
+    """Seconds after a cloud's answer for which the others are still waited for; None: as long as ``patience`` lasts."""
 
     def query(self) -> OfferQuery:
         """Return it as clouds are asked."""
@@ -86,7 +90,7 @@ def search_offers(context: CommandContext, search: OfferSearch) -> Market:
     unnamed = {name: lacks for name in asked if (lacks := unsaid(context.places.root, known[name]))}
     open_ones = [name for name in asked if name not in closed and name not in unnamed]
     questions = {name: Question(opener=_opener(context, name), query=query, hours=search.hours) for name in open_ones}
-    replies = ask(questions, patience=search.patience)
+    replies = ask(questions, patience=search.patience, grace=search.grace)
     return Market(search=search, replies=tuple(replies), without_keys=closed, unnamed=unnamed)
 
 
