@@ -26,7 +26,12 @@ def obtain() -> Path:
     """Return that folder, filled from Debian's archive where there is none: some 20 MB, once per user; needs apt and dpkg."""
     with contextlib.suppress(Unavailable):
         return find()
-    unpack("slurm", "Slurm", PACKAGES)
+    if not (cache() / "slurm").is_dir():
+        unpack("slurm", "Slurm", PACKAGES)
+    for program in (cache() / "slurm" / "usr" / "sbin").glob("*-wlm"):  # installed, Debian's alternatives give them their names
+        name = program.with_name(program.name.removesuffix("-wlm"))
+        if not name.exists():
+            name.symlink_to(program.name)
     return find()
 
 

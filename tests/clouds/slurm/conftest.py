@@ -1,4 +1,4 @@
-"""A real Slurm of one node with a login node behind a real SSH server; each test has its own view of it."""
+"""A real Slurm of two nodes, both on this machine, with a login node behind a real SSH server; each test has its own view of it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Clustered:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
-    size = ClusterSize(more=("MessageTimeout=2",))
+    size = ClusterSize(nodes=2, more=("MessageTimeout=2",))
     with slurm.serve_or_skip(tmp_path_factory.mktemp("slurm"), size) as cluster:
         yield cluster
 

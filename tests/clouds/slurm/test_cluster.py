@@ -16,6 +16,22 @@ from trainyard.clouds.protocol import OfferQuery
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, Unreachable, UserError
 from trainyard.remote import jobs
 
+MEET = """
+import os, socket, time
+node, place = os.environ["SLURMD_NODENAME"], (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+if os.environ["SLURM_NODEID"] == "0":
+    said = socket.create_server(place).accept()[0].recv(99).decode()
+    print(node, "of", os.environ["SLURM_NNODES"], "met", said)
+else:
+    while True:
+        try:
+            socket.create_connection(place).sendall(node.encode())
+            break
+        except OSError:
+            time.sleep(0.1)
+"""
+"""A program of which one task runs on each node."""
+
 
 def test_a_job_is_a_pod_from_the_request_to_its_proved_end(slurmed: Clustered) -> None:
     spec, cloud = slurmed.spec(), slurmed.cloud()
@@ -159,6 +175,17 @@ def test_gpus_are_asked_for_by_the_types_that_the_cluster_gives_them(slurmed: Cl
     assert info is not None and (info.gpu, info.gpu_count) == ("h100", 2)
     with slurmed.enter(info) as inside:
         assert inside.exec("echo $CUDA_VISIBLE_DEVICES").text == "0,1\n"
+
+
+def test_tasks_on_several_nodes_meet_on_the_first_one(slurmed: Clustered) -> None:
+    info = slurmed.wait(slurmed.create(slurmed.spec(nodes="2")).id, "running")
+    assert info is not None
+    with slurmed.enter(info) as inside:
+        inside.exec('cat >"$WORKSPACE/meet.py"', MEET.encode())
+        done = inside.exec('cd "$WORKSPACE" && echo "on $SLURMD_NODENAME" && exec srun python3 meet.py')
+
+    first, second = slurmed.cluster.nodes
+    assert (done.rc, done.text) == (0, f"on {first}\n{first} of 2 met {second}\n"), done
 
 
 def test_the_watchdog_ends_its_job_when_the_lease_is_over(slurmed: Clustered) -> None:

@@ -27,7 +27,7 @@ from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 
 _MARK = "\x1e"
 """Before what is an answer: start-up files on the login node may print anything."""
-_ENTER = "srun --jobid={job} --overlap --quiet --unbuffered --nodes=1 --ntasks=1 python3 {program} enter"
+_ENTER = "srun --jobid={job} --overlap --quiet --unbuffered --nodes=1 --ntasks=1 --relative=0 python3 {program} enter"
 _GRES = re.compile(r"gpu(?::(?P<type>[A-Za-z][\w.-]*))?:(?P<count>\d+)")
 
 

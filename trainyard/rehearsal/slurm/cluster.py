@@ -1,4 +1,6 @@
-"""One node of Slurm with its own munge, controller and login node, all in one folder, as this user, without root or systemd.
+"""One node of Slurm, or several on this one machine, with munge, controller and login node, all in one folder.
+
+It is run as this user, without root or systemd.
 
 The login node is OpenSSH's sshd, started by ssh itself for each connection, or where there is none a program that stands for
 ssh and runs what it is given. GPUs are as many as are told, up to four.
@@ -36,11 +38,12 @@ _PORTS = range(21000, 29000)
 
 @dataclass(frozen=True, slots=True)
 class ClusterSize:
-    """What the one node has, and how the cluster behaves."""
+    """What each node has, how many there are, and how the cluster behaves."""
 
     cpus: int = 4
     gpus: int = 2
     gpu: str = "h100"
+    nodes: int = 1
     more: tuple[str, ...] = ()
     """Lines of slurm.conf."""
 
@@ -61,6 +64,11 @@ class SlurmCluster:
         """Its slurm.conf."""
         return self.folder / "slurm.conf"
 
+    @property
+    def nodes(self) -> list[str]:
+        """The names of its nodes: the first one's is this machine's, so that what meets there finds it."""
+        return [_host(), *(f"{_host()}-{number}" for number in range(2, self.size.nodes + 1))]
+
     def run(self, *words: str, check: bool = True) -> str:
         """Run one of Slurm's programs at the login node's side and return what it says."""
         program = str(find(words[0], self.root) or words[0])
@@ -73,36 +81,40 @@ class SlurmCluster:
 
     def start(self, *daemons: str) -> None:
         """Start daemons that do not run: munged, slurmctld, slurmd."""
-        for daemon in daemons:
-            _start(self, daemon)
+        for daemon, node in self._each(daemons):
+            _start(self, daemon, node)
         if "slurmd" in daemons or "slurmctld" in daemons:
             self.wait_idle()
 
     def stop(self, *daemons: str, number: int = signal.SIGTERM) -> None:
         """End daemons and wait until they are gone."""
-        for daemon in daemons:
-            pid = _pid(self.folder / f"{daemon}.pid", daemon)
+        for daemon, node in self._each(daemons):
+            file = _pid_file(self, daemon, node)
+            pid = _pid(file, daemon)
             if pid is None:
                 continue
             until = time.monotonic() + 15
-            while _pid(self.folder / f"{daemon}.pid", daemon) == pid:
+            while _pid(file, daemon) == pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number if time.monotonic() < until else signal.SIGKILL)
                 time.sleep(0.1)
 
+    def _each(self, daemons: Sequence[str]) -> list[tuple[str, str]]:
+        return [(daemon, node) for daemon in daemons for node in (self.nodes if daemon == "slurmd" else [""])]
+
     def wait_idle(self, seconds: float = _STARTS) -> None:
-        """Wait until the node takes jobs."""
+        """Wait until the nodes take jobs."""
         until = time.monotonic() + seconds
-        said = ""
+        said: list[str] = []
         while time.monotonic() < until:
-            said = self.run("sinfo", "-h", "-o", "%T", check=False).strip()
-            if said.startswith(("idle", "mixed", "allocated", "completing")):
+            said = self.run("sinfo", "-h", "-N", "-o", "%T", check=False).split()
+            if len(said) == self.size.nodes and all(word.startswith(("idle", "mixed", "allocated", "completing")) for word in said):
                 return
-            if said.startswith(("down", "drain", "inval")):
-                self.run("scontrol", "update", f"nodename={_host()}", "state=resume", check=False)
+            if any(word.startswith(("down", "drain", "inval")) for word in said):
+                self.run("scontrol", "update", f"nodename={','.join(self.nodes)}", "state=resume", check=False)
             time.sleep(0.2)
-        logs = "\n".join((self.folder / name).read_text(errors="replace")[-1500:] for name in ("slurmctld.log", "slurmd.log"))
-        raise TrainyardError(f"the rehearsal's Slurm did not come up (its node is: {said or 'not known'})\n{logs}")
+        logs = "\n".join(path.read_text(errors="replace")[-1500:] for path in sorted(self.folder.glob("slurm*.log")))
+        raise TrainyardError(f"the rehearsal's Slurm did not come up (its nodes are: {' '.join(said) or 'not known'})\n{logs}")
 
 
 def lacking(root: Path = Path("/")) -> list[str]:
@@ -151,11 +163,11 @@ def _end(cluster: SlurmCluster) -> None:
     cluster.stop("slurmd", "slurmctld", "munged")
 
 
-def _start(cluster: SlurmCluster, daemon: str) -> None:
+def _start(cluster: SlurmCluster, daemon: str, node: str) -> None:
     folder = cluster.folder
-    if _pid(folder / f"{daemon}.pid", daemon) is not None:
+    if _pid(_pid_file(cluster, daemon, node), daemon) is not None:
         return
-    words = [str(find(daemon, cluster.root))]
+    words = [str(find(daemon, cluster.root)), *(["-N", node] if node else [])]
     if daemon == "munged":
         socket_path = cluster.conf.read_text().partition("AuthInfo=socket=")[2].split()[0]
         words += ["--force", f"--socket={socket_path}", f"--key-file={folder / 'munge.key'}", f"--pid-file={folder / 'munged.pid'}"]
@@ -172,19 +184,22 @@ def _configure(cluster: SlurmCluster, short: Path) -> None:
     for name in ("state", "spool", "bin"):
         (folder / name).mkdir(exist_ok=True)
     _private(folder / "munge.key", secrets.token_bytes(128))
-    controller, node = _free_ports(2)
+    controller, *ports = _free_ports(1 + size.nodes)
+    has = f"NodeHostname={host} NodeAddr=127.0.0.1 CPUs={size.cpus} State=UNKNOWN" + (
+        f" Gres=gpu:{size.gpu}:{size.gpus}" if size.gpus else ""
+    )
     plugins = [f"PluginDir={path}" for path in cluster.root.glob("usr/lib/*/slurm-wlm")] if cluster.root != Path("/") else []
     lines = [
-        "ClusterName=rehearsal", f"SlurmctldHost={host}(127.0.0.1)", f"SlurmctldPort={controller}", f"SlurmdPort={node}",
+        "ClusterName=rehearsal", f"SlurmctldHost={host}(127.0.0.1)", f"SlurmctldPort={controller}",
         "AuthType=auth/munge", f"AuthInfo=socket={short}/munge", "ProctrackType=proctrack/linuxproc", "TaskPlugin=task/none",
         "SelectType=select/cons_tres", "SelectTypeParameters=CR_Core", "MpiDefault=none", "ReturnToService=2", "KillWait=5",
         "SchedulerParameters=sched_interval=1,batch_sched_delay=0", "SlurmdParameters=config_overrides",
         f"SlurmUser={user}", f"SlurmdUser={user}",
-        f"StateSaveLocation={folder}/state", f"SlurmdSpoolDir={folder}/spool", f"SlurmctldPidFile={folder}/slurmctld.pid",
-        f"SlurmdPidFile={folder}/slurmd.pid", f"SlurmctldLogFile={folder}/slurmctld.log", f"SlurmdLogFile={folder}/slurmd.log",
+        f"StateSaveLocation={folder}/state", f"SlurmdSpoolDir={folder}/spool/%n", f"SlurmctldPidFile={folder}/slurmctld.pid",
+        f"SlurmdPidFile={folder}/slurmd-%n.pid", f"SlurmctldLogFile={folder}/slurmctld.log", f"SlurmdLogFile={folder}/slurmd-%n.log",
         *plugins, *(["GresTypes=gpu"] if size.gpus else []), *size.more,
-        f"NodeName={host} NodeAddr=127.0.0.1 CPUs={size.cpus} State=UNKNOWN" + (f" Gres=gpu:{size.gpu}:{size.gpus}" if size.gpus else ""),
-        f"PartitionName=gpu Nodes={host} Default=YES MaxTime=INFINITE State=UP",
+        *(f"NodeName={name} Port={port} {has}" for name, port in zip(cluster.nodes, ports, strict=True)),
+        f"PartitionName=gpu Nodes={','.join(cluster.nodes)} Default=YES MaxTime=INFINITE State=UP",
     ]  # fmt: skip
     cluster.conf.write_text("\n".join(lines) + "\n")
     gres = [f"Name=gpu Type={size.gpu} File={device}\n" for device in _DEVICES[: size.gpus]]
@@ -254,6 +269,10 @@ def _libraries(root: Path) -> dict[str, str]:
 
 def _own_paths(root: Path) -> Sequence[str]:
     return [str(root / place) for place in ("usr/bin", "usr/sbin")]
+
+
+def _pid_file(cluster: SlurmCluster, daemon: str, node: str) -> Path:
+    return cluster.folder / (f"{daemon}-{node}.pid" if node else f"{daemon}.pid")
 
 
 def _pid(path: Path, daemon: str) -> int | None:
