@@ -45,6 +45,13 @@ def account(*ids: str, volumes: Sequence[tuple[str, float]] = ()) -> Any:
     return OneAccount(*ids, volumes=volumes)
 
 
+def test_nodes_that_a_recipe_would_leave_idle_are_refused() -> None:
+    with pytest.raises(UserError, match="nodes: 2, and the recipe trains on 1"):
+        shape.refuse_idle_nodes(Stack(nodes=2), {"nodes": 1})
+    shape.refuse_idle_nodes(Stack(), {"nodes": 1})
+    shape.refuse_idle_nodes(Stack(nodes=4), {})
+
+
 def test_the_needs_of_a_recipe_reach_the_question_that_the_cloud_is_asked() -> None:
     cloud = account("o")
     estimate(cloud, shape.raised(Stack(gpu=("H100",), disk_gb=50, volume="v"), NEEDS, "runpod"), 1.0)
