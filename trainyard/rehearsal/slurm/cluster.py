@@ -194,7 +194,8 @@ def _configure(cluster: SlurmCluster, short: Path) -> None:
         "AuthType=auth/munge", f"AuthInfo=socket={short}/munge", "ProctrackType=proctrack/linuxproc", "TaskPlugin=task/none",
         "SelectType=select/cons_tres", "SelectTypeParameters=CR_Core", "MpiDefault=none", "ReturnToService=2", "KillWait=5",
         "SchedulerParameters=sched_interval=1,batch_sched_delay=0", "SlurmdParameters=config_overrides",
-        f"SlurmUser={user}", f"SlurmdUser={user}",
+        # Allocations are entered by their job's number: two clusters of one machine must not count alike.
+        f"SlurmUser={user}", f"SlurmdUser={user}", f"FirstJobId={1 + secrets.randbelow(10**6)}",
         f"StateSaveLocation={folder}/state", f"SlurmdSpoolDir={folder}/spool/%n", f"SlurmctldPidFile={folder}/slurmctld.pid",
         f"SlurmdPidFile={folder}/slurmd-%n.pid", f"SlurmctldLogFile={folder}/slurmctld.log", f"SlurmdLogFile={folder}/slurmd-%n.log",
         *plugins, *(["GresTypes=gpu"] if size.gpus else []), *size.more,
