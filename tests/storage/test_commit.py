@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests.storage.conftest import PART, Workspace, here, places_at
 from tests.storage.lying_proxy import Fault, LyingProxy
 from trainyard.errors import ForeignResult, PodCannotUpload, StoreError, UserError
 from trainyard.remote.local import LocalTransport
-from trainyard.storage import bucket, markers, seal
+from trainyard.storage import bucket, deliver, markers, seal
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import Committed, commit, committed
 from trainyard.storage.deliver import DeliveryPatience, Progress
@@ -64,6 +65,20 @@ def test_a_commit_puts_model_manifest_and_logs_where_the_design_says(settings: S
     assert done.s3_url == f"s3://{settings.bucket}/{base}model/" and done.s3_key == base + "model/"
     assert (done.files, done.bytes, done.already) == (4, PART + 7 + 22 + 4, False)
     assert_result_is(settings, pod, tmp_path / "home")
+
+
+def test_the_store_is_read_back_while_the_pod_takes_its_samples(
+    settings: StoreSettings, pod: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, sample, read_back = threading.Event(), deliver.OfPod.sample, deliver._range_sha256
+
+    def told(*one: Any) -> str:
+        asked.set()
+        return read_back(*one)
+
+    monkeypatch.setattr(deliver, "_range_sha256", told)
+    monkeypatch.setattr(deliver.OfPod, "sample", lambda pod, ranges: sample(pod, ranges) if asked.wait(20) else [])
+    assert run(settings, pod).files == 4
 
 
 def test_many_files_are_asked_for_once_by_a_listing(through: StoreSettings, proxy: LyingProxy, pod: Workspace) -> None:

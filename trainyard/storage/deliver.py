@@ -269,8 +269,10 @@ def wrong_samples(settings: StoreSettings, carrier: Carrier, targets: Sequence[U
     rest = [t for t in targets if t not in chosen]
     chosen += random.sample(rest, min(len(rest), most - len(chosen)))
     asked = [(target, offset, length) for target in chosen for offset, length in _ranges(target.entry.size)]
-    want = carrier.sample([(t.source, offset, length) for t, offset, length in asked])
-    have = each(lambda one: _range_sha256(settings, *one), asked)
+    with ThreadPoolExecutor(1) as pool:  # the pod needs a moment, in which the store is read
+        sampled = pool.submit(carrier.sample, [(t.source, offset, length) for t, offset, length in asked])
+        have = each(lambda one: _range_sha256(settings, *one), asked)
+        want = sampled.result()
     return {asked[i][0].key for i in range(len(asked)) if want[i] != have[i]}
 
 
