@@ -146,3 +146,13 @@ def test_packages_are_not_looked_through_for_a_cloud_of_ours() -> None:
     program = "import sys; from trainyard.settings import clouds, table; clouds.entry('runpod'); print('importlib.metadata' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_gits_trigger_hands_on_the_key_of_each_cloud_that_there_is() -> None:
+    workflow = (Path(__file__).resolve().parents[2] / ".github/workflows/gitops.yml").read_text(encoding="utf-8")
+    assert [key for cloud in BUILT_IN for key in cloud.keys if f"{key}: ${{{{ secrets.{key} }}}}" not in workflow] == []
+
+
+def test_the_page_of_variables_names_an_account_once() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/settings.md").read_text(encoding="utf-8")
+    assert page.count("| `IOCLOUD_API_KEY` |") == 1

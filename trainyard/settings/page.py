@@ -112,13 +112,13 @@ def _settings() -> str:
 
 
 def _variables() -> str:
-    rows = ["| variables | are |", "|---|---|"]
+    shown: dict[str, str] = {}
     for group in groups(*SETTABLE):
         if group.sort != "cloud" or group.of in entries():
             needed = ", ".join(f"`{name}`" for name in (*group.keys, *group.needed))
             rest = ", ".join(f"`{name}`" for name in (*group.usual, *group.more_keys, *group.more))
-            rows.append(f"| {'; '.join(filter(None, (needed, rest)))} | {group.says} |")
-    return "\n".join(rows) + "\n"
+            shown.setdefault("; ".join(filter(None, (needed, rest))), group.says)  # two clouds may be one account's
+    return "\n".join(("| variables | are |", "|---|---|", *(f"| {names} | {says} |" for names, says in shown.items()))) + "\n"
 
 
 def _property(setting: Setting) -> dict[str, object]:

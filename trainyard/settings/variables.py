@@ -51,7 +51,8 @@ def _of_cloud(cloud: CloudEntry) -> Iterator[VariableGroup]:
             sort="cloud", of=cloud.name, says=f"the key of the {cloud.title} account", keys=cloud.keys, more_keys=cloud.key_aliases
         )
     if cloud.more:
-        says = f"other addresses of {cloud.title}'s API (a proxy, an emulator); seconds until a create counts as answered or absent"
+        says = f"of `{cloud.name}`: other addresses of its API (a proxy, an emulator), seconds until a create counts as answered or absent"
+        says += ", and what its page tells"
         yield VariableGroup(sort="setup", of=f"{cloud.title}'s API", says=says, more=cloud.more)
     if cloud.pod_variables:
         yield VariableGroup(sort="pod", of=f"{cloud.title}'s own", says=f"what {cloud.title} tells a pod", more=cloud.pod_variables)

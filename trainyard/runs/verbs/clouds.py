@@ -87,7 +87,8 @@ def lines(states: list[CloudState]) -> Iterator[str]:
     absent = [state.entry for state in states if state.keys == "absent"]
     if absent:
         yield "Keys are made in (invoke setup --stack CLOUD asks for them):"
-        yield from (f"  {', '.join(cloud.keys):<24} {cloud.key_page}" for cloud in absent)
+        # Two clouds may be one account's.
+        yield from dict.fromkeys(f"  {', '.join(cloud.keys):<24} {cloud.key_page}" for cloud in absent)
     if nameless := [state for state in states if state.unnamed]:
         yield "Named in a stack's settings (invoke setup --stack CLOUD asks for it):"
         yield from (f"  {state.entry.name:<24} {', '.join(state.unnamed)}" for state in nameless)
