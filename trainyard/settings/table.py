@@ -141,7 +141,13 @@ class StackSettings:
         "without job and SSH session, after which a pod ends; 0: never", 0.0, unit="minutes", least=0, travels=True, readers="program"
     )
     stall_minutes: float = setting(
-        "without a sign of life, after which a job is stopped; 0: never", 0.0, unit="minutes", least=0, travels=True, readers="program"
+        "in which a job wrote nothing below its folder and its outputs and no GPU was busy, after which it is stopped; "
+        "silent work of CPUs alone is no sign of life; 0: never",
+        0.0,
+        unit="minutes",
+        least=0,
+        travels=True,
+        readers="program",
     )
     keep_on_failure: str | None = setting(
         "how long the pod of a training that failed stays for a look, within its lease, at its price", unset="not at all",
