@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainyard.recipes.summaries import Values
 from trainyard.runs.planning import shape
 from trainyard.runs.planning.estimate import estimate, query_of
 from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.storagecost import StorageCost
 from trainyard.settings.table import StackSettings as Stack
 
 RUN = RunId("ann", "a")
@@ -123,6 +125,15 @@ def test_offers_that_are_named_are_estimated_in_the_order_in_which_they_are_trie
 def test_when_every_offer_has_failed_lately_none_is_avoided(tmp_path: Path) -> None:
     told = estimate(account("bad", "worse"), Stack(gpu=("H100",)), 1.0, ["bad", "worse"])
     assert (told.offer.id, told.avoided) == ("bad", ())
+
+
+def test_the_estimate_tells_what_the_machines_owner_takes_for_traffic() -> None:
+    at = account("o")
+    at.found = [replace(at.found[0], gb_in=0.01, gb_out=0.02)]
+    told = estimate(at, Stack(gpu=("H100",)), 1.0)
+    assert told.text().endswith("at most $3.00; beside it what goes through the network, up to $0.01 a GB in and $0.02 a GB out")
+    kept = StorageCost(store="R2", price_known=True, result_bytes=5 * 10**9)
+    assert replace(told, storage=kept).text().endswith("$0.02 a GB out, $0.10 for the result")
 
 
 def test_the_estimate_tells_what_the_network_volume_costs_a_month() -> None:

@@ -87,6 +87,9 @@ class Offer:
     tier: str | None = None
     prepaid: float | None = None
     """Dollars that are paid at once, for all of the time that was asked for; what is left at the end comes back as the cloud's credits."""
+    gb_in: float | None = None
+    gb_out: float | None = None
+    """Dollars for a GB that comes to the pod, and for one that leaves it; None: nothing is taken, or nobody tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,12 @@ def test_gpus_come_in_the_order_of_preference_and_each_by_its_price(serve: Serve
     assert [offer.id for offer in bench.cloud.offers(replace(ASKED, gpus=("H100", "4090")))] == ["3", "2", "1"]
 
 
+def test_an_offer_tells_what_its_host_takes_for_traffic(serve: Serve) -> None:
+    [offer] = serve(CATALOG, found(ask(inet_down_cost=0.002, inet_up_cost=0.02))).cloud.offers(ASKED)
+
+    assert (offer.gb_in, offer.gb_out) == (0.002, 0.02)
+
+
 def test_one_name_of_two_memories_is_told_apart_by_what_the_driver_reports(serve: Serve) -> None:
     rows = [
         ask(id=1, gpu_name="A100 SXM4", gpu_ram=40960),

@@ -16,7 +16,7 @@ RELIABILITY = 0.95
 INET_DOWN = 100.0
 """Least Mbit/s at which a host downloads unless others are asked for: an image has 10 GB."""
 TRAFFIC = 0.03
-"""Most dollars for a GB in or out: what goes through the network is in no estimate, and some hosts take ten times as much."""
+"""Most dollars for a GB in or out: how much goes through the network nobody knows before, and some hosts take ten times as much."""
 BID = 1.1
 """What is bid for each dollar of the least bid: who bids the least is outbid by the next cent."""
 MARGIN = 600.0
@@ -124,7 +124,10 @@ def _offer(query: OfferQuery, row: Mapping[str, object]) -> Offer | None:
         disk = (price_of(row.get("storage_cost")) or 0.0) * query.disk_gb / _HOURS_A_MONTH
         price = bid + max(disk, total - base if base else 0.0)
     region = (text(row.get("geolocation")) or "").rpartition(",")[2].strip() or None
-    return Offer(offer_id(int(ask), bid), "vast", gpu, query.gpu_count, round(price, 6), region, query.spot, text(row.get("verification")))
+    return Offer(
+        offer_id(int(ask), bid), "vast", gpu, query.gpu_count, round(price, 6), region, query.spot, text(row.get("verification")),
+        gb_in=price_of(row.get("inet_down_cost")), gb_out=price_of(row.get("inet_up_cost")),
+    )  # fmt: skip
 
 
 def _names(row: Mapping[str, object]) -> tuple[str, ...]:

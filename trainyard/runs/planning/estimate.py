@@ -14,6 +14,7 @@ from trainyard.runs.records.progress import duration
 from trainyard.runs.records.storagecost import StorageCost, dollars
 from trainyard.settings.ofcloud import options_of
 from trainyard.settings.table import StackSettings
+from trainyard.storage.prices import GB
 
 HOURS_A_MONTH = 730
 
@@ -73,6 +74,15 @@ class Estimate:
         aside = f", {duration(expected.aside)} of it not training" if expected.aside >= 1 else ""
         return f"about {duration(expected.likely)}{short}{money}{aside}, from {runs}; "
 
+    def _traffic(self) -> str:
+        """Say what the network costs beside all that, where the machine's owner takes something for it."""
+        into, out = (max(getattr(offer, name) or 0.0 for offer in (self.offer, self.dearest)) for name in ("gb_in", "gb_out"))
+        if not into and not out:
+            return ""
+        size = self.storage.result_bytes if self.storage else None
+        home = "" if size is None or not out else f", {dollars(size / GB * out)} for the result"
+        return f"; beside it what goes through the network, up to ${into:g} a GB in and ${out:g} a GB out{home}"
+
     def text(self) -> str:
         """Return the estimate as one line."""
         lease = f"{self.hours:g} h + {self.rescue_hours * 60:.0f} min rescue"
@@ -84,6 +94,7 @@ class Estimate:
             text += f" (no pod above ${self.ceiling:.2f}/h is kept)"
         if self.prepaid_hours:
             text += f"; {self.prepaid_hours:.0f} h are paid ahead, and what is left when it ends comes back as credits"
+        text += self._traffic()
         if self.volume is None:
             return text
         return f"{text}; network volume {self.volume.id}{_size(self.volume)}: {_month(self.volume.per_hour)}, with or without a pod"
