@@ -162,6 +162,8 @@ class Stage:
         slack = sum(item.price for item in paid) * LEDGER_SECONDS / 3600
         silence = 0.0 if self.world.row.ssh or not self.trial.missed else SILENT  # without SSH only that tells that nothing runs
         missed = sum(item.price for item in paid) * (self.trial.missed + silence) / 3600
+        if self.world.row.self_terminate and not self.world.row.ssh:  # it ends with its command: its cost counts until that is seen
+            missed += sum(item.price * (time.time() - item.end) for item in paid if item.end is not None) / 3600
         self.expect(-slack <= summary["cost"] - ledger <= slack + missed, f"summary: ${summary['cost']:.6f}, ledger: ${ledger:.6f}")
 
     def says_what_is_left(self, done: Done) -> None:
