@@ -18,6 +18,8 @@ LABEL = "a"
 PATIENCE = 400.0
 SILENT = 60.0
 """Seconds after which a container counts as not heard of."""
+SEALING = 15.0
+"""Seconds for which a pod that ended with its command has cost nothing, until its end is proved: the summary counts them."""
 When = Callable[[Scene], bool]
 LEDGER_SECONDS = 3.0
 """What summary and ledger may differ by, for each pod: a request's way, and the seconds until a lost pod is missed."""
@@ -161,6 +163,7 @@ class Stage:
         ledger = sum(item.price * ((item.end or time.time()) - item.start) / 3600 for item in paid)
         slack = sum(item.price for item in paid) * LEDGER_SECONDS / 3600
         silence = 0.0 if self.world.row.ssh or not self.trial.missed else SILENT  # without SSH only that tells that nothing runs
+        silence += SEALING if self.world.emulator.cloud.forgets_ended else 0.0
         missed = sum(item.price for item in paid) * (self.trial.missed + silence) / 3600
         if self.world.row.self_terminate and not self.world.row.ssh:  # it ends with its command: its cost counts until that is seen
             missed += sum(item.price * (time.time() - item.end) for item in paid if item.end is not None) / 3600
