@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import runpy
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +19,9 @@ from tests.clouds.test_contract import _played
 from trainyard.clock import format_time
 from trainyard.clouds.http import Api
 from trainyard.clouds.marker import PodName, new_id
+from trainyard.clouds.protocol import Offer
 from trainyard.clouds.rendering import Renders, leaves, parse
+from trainyard.clouds.slurm.cloud import SlurmCloud
 from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.leases.podwish import PodWish
@@ -308,3 +311,41 @@ def test_a_gpu_or_a_region_that_nobody_has_is_refused_at_its_place(
     where = refused.value.where
     assert words in refused.value.message and where is not None
     assert (where.file, where.line, where.column) == ("Pulumi.vast.yaml", *at)
+
+
+def test_a_batch_script_has_sbatchs_options_and_they_may_be_edited(tmp_path: Path) -> None:
+    settings = build({"login": "me@cluster", "partition": "short", "queue_hours": 1.0}, "slurm")
+    offer = Offer("me@cluster/short/-", "slurm", None, 0, 0.0)
+    cloud = SlurmCloud({}, places(tmp_path, {}), {"me@cluster": None})
+    request = cloud_request(cloud, settings, offer, HOURS)
+    lines = request.text.splitlines()
+    assert lines[0].startswith("#!/bin/bash") and "#SBATCH --partition=short" in lines and "#SBATCH --requeue" in lines
+    file = tmp_path / request.file
+    file.write_text(request.text.replace("--partition=short", "--partition=long"), encoding="utf-8")
+    edited = load(file, "slurm")
+    said = edited.settings(settings, "slurm")
+    assert said.partition == "long"
+    assert edited.judged(cloud, said, [offer], HOURS, "slurm").partition == "long"
+    file.write_text(request.text.replace("#SBATCH --requeue\n", ""), encoding="utf-8")
+    with pytest.raises(UserError, match="'--requeue' is missing"):
+        load(file, "slurm").judged(cloud, settings, [offer], HOURS, "slurm")
+
+
+@pytest.mark.extras("modal")
+def test_the_program_for_modal_asks_for_the_sandbox_and_names_what_only_a_run_knows(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with account("modal", tmp_path_factory.mktemp("modal")) as at:
+        request = rendered(at, settings_for(at))
+        file = tmp_path / request.file
+        file.write_text(request.text, encoding="utf-8")
+        for name, value in at.emulator.env.items():
+            monkeypatch.setenv(name, value)
+        program = runpy.run_path(str(file))
+        with pytest.raises(SystemExit, match="is not set: only a run of Trainyard knows it"):
+            program["main"].info.raw_f()
+        for name in set(re.findall(r"TRAINYARD_[A-Z0-9_]+", " ".join(REFERENCE.findall(request.text)))):
+            monkeypatch.setenv(name, "600" if name == "TRAINYARD_TIMEOUT" else name.lower().replace("_", "-"))
+        program["main"].info.raw_f()
+        (pod,) = at.alive()
+        assert at.emulator.fleet.existing(pod)["request"]["timeout_secs"] == 600

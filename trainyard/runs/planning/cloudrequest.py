@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from trainyard.clock import format_time
 from trainyard.clouds.marker import PodName, budget_env, new_id, shortened
 from trainyard.clouds.protocol import Cloud, Offer
-from trainyard.clouds.rendering import Renders, reference, text_of
+from trainyard.clouds.rendering import PROGRAM, Renders, reference, text_of
 from trainyard.errors import UserError
 from trainyard.leases.podwish import PodWish
 from trainyard.remote.keys import host_key
@@ -127,4 +127,13 @@ def _merged(first: object, second: object, name: str) -> object:
         return {key: _merged(value, second[key], key if key != "value" else str(first.get("key", key))) for key, value in first.items()}
     if isinstance(first, list) and isinstance(second, list) and len(first) == len(second):
         return [_merged(one, other, name) for one, other in zip(first, second, strict=True)]
+    if name == PROGRAM and isinstance(first, str) and isinstance(second, str) and first.count("\n") == second.count("\n"):
+        return "\n".join(map(_merged_line, first.split("\n"), second.split("\n")))
     return first if first == second else reference(name)
+
+
+def _merged_line(first: str, second: str) -> str:
+    """Return what both makings of a program's line have in common: of an assignment the variable's name."""
+    variable, equals, _ = first.partition("=")
+    same = equals and second.startswith(variable + equals)
+    return first if first == second else f"{variable}={reference(variable)}" if same else reference("line")
