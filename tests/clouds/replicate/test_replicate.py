@@ -163,9 +163,9 @@ def test_what_has_ended_by_itself_is_told_by_a_get_until_it_is_asked_to_end(at: 
     made = at.rent()
     record = at.emulator.fleet.existing(made.id)
     at.run(made.id, 1)
-    at.emulator.fleet.act(made.id, "stop")
     record["exit_code"] = 1
     record["lost"].append("RuntimeError: the run's command has ended with exit code 78")
+    at.emulator.fleet.act(made.id, "stop")
 
     shown = at.cloud.get(made.id)
     assert shown is not None and (shown.status, shown.raw_status) == ("exited", "failed") and at.cloud.list() == []

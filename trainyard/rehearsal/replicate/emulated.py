@@ -122,6 +122,7 @@ REPLICATE = EmulatedCloud(
     container=container,
     new_id=new_id,
     key_prefix="r8_",
+    forgets_ended=True,
     limits=(Window("minute", 60, 3000),),
     faults=(*(fault for fault in FAULTS if fault.name not in CANNOT_HAPPEN), *TRAPS),
     changes={
