@@ -13,8 +13,9 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -23,11 +24,12 @@ from trainyard.errors import StoreError
 from trainyard.files import sha256_of
 from trainyard.retries import Backoff
 from trainyard.storage.answers import store_errors
+from trainyard.storage.carriers import Carriers
 from trainyard.storage.client import THREADS, StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.manifest import DAMAGED, ManifestEntry, crc32_text
 from trainyard.storage.pieces import IDLE, LOOK, STREAMS, PieceFlow, blocks_of, cut
-from trainyard.storage.reader import BLOCK, blocks
+from trainyard.storage.reader import BLOCK, blocks, url_of
 from trainyard.storage.staging import Staging, need_space, staging, taken, trouble
 
 TRIES = 8
@@ -35,6 +37,8 @@ TRIES = 8
 PAUSES = Backoff(0.2, 10.0)
 PIECE = 16 << 20
 """Bytes of one request of several for one file: the smaller, the more requests, the bigger, the fewer threads serve a file."""
+WORTH_BYTES, WORTH_FILES = 64 << 20, 256
+"""More than this is fetched by processes of its own (carriers.py); they take a twentieth of a second to begin."""
 _DEFINITE = (400, 401, 403, 404, 412, 416)
 
 
@@ -48,6 +52,7 @@ class _File:
     path: Path
     stage: Staging
     counter: _Counter
+    carriers: Carriers | None
 
     @property
     def url(self) -> str:
@@ -71,13 +76,26 @@ def fetch_files(
     with staging(dest, names, waiting) as stage, ThreadPoolExecutor(THREADS) as pool, ThreadPoolExecutor(THREADS) as files:
         here = _already_here(dest, selection, pool, counter)
         need_space(stage.folder, sum(_space(entry, stage.part(entry.sha256, dest / name)) for entry, name in selection if name not in here))
-        absent = [
-            _File(settings, prefix + entry.path, entry, dest / name, stage, counter) for entry, name in selection if name not in here
-        ]  # fmt: skip
-        _Queue([file for file in absent if file.entry.size > PIECE], [file for file in absent if file.entry.size <= PIECE], pool).work(
-            files
-        )
+        missing = [(entry, name) for entry, name in selection if name not in here]
+        with _carriers(settings, stage, [entry.size for entry, _ in missing]) as carriers:
+            absent = [_File(settings, prefix + entry.path, entry, dest / name, stage, counter, carriers) for entry, name in missing]
+            big, small = [file for file in absent if file.entry.size > PIECE], [file for file in absent if file.entry.size <= PIECE]
+            _Queue(big, small, pool, carriers).work(files)
         return len(here)
+
+
+@contextmanager
+def _carriers(settings: StoreSettings, stage: Staging, sizes: Sequence[int]) -> Iterator[Carriers | None]:
+    """Give the processes that fetch, where it is worth their start and they can be had."""
+    carriers = None
+    if settings.presign and (sum(sizes) > WORTH_BYTES or len(sizes) > WORTH_FILES):
+        with suppress(OSError):
+            carriers = Carriers(settings, stage.lock)
+    try:
+        yield carriers
+    finally:
+        if carriers:
+            carriers.end()
 
 
 def _already_here(dest: Path, selection: Sequence[tuple[ManifestEntry, str]], pool: Executor, counter: _Counter) -> set[str]:
@@ -123,8 +141,8 @@ class _Counter:
 class _Queue:
     """The files that are still to fetch, and the threads at it: as many as the processor can serve, or the line asks for."""
 
-    def __init__(self, big: Sequence[_File], small: Sequence[_File], pool: ThreadPoolExecutor) -> None:
-        self._big, self._small, self._pool = deque(big), deque(small), pool
+    def __init__(self, big: Sequence[_File], small: Sequence[_File], pool: ThreadPoolExecutor, carriers: Carriers | None) -> None:
+        self._big, self._small, self._pool, self._carriers = deque(big), deque(small), pool, carriers
         self._workers, self._few = 0, len(big) < STREAMS
 
     def work(self, threads: Executor) -> None:
@@ -133,11 +151,11 @@ class _Queue:
         try:
             jobs = {self._another(threads) for _ in range(begin)}
             while jobs:
-                before = time.process_time()
+                before = cpu_of(self._carriers)
                 done, jobs = wait(jobs, LOOK, FIRST_EXCEPTION)
                 for job in done:
                     job.result()
-                if time.process_time() - before < IDLE * LOOK and len(jobs) < THREADS and (self._big or self._small):
+                if cpu_of(self._carriers) - before < IDLE * LOOK and len(jobs) < THREADS and (self._big or self._small):
                     jobs.add(self._another(threads))
         except BaseException:
             self._big.clear()
@@ -215,15 +233,15 @@ def _fill(file: _File, handle: int, missing: set[int], pool: Executor | None) ->
     digest, pieces = sha256(), cut(file.entry, missing, PIECE if pool else max(file.entry.size, 1))
     if not pool:
         for piece in pieces:
-            if piece.absent:
-                _fetch_piece(file, handle, piece.start, piece.end, digest.update)
-            else:
+            piece.digest = digest
+            if not piece.absent:
                 file.counter.add(piece.end - piece.start)
-                piece.hash_rest(handle, digest)
+            elif whole := _bring(file, handle, *piece.range(handle)):
+                return whole
+            piece.hash_rest(handle, digest)
         return digest.hexdigest()
-    flow = PieceFlow(
-        [piece for piece in pieces if piece.absent], lambda piece: pool.submit(_fetch_piece, file, handle, *piece.range(handle))
-    )
+    absent = [piece for piece in pieces if piece.absent]
+    flow = PieceFlow(absent, lambda piece: pool.submit(_bring, file, handle, *piece.range(handle)), lambda: cpu_of(file.carriers))
     try:
         for piece in pieces:
             piece.digest = digest  # its turn: the thread that fetches it hashes from now on what it holds already
@@ -236,6 +254,28 @@ def _fill(file: _File, handle: int, missing: set[int], pool: Executor | None) ->
         # Every piece must be over before the file is closed, or it would write into whatever gets the descriptor next.
         flow.end()
     return digest.hexdigest()
+
+
+def cpu_of(carriers: Carriers | None) -> float:
+    """Return the CPU seconds that fetching has used."""
+    return time.process_time() + (carriers.cpu if carriers else 0.0)
+
+
+def _bring(file: _File, handle: int, start: int, end: int, heard: Callable[[bytes], object]) -> str | None:
+    """Fetch a range, by a carrier where there are some; returns the sha256 of a whole file that one has brought alone."""
+    if file.carriers is None:
+        _fetch_piece(file, handle, start, end, heard)
+        return None
+    with store_errors(f"fetch {file.url}"):
+        url = url_of(file.settings, file.key)
+    part = file.stage.part(file.entry.sha256, file.path)
+    carried = file.carriers.carry(url, part, start, end, hashed=end - start == file.entry.size, heard=file.counter.add)
+    if carried.at < end:
+        if file.carriers.over:
+            raise StoreError(f"{file.url}: dropped, as another file has failed or somebody has stopped it")
+        _fetch_piece(file, handle, carried.at, end)  # with patience, and the store's own words for what is wrong
+        return None
+    return carried.sha256
 
 
 def _fetch_piece(file: _File, handle: int, start: int, end: int, heard: Callable[[bytes], object] | None = None) -> None:

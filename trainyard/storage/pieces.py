@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from trainyard.storage.client import THREADS
 from trainyard.storage.manifest import ManifestEntry
@@ -65,10 +65,12 @@ class FilePiece:
 class PieceFlow:
     """The pieces of one file that are under way: few, as each more costs the processor, and more while that has nothing to do."""
 
-    def __init__(self, pieces: Sequence[FilePiece], begin: Callable[[FilePiece], Future[None]]) -> None:
-        self._queue, self._begin, self._width = deque(pieces), begin, STREAMS
-        self._jobs: dict[FilePiece, Future[None]] = {}
-        self._looked, self._used = time.monotonic(), time.process_time()
+    def __init__(
+        self, pieces: Sequence[FilePiece], begin: Callable[[FilePiece], Future[Any]], cpu: Callable[[], float] = time.process_time
+    ) -> None:
+        self._queue, self._begin, self._cpu, self._width = deque(pieces), begin, cpu, STREAMS
+        self._jobs: dict[FilePiece, Future[Any]] = {}
+        self._looked, self._used = time.monotonic(), cpu()
 
     def wait_for(self, piece: FilePiece) -> None:
         """Return when the piece, the next in order, has arrived; raises its error."""
@@ -92,7 +94,7 @@ class PieceFlow:
             _outcome(job)
 
     def _look(self) -> None:
-        passed, used = time.monotonic() - self._looked, time.process_time() - self._used
+        passed, used = time.monotonic() - self._looked, self._cpu() - self._used
         if passed >= LOOK:
             self._looked, self._used = self._looked + passed, self._used + used
             if used < IDLE * passed:
@@ -109,7 +111,7 @@ def cut(entry: ManifestEntry, missing: set[int], most: int) -> list[FilePiece]:
     return pieces
 
 
-def _outcome(job: Future[None]) -> Exception | None:
+def _outcome(job: Future[Any]) -> Exception | None:
     """Wait for a job and return its error. Not by ``wait()``: that never hears of a job dropped by a pool's shutdown."""
     try:
         job.result()

@@ -34,8 +34,8 @@ _OTHER_PLACE = "Choose a folder that can be made and written to here, or mend it
 class Staging:
     """The folder of one download; ``place`` gives a file its name, ``put_off`` leaves that to ``settle``."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, lock: int = -1) -> None:
+        self.folder, self.lock = folder, lock
         self._waiting: list[tuple[Path, Path]] = []
         self._touched: set[Path] = set()
 
@@ -94,7 +94,7 @@ def staging(dest: Path, names: Sequence[str], waiting: Callable[[str], None]) ->
                 _refuse_twins(folder, names)
             except OSError as error:
                 raise _unusable(dest, error) from None
-            stage = Staging(folder)
+            stage = Staging(folder, lock)
             yield stage
             stage.settle()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Answers over TLS, read in bulk: whole, cut off, from somebody who is not trusted."""
+"""Ranges read over TLS: whole, cut off, from somebody who is not trusted."""
 
 from __future__ import annotations
 
