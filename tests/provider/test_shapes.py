@@ -8,7 +8,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from trainyard.provider import generate, model, resources
@@ -34,6 +34,7 @@ trees = st.recursive(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(max_size=8).filter(lambda key: key != SIGNATURE), trees, max_size=5))
 def test_values_survive_the_wire(properties: dict[str, Tree]) -> None:
     assert from_wire(to_wire(properties)) == properties
