@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -62,3 +63,19 @@ def test_what_declared_pods_have_cost_stays_spent_when_they_are_lost(yard: Cloud
     yard.invoke("refresh", "--stack", STACK, "--yes").expect(0)
     assert yard.invoke("up", "--stack", STACK).code == 3
     assert spent(yard) == before
+
+
+def test_a_pod_that_a_killed_up_has_asked_for_is_looked_for_where_nothing_else_is_on_offer(yard: CloudYard) -> None:
+    yard.settings(pods=1, hours=2, limit_day=0.6)
+    yard.world.emulator.faults.on("create-no-capacity")
+    assert yard.invoke("up", "--stack", STACK).code == 4
+    yard.world.emulator.faults.off()
+    yard.settings(pods=1, hours=2, limit_day=0.6, max_price=0.01)
+    refused = yard.invoke("up", "--stack", STACK)
+    assert refused.code == 4 and "looked for" not in refused.out + refused.err
+
+    [intent] = yard.places.intents.glob("*/ty-*")
+    with intent.open("a") as file:  # what a SIGKILL behind the request leaves
+        file.write(json.dumps({"event": "start", "offer": "any", "time": time.time() - 3600}) + "\n")
+    looked = yard.invoke("up", "--stack", STACK)
+    assert "looked for" in looked.out + looked.err

@@ -254,3 +254,29 @@ def test_every_accepted_pod_is_on_record_from_its_request_on_with_price_and_end(
         ("p2", 30.0, "C", None, None),
     ]
     assert intents.accepted(tmp_path, "9" * 10) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "there"),
+    [
+        ((), 0),
+        (("start=1",), 1),
+        (("start=1", "refused=taken"), 0),
+        (("start=1", "created=p1"), 1),
+        (("start=1", "refused=no", "start=2"), 1),
+    ],
+)
+def test_a_pod_may_be_there_from_its_request_on_until_it_was_refused(tmp_path: Path, steps: tuple[str, ...], there: int) -> None:
+    intents.make_folder(tmp_path, LEASE)
+    kill(hold_elsewhere(tmp_path, *steps))
+    assert intents.asked(tmp_path, LEASE) == there
+
+
+def test_a_pod_that_was_ended_again_is_not_there(tmp_path: Path) -> None:
+    intents.make_folder(tmp_path, LEASE)
+    with intents.hold(tmp_path, NAME, 0, lambda s: None) as intent:
+        intent.start("A", 10.0)
+        intent.created("p1", 5.0, 12.0)
+        assert intents.asked(tmp_path, LEASE) == 1
+        intent.ended("p1", 14.0)
+    assert intents.asked(tmp_path, LEASE) == 0

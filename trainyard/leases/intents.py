@@ -161,6 +161,13 @@ def accepted(root: Path, lease_id: str) -> list[Accepted]:
     return list(by_id.values())
 
 
+def asked(root: Path, lease_id: str) -> int:
+    """Return how many pods of a lease may be there: asked for, neither refused nor ended again; read without the locks."""
+    ended = {pod.id for pod in accepted(root, lease_id) if pod.ended is not None}
+    records = [_parse(_content(path)) for path in of_lease(root, lease_id) if parse_name(path.name)]
+    return sum(1 for record in records if not record.resolved or set(record.ids) - ended)
+
+
 def settle(path: Path, sleep: Callable[[float], None], on_wait: Callable[[], None] | None = None) -> IntentRecord:
     """Wait until no living process holds an intent, and return what it says then."""
     try:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from trainyard.clouds.absence import Proof
 from trainyard.clouds.marker import parse_name
-from trainyard.errors import TrainyardError
+from trainyard.errors import NoCapacity, TrainyardError
+from trainyard.leases.intents import asked
 from trainyard.ledger.rows import Reservation
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import estimate
@@ -44,12 +45,19 @@ def reserve(context: CommandContext, stack: Stack, settings: StackSettings) -> N
         return
     ledger = context.ledger()
     entry = _open_entry(ledger, stack.name)
+    try:
+        expected = estimate(context.cloud(stack.name), settings, settings.hours)
+    except NoCapacity as error:
+        # The last of its kind may be gone because a killed up has it: the engine takes it over, and it is reserved already.
+        if entry is None or _asked(context, resources) < count:
+            raise
+        context.ui.warn(f"{error}; what an up before this has asked for may be there, so it is looked for")
+        return
     if entry is not None and new == count and ledger.events(entry, kind=_RENTED):
         ledger.add(entry, _SETTLED, stack=stack.name)  # their lease is over, or they are lost: it stays spent
         entry = None
     elif entry is not None and new == count:
         ledger.set_cost(entry, time.time(), 0.0)  # that up has come to nothing
-    expected = estimate(context.cloud(stack.name), settings, settings.hours)
     context.ui.say(f"estimate   {f'{new} pods, each ' if new > 1 else ''}{expected.text()}")
     begun = entry or RunId(user_name(context.env, settings.user), f"pods.{stack.name}", int(time.time() * 1000))
     limits = limits_of(settings, stack=stack.name, user=begun.user)
@@ -117,10 +125,15 @@ def _ends(resources: Sequence[Event]) -> dict[str, datetime]:
 
 def _standing(resources: Sequence[Event]) -> int:
     """Return how many pods of the state have a lease that is not over: those are not rented anew."""
-    now = datetime.now(UTC)
-    over = {lease_id for lease_id, end in _ends(resources).items() if end <= now}
+    over = {lease_id for lease_id, end in _ends(resources).items() if end <= datetime.now(UTC)}
     names = (parse_name(pod.name or "") for pod in _pods(resources))
     return sum(1 for name in names if name is not None and name.lease_id not in over)
+
+
+def _asked(context: CommandContext, resources: Sequence[Event]) -> int:
+    """Return how many pods may be there under the leases of the state that are not over."""
+    living = [lease_id for lease_id, end in _ends(resources).items() if end > datetime.now(UTC)]
+    return sum(asked(context.places.intents, lease_id) for lease_id in living)
 
 
 def _open_entry(ledger: Ledger, stack: str) -> RunId | None:
