@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import runpy
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from trainyard.errors import UserError
 from trainyard.leases.podwish import PodWish
 from trainyard.remote.keys import new_ssh_key
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import requestedits
 from trainyard.runs.planning.cloudrequest import REFERENCE, CloudRequest, cloud_request
 from trainyard.runs.planning.requestedits import load
 from trainyard.runs.ui import Ui
@@ -289,6 +291,19 @@ def test_a_rendered_file_is_taken_by_train_and_priced_as_it_says(vast: Account, 
     assert priced.estimate.most > plain.estimate.most, "its disk is part of its price"
     with pytest.raises(UserError, match="there is no such file"):
         foresee(work, replace(request, request_file=tmp_path / "none.json"))
+
+
+def test_what_is_no_file_of_a_requests_size_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large, pipe = tmp_path / "large.json", tmp_path / "pipe.json"
+    with large.open("wb") as file:
+        file.truncate(10**9)
+    for path in (large, Path("/dev/zero")):
+        with pytest.raises(UserError, match="no create request"):
+            load(path, "vast")
+    os.mkfifo(pipe)
+    monkeypatch.setattr(requestedits, "PIPE_PATIENCE", 0.01)
+    with pytest.raises(UserError, match="is a pipe into which nobody has written"):
+        load(pipe, "vast")
 
 
 @pytest.mark.parametrize(

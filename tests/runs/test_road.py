@@ -555,6 +555,10 @@ def test_another_machine_takes_a_run_over_by_its_pod(road: Road, monkeypatch: py
     road.cloud.change("p0", host=["127.0.0.1", 22, "root"])
     with pytest.raises(UserError, match="no such SSH key"):
         adopt.adopt(road.context, STACK, "p0", key.parent / "other")
+    with pytest.raises(Unreachable, match="does not tell the host key") as untold:
+        adopt.adopt(road.context, STACK, "p0", key)
+    assert untold.value.hint == f"End it with: invoke end p0 --stack {STACK}"
+    road.cloud.change("p0", shows="ssh-ed25519 AAAA")
     info = road.cloud.get
     monkeypatch.setattr(road.cloud, "get", info)
     listed = road.cloud._info
@@ -573,7 +577,7 @@ def test_a_pod_on_which_no_training_was_started_is_not_adopted(road: Road, monke
     folder = road.prepare(name="a")
     record = folder.load()
     rent.rent(road.context, record, folder)
-    road.cloud.change("p0", host=["127.0.0.1", 22, "root"])
+    road.cloud.change("p0", host=["127.0.0.1", 22, "root"], shows="ssh-ed25519 AAAA")
     monkeypatch.setattr(adopt, "dial", road._connect)
 
     with pytest.raises(PodFailed, match="no training was started on pod p0"):

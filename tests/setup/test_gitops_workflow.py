@@ -70,7 +70,7 @@ def runner(tmp_path: Path) -> Runner:
 
 def test_the_workflow_is_the_one_that_init_writes_with_the_commands_of_a_checkout() -> None:
     known = {
-        "keys": {"runpod": account_keys()["runpod"]}, "stores": scaffold._stores(), "command": ".venv/bin/invoke",
+        "keys": account_keys(), "stores": scaffold._stores(), "command": ".venv/bin/invoke",
         "setup": "./bootstrap setup",
     }  # fmt: skip
     assert FILE.read_text(encoding="utf-8") == render_file(ROOT / "trainyard/cli/skeleton", "gitops.j2", known)

@@ -27,6 +27,8 @@ from trainyard.yamlfile import Map, Node, Seq
 
 MOST_OFFERS = 50
 """So many are held against a file: what is tried after them would hardly be had either."""
+MOST_BYTES, PIPE_PATIENCE = 4 << 20, 5.0
+"""A longer file is no create request; seconds that a pipe is read for before nobody is said to write into it."""
 Names = tuple[str, ...]
 
 
@@ -166,7 +168,9 @@ def load(path: Path, cloud: str) -> EditedRequest:
     """Read a file with a create request for a cloud; raises UserError with the place of what is wrong in its form."""
     row = row_that_renders(cloud)
     try:
-        text = read_text(path, str(path))
+        if path.exists() and not path.is_fifo() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
+            raise UserError(f"{path}: no create request: it is no file, or larger than any")
+        text = read_text(path, str(path), patience=PIPE_PATIENCE)
     except FileNotFoundError:
         raise UserError(
             f"{path}: there is no such file", hint=f"Write one: invoke render RECIPE DIR --stack STACK (DIR/{row.request_file})"
