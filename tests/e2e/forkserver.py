@@ -94,9 +94,15 @@ class _Forked(subprocess.Popen[Any]):
         self._line.connect(str(self._server))
         self._line.sendmsg([len(body).to_bytes(4, "big")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
         self._line.sendall(body)
-        self.pid = int(self._line.recv(16))
+        self.pid = self._told()
         self._child_created = True
         self._close_pipe_fds(*streams)  # type: ignore[attr-defined]
+
+    def _told(self) -> int:
+        """Return what the server says next."""
+        told = self._line.recv(16)
+        assert told, f"the fork server at {self._server} is gone: nothing can be said of what it has forked"
+        return int(told)
 
     def _internal_poll(self, _deadstate: int | None = None) -> int | None:
         self._try_wait(os.WNOHANG)
@@ -104,7 +110,7 @@ class _Forked(subprocess.Popen[Any]):
 
     def _try_wait(self, flags: int) -> tuple[int, int]:
         if self.returncode is None and (not flags or select.select([self._line], [], [], 0)[0]):
-            self.returncode = int(self._line.recv(16))
+            self.returncode = self._told()
             self._line.shutdown(socket.SHUT_WR)
             self._line.recv(1)  # now it is reaped
             self._line.close()
@@ -159,6 +165,9 @@ def serve(door: socket.socket, sockets: Path) -> dict[str, Any] | None:
                 continue
             line = door.accept()[0].detach()
             order, handles, orderer = _order(line)
+            if order is None:  # who ordered was killed before it had said what
+                os.close(line)
+                continue
             pid = os.fork()
             if not pid:
                 # All of them now and for good: what is closed when it is collected may be another's by then.
@@ -170,19 +179,25 @@ def serve(door: socket.socket, sockets: Path) -> dict[str, Any] | None:
                 _become(order, handles)
                 return order
             (sockets / f"{orderer}-{pid}").touch()
-            os.write(line, str(pid).encode())
+            with contextlib.suppress(OSError):  # who ordered was killed: what it started goes on, as what it executed would
+                os.write(line, str(pid).encode())
             for handle in handles:
                 os.close(handle)
             watched.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, line))
 
 
-def _order(line: int) -> tuple[dict[str, Any], Sequence[int], int]:
+def _order(line: int) -> tuple[dict[str, Any] | None, Sequence[int], int]:
     talk = socket.socket(fileno=line)
     size, control, _, _ = talk.recvmsg(4, socket.CMSG_SPACE(64))
-    order: dict[str, Any] = json.loads(talk.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+    handles = array.array("i", control[0][2] if control else b"")
+    body = talk.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL)
     (orderer,) = struct.unpack_from("i", talk.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     talk.detach()
-    return order, array.array("i", control[0][2]), orderer
+    if len(size) == 4 and len(body) == int.from_bytes(size, "big"):
+        return json.loads(body), handles, orderer
+    for handle in handles:
+        os.close(handle)
+    return None, (), orderer
 
 
 def _ended(watched: selectors.BaseSelector, sockets: Path, handle: int, pid: int, line: int) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import array
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -78,3 +81,25 @@ def test_where_python_itself_would_begin_otherwise_a_verb_is_executed(tmp_path: 
         process.kill()
         process.wait()
         assert type(process) is subprocess.Popen
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="NO pidfd here: nothing is forked")
+@pytest.mark.parametrize("said", [b"", b"\0\0", b"\0\0\1\0{", b"whole"], ids=["nothing", "half a size", "half an order", "all"])
+def test_who_is_killed_while_it_orders_a_process_takes_no_server_along(tmp_path: Path, said: bytes) -> None:
+    server = forkserver._sockets() / "engines"
+    order = {"argv": [*ARGV], "cwd": str(tmp_path), "env": {}, "session": False, "umask": 0o77, "ignored": []}
+    body = json.dumps(order).encode()
+    with socket.socket(socket.AF_UNIX) as line, open(os.devnull, "r+") as nothing:
+        line.connect(str(server))
+        handles = array.array("i", [nothing.fileno()] * 3)
+        if said:
+            whole = len(body).to_bytes(4, "big") + body if said == b"whole" else said
+            line.sendmsg([whole[:4]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, handles)])
+            line.sendall(whole[4:])
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with forkserver.start(ARGV, {**os.environ}, cwd=tmp_path, **pipes) as process:
+        assert process.stdout and process.stdout.readline().strip().isdigit()
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    for pid in set(forkserver.ordered_by(os.getpid())) - {process.pid}:
+        os.kill(pid, signal.SIGKILL)

@@ -218,7 +218,7 @@ def world(cloud: str = STACK) -> Iterator[World]:
         yield made
     finally:
         made.clear()
+        env = {**CloudYard(base / "end", world=made).env}  # asks for offers where no test has: while somebody answers
         emulator.stop(end_pods=True)
-        env = {**CloudYard(base / "end", world=made).env}
         subprocess.run([sys.executable, "-m", "invoke", "store.stop"], cwd=base / "end" / "w", env=env, capture_output=True, check=False)
         shutil.rmtree(base, ignore_errors=True)
