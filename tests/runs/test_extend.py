@@ -92,7 +92,19 @@ def test_a_run_without_a_pod_and_one_that_has_ended_are_refused(road: Road) -> N
     drive(road.context, folder)
     with pytest.raises(RefusedError, match="is over") as refused:
         extend(road.context, "a", "1h")
-    assert refused.value.exit_code == 3 and "invoke resume ann/a" in str(refused.value.hint)
+    assert refused.value.exit_code == 3 and "invoke show ann/a" in str(refused.value.hint)
+
+
+@pytest.mark.parametrize(("checkpoint", "next_"), [("c-1", "invoke resume ann/a --stack dev"), (None, "invoke rerun ann/a/1 --stack dev")])
+def test_of_a_run_that_failed_it_names_the_command_that_is_not_refused(checkpoint: str | None, next_: str, road: Road) -> None:
+    folder = road.prepare(name="a")
+    record = folder.load()
+    record.phase, record.error, record.checkpoint = "ended", "it was cancelled", checkpoint
+    folder.save(record)
+
+    with pytest.raises(RefusedError, match="is over") as refused:
+        extend(road.context, "a", "1h")
+    assert next_ in str(refused.value.hint).splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,23 @@ def test_a_run_is_found_by_label_or_by_user_and_label_and_the_newest_attempt_cou
     assert find(tmp_path, "ann/x/1") == RunId("ann", "x", 1)
 
 
+def test_last_is_the_run_that_was_begun_last_whatever_was_written_of_others_since(tmp_path: Path) -> None:
+    runs = places(tmp_path, {}).runs
+    context = CommandContext(places(tmp_path, {}), {}, Ui())
+    with pytest.raises(UserError, match="no run 'last' here"):
+        context.folder("last")
+    for label, created, stack in (("new", 3.0, "local"), ("old", 1.0, "local"), ("other", 2.0, "vast")):
+        RunFolder(RunId("ann", label).folder(runs)).save(make_record(label=label, created=created, environment=stack))
+    torn = RunId("ann", "torn").folder(runs)
+    torn.mkdir(parents=True)
+    (torn / "run.json").write_text("{")
+
+    assert context.folder("last").path == RunId("ann", "new").folder(runs)
+    assert context.named("last", "vast") == "ann/other" and context.named("ann/last") == "ann/last"
+    with pytest.raises(UserError, match="begun last"):
+        check_label("last", "ann", "local")
+
+
 def test_a_label_of_two_users_must_be_said_in_full(tmp_path: Path) -> None:
     for user in ("ann", "bob"):
         RunId(user, "x").folder(tmp_path).mkdir(parents=True)

@@ -224,6 +224,23 @@ def test_a_fresh_clone_on_any_machine_downloads_by_every_kind_of_name(
         assert "attempt 1 of greg/first, claimed by greg on gregs-laptop" in clone.said()
 
 
+def test_last_is_the_newest_run_of_this_user_that_nobody_has_deleted(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="knows none of greg"):
+        fetch(clone.context, None, "last", tmp_path / "none")
+    committed(settings, pod, FIRST)
+    claimed(settings, pod.root, ANNAS)
+    gone = ResultKey("greg", "gone", 1)
+    markers.claim_attempt(settings, places_at(pod.root), gone, Claim("t", "greg", "laptop", "2026-11-24T10:12:35Z", "lora"))
+    markers.mark_deleted(settings, gone, Claim("t", "greg", "laptop", "2026-11-24T10:12:35Z", "lora"), "2026-11-24T10:12:36Z")
+
+    assert fetch(clone.context, None, "last", tmp_path / "dest").key == FIRST
+    results.show(clone.context, "local", "last", as_json=False)
+    assert f"{settings.url}/{FIRST.prefix}" in clone.said()
+    assert results.check(clone.context, "local", "last", deep=False, as_json=False)[0] == 0
+
+
 @pytest.mark.parametrize("word", ["greg/first/x", "greg/first/0", "greg/first/" + "9" * 900, "9" * 5000])
 def test_what_is_no_attempt_means_none(word: str, clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
     committed(settings, pod, FIRST)

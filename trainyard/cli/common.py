@@ -92,7 +92,7 @@ def show_json(value: Any) -> None:
 
 WORDS = {
     "stack": "environment (default: local; train and submit also take auto: the cheapest)",
-    "run": "label or user/label",
+    "run": "label or user/label; last: the run that was begun last here",
     "recipe": "what to train: a folder of templates/ (default: what --config names, else lora, or command where one stands behind --)",
     "data": "a file, a folder, s3://, gs://, hf://, https://...#sha256=..., run:USER/LABEL/PATH (default: the recipe's sample)",
     "config": "YAML or JSON file with the recipe's variables (and `recipe: NAME`)",

@@ -66,7 +66,7 @@ def costs(c: Context, since: str | None = None, by: str = "stage", json: bool = 
 @task(
     positional=["run"],
     help=help_of(
-        run="label, user/label (the newest attempt) or user/label/attempt",
+        run="label, user/label (the newest attempt) or user/label/attempt; last: the run that was begun last here",
         result="its result, too, from its bucket: asks for the name to be typed",
         yes="with --result: do not ask for the name",
     ),

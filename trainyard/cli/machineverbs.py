@@ -51,10 +51,10 @@ def store_start(c: Context) -> int:
 @verb
 def store_stop(c: Context) -> int:
     """Stop the local S3 server; what it holds stays."""
-    from trainyard.storage import local
+    from trainyard.runs.verbs.storestop import stop
 
     work = context()
-    work.ui.say("stopped" if local.stop(work.places) else "it was not running")
+    work.ui.say("stopped" if stop(work) else "it was not running")
     return 0
 
 

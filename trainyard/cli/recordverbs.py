@@ -12,7 +12,7 @@ from trainyard.cli.common import context, help_of, like_setting, show_json, task
 from trainyard.cli.driving import KEY, drive_prepared, keyed
 from trainyard.errors import UserError
 
-_RUN = "label, user/label, user/label/attempt, or a key of the bucket"
+_RUN = "label, user/label, user/label/attempt, or a key of the bucket; last: the run that was begun last"
 _STACK = "stack whose bucket is asked for what is not known here (default: local)"
 
 

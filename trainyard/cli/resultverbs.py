@@ -8,7 +8,7 @@ from invoke.context import Context
 
 from trainyard.cli.common import context, help_of, only_stack, show_json, task, verb
 
-_RESULT = "label, user/label, user/label/attempt, any key of it or s3:// URL"
+_RESULT = "label, user/label, user/label/attempt, any key of it or s3:// URL; last: the run that was begun last"
 _STACK = "stack whose bucket holds it (default: local)"
 
 
@@ -78,7 +78,7 @@ def gc(c: Context, stack: str | None = None, all_stacks: bool = False, dry_run: 
 @task(
     positional=["run"],
     help=help_of(
-        run="label, user/label, user/label/attempt or s3:// URL",
+        run="label, user/label, user/label/attempt or s3:// URL; last: the run that was begun last",
         to="local (out/downloads/...), local:DIR or hub:OWNER/REPO (default: what its run was told)",
         stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",
     ),

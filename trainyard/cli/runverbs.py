@@ -104,7 +104,7 @@ def asked_run(
     help=help_of(
         "set", "json",
         key=KEY,
-        run="label, user/label, user/label/attempt, or a key of the bucket",
+        run="label, user/label, user/label/attempt, or a key of the bucket; last: the run that was begun last",
         stack="stack to go on on; it must have the run's bucket (default: the one it ran on)",
         hours="length of the lease (default: as before)",
         budget="dollars of the whole run, earlier attempts included (default: what is left of its budget)",
@@ -304,7 +304,7 @@ def render(
 @task(
     positional=["run", "to"],
     help=help_of(
-        run="label, user/label, any key or s3:// URL",
+        run="label, user/label, any key or s3:// URL; last: the run that was begun last",
         to="folder to write",
         stack="stack whose bucket holds it (default: that of the run where it is known here, else local)",
         partial="take a result without _SUCCESS too",

@@ -12,8 +12,8 @@ from trainyard.clouds import open_cloud
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import Places
 from trainyard.errors import UserError
-from trainyard.runs.records.identity import find
-from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.records.identity import LAST, find
+from trainyard.runs.records.record import RunFolder, RunRecord, last_begun
 from trainyard.runs.ui import Listener
 from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
@@ -61,9 +61,14 @@ class CommandContext:
     def folder(self, reference: str) -> RunFolder:
         """Return the folder of the newest attempt that a person means; UserError when there is none."""
         try:
-            return RunFolder(find(self.places.runs, reference).folder(self.places.runs))
+            return RunFolder(find(self.places.runs, self.named(reference)).folder(self.places.runs))
         except UserError as error:
             raise self.unknown(reference, error) from None
+
+    def named(self, reference: str, stack: str | None = None) -> str:
+        """Return the name of the run here that ``last`` stands for, begun on a stack where one is named; any other name as it is."""
+        last = last_begun(self.places.runs, stack) if reference == LAST else None
+        return reference if last is None else str(last)
 
     def unknown(self, reference: str, error: UserError) -> UserError:
         """Return what to say of a run that has no record: what the queue knows of it, else ``error``."""

@@ -14,6 +14,8 @@ _LABEL = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
 LONGEST_NAME = 100
 """Characters of a stack's name, so of a user or a label, too."""
 _SHOWN = 200
+LAST = "last"
+"""In place of a run's name: the one that was begun last."""
 LOST_RECORD = "Is its record lost? invoke reap --all-stacks --dry-run shows the pods, invoke adopt takes one over."
 
 
@@ -21,6 +23,8 @@ def check_label(label: str, user: str, environment: str) -> str:
     """Return the label; raises UserError when it cannot be part of a stack's name or a key."""
     if not _LABEL.match(label):
         raise UserError(f"--name {shown(label)}: use a-z, 0-9 and single '-' between them")
+    if label == LAST:
+        raise UserError(f"--name {LAST}: that is what every command takes for the run that was begun last", hint="Choose another name.")
     if len(RunId(user, label, 999).stack_name(environment)) > LONGEST_NAME:
         raise UserError(f"--name {shown(label)}: too long, the stack's name may have {LONGEST_NAME} characters")
     return label

@@ -299,6 +299,21 @@ def all_folders(runs: Path) -> list[RunFolder]:
     return [RunFolder(path) for path in sorted(folders, key=_changed)]
 
 
+def last_begun(runs: Path, stack: str | None = None) -> RunId | None:
+    """Return the attempt here that was begun last, on a stack where one is named; None without any."""
+    newest: RunRecord | None = None
+    for folder in reversed(all_folders(runs)):
+        if newest is not None and _changed(folder.path) < newest.created:
+            break  # a record is changed after its run was begun: all further ones are older
+        try:
+            record = folder.load()
+        except UserError:
+            continue
+        if stack in (None, record.environment) and (newest is None or record.created > newest.created):
+            newest = record
+    return None if newest is None else newest.id
+
+
 def _changed(folder: Path) -> float:
     with contextlib.suppress(OSError):
         return (folder / "run.json").stat().st_mtime

@@ -24,7 +24,7 @@ from trainyard.runs.records.delivery import FORMS, DeliveryTarget, delivering, n
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import place_of, write_summary
-from trainyard.runs.verbs.fetch import bucket_of, damage_told, progress_of
+from trainyard.runs.verbs.fetch import bucket_of, damage_told, meant, progress_of
 from trainyard.runs.verbs.results import chosen_result
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.download import download
@@ -41,6 +41,7 @@ def deliver(context: CommandContext, reference: str, to: str | None, stack: str 
 
     Raises UserError, StoreError or DiskFull; what is known of the run here tells it, too.
     """
+    reference = meant(context, reference, stack)
     known = _known(context, reference) if stack is None else None
     said = to or (known[1].deliver if known else None)
     if said is None:

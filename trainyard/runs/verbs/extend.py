@@ -29,7 +29,7 @@ from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.movedlease import mark_moving, take_over
 from trainyard.runs.records.notes import note, note_row
 from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.records.summary import cost
+from trainyard.runs.records.summary import cost, resume_command, succeeded
 from trainyard.settings import reader
 from trainyard.stacks import facade
 
@@ -95,7 +95,7 @@ def _hours(text: str) -> float:
 def _refuse_over(record: RunRecord) -> None:
     """Refuse a run that has no lease to move."""
     if record.judged or record.reached("trained"):
-        hint = f"Go on with it: invoke resume {record.id}" if record.reached("ended") else f"Finish it: invoke attach {record.id}"
+        hint = _next(record) if record.reached("ended") else f"Finish it: invoke attach {record.id}"
         raise RefusedError(f"the training of {record.id} is over: there is nothing to extend its lease for", hint=hint)
     if not record.reached("up"):
         raise RefusedError(
@@ -108,6 +108,15 @@ def _refuse_over(record: RunRecord) -> None:
             f"the stop of {record.id} has come ({record.pod.stop}): its training is told to save and end",
             hint=f"Then it goes on from its newest checkpoint: invoke resume {record.id}",
         )
+
+
+def _next(record: RunRecord) -> str:
+    """Return what can be done with a run that has ended: resume refuses one without a checkpoint, and a success as it was."""
+    if (resumed := resume_command(record)) is not None:
+        return f"Go on with it: {resumed}"
+    if succeeded(record):
+        return f"It is a success. What can be done with it: invoke show {record.id}"
+    return f"No checkpoint of it is known. Run it again: invoke rerun {record.id}/{record.attempt} --stack {record.environment}"
 
 
 def _refuse_cloud(context: CommandContext, record: RunRecord, by: str) -> None:

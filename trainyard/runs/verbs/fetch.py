@@ -12,6 +12,7 @@ from pathlib import Path
 from trainyard.errors import StoreError, UserError
 from trainyard.leases.environmentid import default_bucket, known_environment_id
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.identity import LAST
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import place_of
@@ -20,12 +21,14 @@ from trainyard.settings import reader
 from trainyard.settings.table import NO_BUCKET
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
+from trainyard.storage.bucket import listing
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.deliver import OnProgress, Progress
 from trainyard.storage.download import Downloaded, download
 from trainyard.storage.find import Listed, below_bucket, list_results, lone_commits
+from trainyard.storage.inventory import split_key
 from trainyard.storage.manifest import DAMAGED, ResultKey
-from trainyard.storage.markers import claim_of
+from trainyard.storage.markers import ATTEMPTS, claim_of
 from trainyard.storage.stores import store_settings
 
 _SHOWN = 3
@@ -52,6 +55,24 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
             raise UserError(f"stack '{stack}' has no bucket yet", hint=f"Its first run makes it, and so does: invoke up --stack {stack}")
         raise _no_bucket(stack, str(outputs.get("bucket") or settings.bucket or NO_BUCKET))
     return store
+
+
+def meant(context: CommandContext, reference: str, stack: str | None) -> str:
+    """Return the name of the run that ``last`` stands for: begun here, else what the bucket has newest of this user's; others as they are.
+
+    Raises UserError where there is none, and what asking a bucket raises.
+    """
+    named = context.named(reference, stack)
+    if named != LAST:
+        return named
+    store, user = _of_stack(context, stack or "local")
+    for item in sorted(listing(store, f"{ATTEMPTS}{user}/"), key=lambda item: item.modified, reverse=True):
+        parts = split_key(item.key)
+        claim = claim_of(store, parts[1]) if parts else None
+        if parts and claim is not None and not claim.gone:  # a claim is written anew when a person deletes what it stands for
+            return f"{parts[1].user}/{parts[1].run}"
+    where = f"on stack '{stack}'" if stack else "here"
+    raise UserError(f"no run was begun {where}, and {store.url} knows none of {user}", hint="See what there is: invoke runs")
 
 
 def _no_bucket(stack: str, named: str) -> UserError:
@@ -149,6 +170,7 @@ def fetch(
     context: CommandContext, stack: str | None, reference: str, dest: Path, *, partial: bool = False, whole: bool = False
 ) -> Downloaded:
     """Fetch a result into a folder; without ``stack`` the run's own record says where it lies. Raises what download() does."""
+    reference = meant(context, reference, stack)
     own = _own(context, reference) if stack is None else None
     bucket, user = own or _of_stack(context, stack or "local")
     names = below_bucket(bucket, reference).strip("/").split("/")

@@ -17,7 +17,7 @@ from trainyard.runs.records.pods import note_bill, note_gone
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.verbs.atwork import at_work, record_in
-from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.fetch import bucket_of, meant
 from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.storage import asked, markers
@@ -69,7 +69,7 @@ def history_of(context: CommandContext, reference: str, stack: str | None) -> Ru
     ``stack`` is the one whose bucket is asked where no record is here. Raises UserError for a run that is nowhere, RefusedError
     (3) where an attempt of its name may still be alive.
     """
-    user, label, number = run_words(reference)
+    user, label, number = run_words(meant(context, reference, stack))
     here = _known_here(context, user, label)
     user = user or (here[-1].record.user if here else user_name(context.env, own_user(context, stack)))
     store = store_of(context, here[-1].record.bucket) if here else _asked_bucket(context, reference, stack)

@@ -15,7 +15,7 @@ from trainyard.runs.records.identity import all_runs, find, shown
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.verbs.atwork import record_in
-from trainyard.runs.verbs.fetch import bucket_of
+from trainyard.runs.verbs.fetch import bucket_of, meant
 from trainyard.runs.verbs.history import own_user, run_words
 from trainyard.settings.user import user_name
 from trainyard.storage import asked
@@ -57,7 +57,7 @@ def seen(context: CommandContext, reference: str, stack: str | None) -> Iterator
 
     ``stack`` is the one whose bucket is asked for a run that is not. Raises UserError for one that is nowhere.
     """
-    user, label, number = run_words(reference)
+    user, label, number = run_words(meant(context, reference, stack))
     runs = context.places.runs
     if any(run.label == label and user in ("", run.user) and number in (None, run.attempt) for run in all_runs(runs)):
         folder = RunFolder(find(runs, "/".join([*([user] if user else []), label, *([str(number)] if number else [])])).folder(runs))

@@ -18,7 +18,7 @@ from trainyard.pod.files import printable
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.records.summary import place_of
-from trainyard.runs.verbs.fetch import bucket_of, next_steps
+from trainyard.runs.verbs.fetch import bucket_of, meant, next_steps
 from trainyard.settings import reader
 from trainyard.settings.user import user_name
 from trainyard.sizes import human_size
@@ -163,7 +163,7 @@ def _unknown(store: StoreSettings, stack: str, reference: str) -> UserError:
 def show(context: CommandContext, stack: str, reference: str, *, as_json: bool) -> dict[str, Any] | None:
     """Print one result: files, what was left out, logs, whose it is, how it is fetched; for JSON return it as data instead."""
     store = bucket_of(context, stack)
-    attempts = stored_attempts(context, store, stack, reference)
+    attempts = stored_attempts(context, store, stack, meant(context, reference, stack))
     look_for_foreign(store, attempts)
     one = chosen(attempts)
     later = [other for other in attempts if other.key.attempt > one.key.attempt and other.kind != "deleted"]
@@ -258,7 +258,7 @@ def _commands(store: StoreSettings, stack: str, one: StoredAttempt, seal: SealSt
 def check(context: CommandContext, stack: str, reference: str, *, deep: bool, as_json: bool) -> tuple[int, dict[str, Any] | None]:
     """Hold a result against its manifest; return the exit code (0: whole, 7: not) and, for JSON, what was seen."""
     store = bucket_of(context, stack)
-    one = chosen_result(context, store, stack, reference)
+    one = chosen_result(context, store, stack, meant(context, reference, stack))
     shown = 0.0
 
     def progress(state: Progress) -> None:
