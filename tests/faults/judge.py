@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -87,7 +88,8 @@ def clear_text(yard: CloudYard, secrets: dict[str, str], argvs: Iterable[tuple[s
     """Return where a secret stands in clear: state, logs, records, results at home and in the bucket, command lines, what was printed."""
     found = []
     places = (yard.home, yard.root / "out", yard.places.store / "data")
-    for path in (path for place in places if place.is_dir() for path in place.rglob("*")):
+    # Not by rglob: it ends where a folder goes while it looks, as locks and tidied runs do.
+    for path in (Path(folder, name) for place in places for folder, _, names in os.walk(place) for name in names):
         if path.is_file() and not path.is_relative_to(yard.places.ssh):
             text = _text(path)
             found += [f"{name} in clear in {path}" for name, secret in secrets.items() if secret in text]

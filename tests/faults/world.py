@@ -22,7 +22,7 @@ from typing import Any
 from tests.clouds.account import OPTIONS, offers_of
 from tests.e2e.yard import COUNT, ROOT, Yard
 from trainyard.clouds import open_cloud
-from trainyard.clouds.protocol import Cloud, Offer, PodInfo
+from trainyard.clouds.protocol import Cloud, Offer, OfferQuery, PodInfo
 from trainyard.config import Places, places
 from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Emulator, Paid, PodRecord, Timing, start
@@ -125,6 +125,10 @@ class World:
         if not self._offers:
             self._offers.append(next(offers_of(self.cloud())))
         return self._offers[0]
+
+    def sold_out(self) -> bool:
+        """Tell whether nothing is left of what is rented here for an hour."""
+        return not self.cloud().offers(OfferQuery(gpus=(str(self.offer.gpu),), disk_gb=5, hours=1))
 
     def cloud(self) -> Cloud:
         """The account."""
