@@ -200,6 +200,8 @@ def _unparsable(words: list[str], shown: Shown, verbs: Any) -> str | None:
     arguments = {argument.name: argument for argument in verbs[verb].get_arguments()}
     # Only this verb's: the contexts of all of them, made again for each command, were a minute of the suite.
     context = ParserContext(name=verb, args=list(arguments.values()))
+    if words[1:2] == ["--help"]:
+        return None
     flags = {f"--{name.strip('_').replace('_', '-')}" for name in arguments}
     flags |= {f"-{name}" for each in arguments.values() for name in each.names}
     unknown = [word.partition("=")[0] for word in words[1:] if re.match(r"-{1,2}[a-z]", word)]

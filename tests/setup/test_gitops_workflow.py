@@ -70,10 +70,18 @@ def runner(tmp_path: Path) -> Runner:
 
 def test_the_workflow_is_the_one_that_init_writes_with_the_commands_of_a_checkout() -> None:
     known = {
-        "keys": account_keys(), "stores": scaffold._stores(), "command": ".venv/bin/invoke",
-        "setup": "./bootstrap setup",
+        "keys": account_keys(), "stores": scaffold._stores(), "command": ".venv/bin/invoke", "setup": lines("runs", "set up"),
     }  # fmt: skip
     assert FILE.read_text(encoding="utf-8") == render_file(ROOT / "trainyard/cli/skeleton", "gitops.j2", known)
+
+
+@pytest.mark.parametrize("token", ["", "ak-1"])
+def test_modals_sdk_is_installed_where_its_key_is_set(runner: Runner, token: str) -> None:
+    runner.play(runner.checkout / "bootstrap", "true")
+    runner.play(runner.checkout / ".venv/bin/python", "true")
+
+    assert runner.run(lines("runs", "set up"), MODAL_TOKEN_ID=token).returncode == 0
+    assert runner.told() == ["bootstrap setup", *(["python -m pip install --quiet trainyard[modal]"] if token else [])]
 
 
 def test_a_pull_request_gets_plan_and_preview_as_one_comment_that_is_updated(runner: Runner) -> None:

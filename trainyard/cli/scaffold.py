@@ -51,7 +51,7 @@ _OWN = {
 _GITHUB = {".github/workflows/trainyard.yml": "check.j2", GITOPS: "gitops.j2"}
 _REAPER = {".github/workflows/trainyard-reaper.yml": "reaper.j2"}
 _NOTE = "What `trainyard init` wrote, for `trainyard upgrade`: the sha256 of each file. Keep it in git; it holds no secret."
-_SETUP = "pipx install 'trainyard[schedules]=={}' && trainyard setup"
+_SETUP = "pipx install 'trainyard[{}]=={}' && trainyard setup"
 _HASH = re.compile(r"[0-9a-f]{64}")
 """Earlier notes hold the texts themselves."""
 _AGAIN = f"Take it from git: git checkout {RECORD}   Or remove it and say trainyard init again: it changes nothing that is there."
@@ -104,13 +104,15 @@ def texts(chosen: Choices) -> dict[str, str]:
     stacks = [f"Pulumi.{name}.yaml" for name in ("local", *chosen.clouds)]
     shipped_texts = {path: shipped(path).read_text(encoding="utf-8") for path in (*PROGRAM[1:], *SCHEMAS, *stacks)}
     shipped_texts[SCHEMA] = schema_text()  # with the clouds of other packages, too
+    extras = tuple(dict.fromkeys(cloud.extra for cloud in BUILT_IN if cloud.extra and cloud.name in chosen.clouds))
     own = _OWN | (_GITHUB if chosen.ci == "github" else {}) | (_REAPER if chosen.ci == "github" and _keys(chosen) else {})
     known = {
         "keys": _keys(chosen),
         "stores": _stores() if chosen.clouds else (),
         "version": __version__,
         "command": "trainyard",
-        "setup": _SETUP.format(__version__),
+        "extras": f"[{','.join(extras)}]" if extras else "",
+        "setup": _SETUP.format(",".join(("schedules", *extras)), __version__),
     }
     for path, source in own.items():
         file = _SKELETON / source
