@@ -102,7 +102,8 @@ def account_key_never_on_the_pod(stage: Stage) -> None:
     gone = [path.read_text() for path in (stage.world.emulator.root / "gone").glob("*.json")]
     own = [json.loads(text)["key"] for text in gone]
     # Elsewhere the cloud's own entrypoint may keep it in its environment, where root can read it.
-    stage.expect(stage.world.stack != STACK or not any(text in seen for text in own), "the training sees the pod's own key")
+    places = [seen[: seen.index(text)].rpartition("\n== ")[2][-300:] for text in own if text in seen]
+    stage.expect(stage.world.stack != STACK or not places, f"the training sees the pod's own key, after: {places}")
     stage.expect(not re.search(r"SSH_HOST_ED25519_KEY=\W*BEGIN", seen), "the training sees the pod's host key")
     stage.expect(gone and not any(key in json.dumps(json.loads(text)["request"]) for text in gone), "the key is in a create request")
 

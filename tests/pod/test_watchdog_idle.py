@@ -155,3 +155,20 @@ def test_a_driver_that_does_not_answer_is_no_idle_gpu(tmp_path: Path, monkeypatc
     tool.unlink()
     if not shutil.which("nvidia-smi"):
         assert not gpu_is_busy()
+
+
+def test_what_asks_the_driver_is_given_none_of_the_pod_s_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nenv >{tmp_path}/seen; echo 0\n")
+    tool.chmod(0o755)
+    for name, value in (
+        ("RUNPOD_API_KEY", "one"),
+        ("OTHER", "two"),
+        ("TRAINYARD_POD_KEYS", "OTHER"),
+        ("PATH", f"{tmp_path}:{os.environ['PATH']}"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert not gpu_is_busy()
+    seen = (tmp_path / "seen").read_text()
+    assert "TRAINYARD_POD_KEYS=OTHER" in seen and "RUNPOD_API_KEY" not in seen and "OTHER=two" not in seen
