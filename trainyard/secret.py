@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
+SECRET_NAMES = (
+    "TOKEN", "*_TOKEN", "*_KEY", "*_KEYS", "*APIKEY", "*SECRET*", "*PASSWORD*", "*PASSWD*", "*PASSPHRASE*", "*CREDENTIAL*",
+)  # fmt: skip
+"""What variables with a secret in them are called, as patterns of a shell."""
+_PUBLIC = "*PUBLIC_KEY"
 _SHORTEST = 8
 """Shorter texts occur by chance: they are not taken out of messages."""
 _known: set[str] = set()
@@ -40,6 +47,12 @@ class Secret:
 
     def __reduce__(self) -> str | tuple[object, ...]:
         raise TypeError("a Secret is never pickled: reveal() it where it is needed")
+
+
+def names_secret(variable: str) -> bool:
+    """Tell whether a variable is called as those are which hold a secret, in whatever case."""
+    name = variable.upper()
+    return not fnmatchcase(name, _PUBLIC) and any(fnmatchcase(name, pattern) for pattern in SECRET_NAMES)
 
 
 def redact(text: str, secrets: list[Secret]) -> str:

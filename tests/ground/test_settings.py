@@ -110,7 +110,10 @@ def test_a_wrong_setting_is_refused_with_its_place(tmp_path: Path, line: str) ->
         ("config:\n  trainyard:cloud: lambda\n  trainyard:image: a/b\n", "3:3", "means nothing to cloud 'lambda', which rents machines"),
         ("config:\n  trainyard:pod_secrets: [HF_TOKEN, AWS_ACCESS_KEY_ID]\n", "2:3", "AWS_ACCESS_KEY_ID, which opens an account"),
         ("config:\n  trainyard:pod_secrets: PULUMI_CONFIG_PASSPHRASE\n", "2:3", "which is of Trainyard or Pulumi: it is never sent"),
-        ("config:\n  trainyard:pod_env: {RUNPOD_API_KEY: x}\n", "2:3", "RUNPOD_API_KEY, which opens an account or a bucket"),
+        ("config:\n  trainyard:pod_env: {RUNPOD_API_KEY: x}\n", "2:23", "RUNPOD_API_KEY, which opens an account or a bucket"),
+        ("config:\n  trainyard:pod_env: {A: b, HF_TOKEN: x}\n", "2:29", "has HF_TOKEN in clear"),
+        ("config:\n  trainyard:pod_env:\n    my_password: x\n", "3:5", "has my_password in clear"),
+        ("config:\n  trainyard:pod_env: {MINE: x}\n  trainyard:pod_secrets: [MINE]\n", "2:23", "has MINE in clear"),
         ("config:\n  trainyard:gpu: !!int x\n", "1:1", "not valid YAML"),
         ("config:\n  trainyard:gpu: \x01\n", "1:1", "not valid YAML"),
         ("config:\n  trainyard:gpu: a\0b\n", "2:19", "NUL byte"),
@@ -164,6 +167,14 @@ encryptionsalt: v1:x
         "pod_env": {"A": "x", "B": "1", "C": "true"}, "registry": Encrypted("v1:abc"), "lifecycle": ({"prefix": "tmp/", "expire_days": 3},),
     }  # fmt: skip
     assert (settings.cloud, settings.store, settings.disk_gb) == ("runpod", None, 100)
+
+
+def test_a_variable_without_a_secret_in_it_may_be_called_as_it_likes(tmp_path: Path) -> None:
+    text = """
+config:
+  trainyard:pod_env: {MAX_TOKENS: 1, TOKENIZERS_PARALLELISM: false, SSH_PUBLIC_KEY: x, WANDB_API_KEY: "", HF_TOKEN: {secure: v1:x}}
+"""
+    assert len(reader.load(written(tmp_path, text), "runpod").pod_env_names) == 5
 
 
 def test_the_cloud_of_a_stack_is_its_setting_else_its_name(tmp_path: Path) -> None:

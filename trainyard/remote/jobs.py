@@ -24,7 +24,7 @@ from typing import Literal
 
 from trainyard.errors import PodFailed
 from trainyard.remote.protocol import Transport, expect, with_environment, with_values
-from trainyard.secret import Secret
+from trainyard.secret import SECRET_NAMES, Secret
 from trainyard.shellscript import load
 
 State = Literal["absent", "running", "exited", "lost", "unknown"]
@@ -38,7 +38,6 @@ KEPT = (
     "RUNPOD_*", "TRAINYARD_*",
 )  # fmt: skip
 """Variables of the login that a job has too; everything else it is given."""
-_NEVER = ("*_TOKEN", "*_KEY", "*_KEYS", "*SECRET*", "*PASSWORD*", "*CREDENTIAL*")
 _ANSWER = 60.0
 """Longest time for a short command of the protocol."""
 OUT_OF_MEMORY = "trainyard: out of memory"
@@ -86,7 +85,7 @@ def job_programs(command: str, env: Mapping[str, object], keeps: Sequence[str] =
     """Return the programs of a job whose command is POSIX sh and starts in the job's folder; ``env`` holds no secret."""
     script = _PRELUDE + with_environment(command, {"PYTHONUNBUFFERED": "1", **env}) + "\n"
     supervisor = with_values(load(__package__, "supervisor"), out_of_memory=OUT_OF_MEMORY)
-    kept = {"keeps": " ".join(keeps), "kept": " ".join(KEPT), "never": " ".join(_NEVER)}
+    kept = {"keeps": " ".join(keeps), "kept": " ".join(KEPT), "never": " ".join(SECRET_NAMES)}
     begin = with_values(load(__package__, "job_start"), supervisor=supervisor, **kept)
     return JobPrograms(begin, script, load(__package__, "job_status"), load(__package__, "job_stop"))
 

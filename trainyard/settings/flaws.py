@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trainyard.secret import names_secret
 from trainyard.settings.clouds import IMAGE_SETTINGS, CloudNames, entry, problem_of
+from trainyard.settings.setting import Encrypted
 from trainyard.settings.table import OF_OURS, SETTINGS, StackSettings, clouds_that_know, known_to
 from trainyard.settings.variables import never_sent
 
@@ -17,6 +20,8 @@ class Flaw:
     message: str
     at: str
     hint: str | None = None
+    item: str = ""
+    """The name below that key which is meant."""
 
 
 def flaw(settings: StackSettings, stack: str) -> Flaw | None:
@@ -56,4 +61,20 @@ def _secret_for_pods(settings: StackSettings) -> Flaw | None:
     keys = next((name for name in settings.pod_env_names if name in never_sent()), None)
     if keys is None:
         return None
-    return Flaw("pod_env", f"names {keys}, which opens an account or a bucket: it is never sent to a pod", "pod_env", "Leave it out.")
+    says = f"names {keys}, which opens an account or a bucket: it is never sent to a pod"
+    return Flaw("pod_env", says, "pod_env", "Leave it out.", keys)
+
+
+def clear_secret(settings: StackSettings) -> Flaw | None:
+    """Return what is wrong with a secret among the plain variables of a pod, as its name tells; None where there is none.
+
+    It is asked of what a person has written: who runs the program knows encrypted values in clear, too.
+    """
+    variables = settings.pod_env if isinstance(settings.pod_env, Mapping) else {}
+    clear = (name for name, value in variables.items() if value and not isinstance(value, Encrypted))
+    name = next((name for name in clear if name in settings.pod_secrets or names_secret(name)), None)
+    if name is None:
+        return None
+    says = f"has {name} in clear: a cloud keeps such variables and shows them to whoever is in the account"
+    hint = f"Take it out here; put its value into .env, and its name into the stack's settings: trainyard:pod_secrets: [{name}]"
+    return Flaw("pod_env", says, "pod_env", hint, name)

@@ -13,7 +13,7 @@ from trainyard.config import PROJECT, settings_file
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.reading import read
-from trainyard.settings.flaws import flaw
+from trainyard.settings.flaws import clear_secret, flaw
 from trainyard.settings.hosts import own_hosts
 from trainyard.settings.limits import limit_rules
 from trainyard.settings.setting import Encrypted, Setting
@@ -46,10 +46,13 @@ def load(root: Path, stack: str) -> StackSettings:
     config = _config(document)
     names = {name: full for full in config if (name := _name_of(config, full)) is not None}
     settings = build({name: _value(config, full, SETTINGS[name]) for name, full in names.items()}, stack)
-    wrong = flaw(settings, stack)
+    wrong = flaw(settings, stack) or clear_secret(settings)
     if wrong is not None:
         at = f"{PROJECT}:{wrong.at}"
+        inner = config.get(at)
         where = config.where(at) if at in config else document.where("config")
+        if isinstance(inner, Map) and wrong.item in inner:
+            where = inner.where(wrong.item)
         raise UserError(f"{PROJECT}:{wrong.name} {wrong.message}", where=where, hint=wrong.hint)
     limit_rules(settings.limits)
     own_hosts(settings.hosts)
