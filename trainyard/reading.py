@@ -39,6 +39,8 @@ NUMERAL = r"[-+]?([0-9]{1,400}(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,4})?"
 """A number that stands in quotes."""
 HUGE = 1e15
 """No number is as large: it would not be told as it was written."""
+_SHOWN_BITS = 200
+"""Of a whole number that a message shows, about 60 digits: of thousands Python does not even make a text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +123,8 @@ def display(value: object) -> str:
         return "a list"
     if isinstance(value, str):
         return f"'{value}'" if len(value) <= 60 else f"'{value[:57]}...'"
+    if isinstance(value, int) and value.bit_length() > _SHOWN_BITS:
+        return "a number of more than 60 digits"
     return "empty" if value is None else json.dumps(value)
 
 

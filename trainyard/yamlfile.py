@@ -17,6 +17,8 @@ from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.textfile import read_text
 
+MOST_DIGITS = 400
+"""No number that is written has more: of thousands Python makes none."""
 Scalar = str | int | float | bool | None
 Node = Scalar | list["Node"] | dict[str, "Node"]
 
@@ -144,6 +146,8 @@ def _construct_seq(loader: _Loader, node: yaml.Node) -> Seq:
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > MOST_DIGITS:
+        raise too_long(len(node.value), loader.source.at(*_mark(node)))
     return int(node.value, 0) if node.value[:2] in ("0o", "0x") else int(node.value)
 
 
@@ -171,6 +175,11 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.replace(".inf", "inf").replace(".nan", "nan")))
 
 
+def too_long(digits: int, where: Location) -> UserError:
+    """Return what is said of a number that is too long to be one."""
+    return UserError(f"a number of {digits:,} digits: none that is meant has more than {MOST_DIGITS}", where=where)
+
+
 def parse(text: str, name: str) -> Node:
     """Parse one YAML document; ``name`` is what error messages call it.
 
@@ -187,7 +196,7 @@ def parse(text: str, name: str) -> Node:
         where = source.at(mark.line + 1, mark.column + 1) if mark else Location(name, 1)
         raise UserError(f"not valid YAML: {error.problem or error.context}", where=where) from None
     except (yaml.YAMLError, ValueError) as error:
-        # ValueError: an explicit tag that does not fit its text, or a number of thousands of digits.
+        # ValueError: an explicit tag that does not fit its text.
         raise UserError(f"not valid YAML: {str(error).splitlines()[0]}", where=Location(name, 1)) from None
     except RecursionError:
         raise UserError("nested too deeply to be read", where=Location(name, 1)) from None

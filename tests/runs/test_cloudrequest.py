@@ -42,7 +42,11 @@ from trainyard.settings.table import StackSettings, build
 HOURS = 2.0
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "ghp_thisIsASecret"
-BESIDE: Mapping[str, tuple[str, ...]] = {"vast": ("gpu_type", "num_gpus", "price_max", "regions", "spot"), "jarvislabs": ("template",)}
+BESIDE: Mapping[str, tuple[str, ...]] = {
+    "vast": ("gpu_type", "num_gpus", "price_max", "regions", "spot"),
+    "jarvislabs": ("template",),
+    "replicate": ("version",),
+}
 """What a rendered document has beside the body that is sent."""
 
 
@@ -195,6 +199,15 @@ def test_what_a_file_says_is_what_the_pod_becomes(vast: Account, tmp_path: Path)
         ('"runtype": "ssh_direct"', '"runtype": ^"args"', "'request.runtype' is 'args' here"),
         ('"disk": 100', '"dsik": ^100', "unknown field 'request.dsik' (did you mean 'request.disk'?)"),
         ('"cancel_unavail": true', '"vm": ^true', "unknown field 'request.vm'"),
+        ('"gpu_type": "', '"gpu_typ": ^"", "gpu_type": "', "unknown field 'gpu_typ' (did you mean 'gpu_type'?)"),
+        ('"cancel_unavail": true', '"cancel_unavail": true, "extra": ^{}', "unknown field 'request.extra'"),
+        ('"num_gpus": 1', '"num_gpus": ^0', "'num_gpus' must be at least 1, not 0"),
+        ('"num_gpus": 1', f'"num_gpus": ^{"9" * 6000}', "a number of 6,000 digits"),
+        ('"price_max": null', '"price_max": ^NaN', "'price_max' must be a number, not 'NaN'"),
+        ('"price_max": null', '"price_max": ^-.inf', "'price_max' must be a number, not -Infinity"),
+        ('"MINE": "1"', '"hf_token": ^"x"', "pod_env has hf_token in clear"),
+        ('"MINE": "1"', '"MINE": ^{"a": "1"}', "variable 'MINE' must be a text, not a map"),
+        ('"price_max": null,', "", "'price_max' is missing, and empty would be sent"),
         ('"TRAINYARD_LEASE_ID": "${TRAINYARD_LEASE_ID}",', "", "'request.env.TRAINYARD_LEASE_ID' is missing"),
         ('"TRAINYARD_PRICE": "${TRAINYARD_PRICE}"', '"TRAINYARD_PRICE": ^"0"', "'request.env.TRAINYARD_PRICE' is '0'"),
         ('"MINE": "1"', '"VAST_API_KEY": ^"abc"', "pod_env names VAST_API_KEY"),
@@ -212,8 +225,54 @@ def test_what_a_promise_rests_on_is_refused_at_its_place(vast: Account, tmp_path
         taken(vast, file, settings)
     where = refused.value.where
     assert words in refused.value.message and where is not None
-    if before is not None and "not valid" not in words:
+    if before is not None and "not valid" not in words and "a map" not in words:
         assert (where.line, where.column) == (before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "words"),
+    [
+        ("", "vast_job.json", "is empty: it asks for nothing"),
+        ("# nothing\n{}", "vast_job.json", "is empty: it asks for nothing"),
+        ('{"gpus_per_container": 1, "registry_config": {"image_url": "a"}}', "x.json", "looks like a request to io.net (caas_deployment"),
+        ("IMAGE = 'a'\n", "modal_app.py", "a request to Vast.ai is a file like vast_job.json"),
+        ("[1]", "vast_job.json", "expected 'key: value' lines"),
+    ],
+)
+def test_a_file_that_is_no_request_of_this_cloud_says_what_it_is(tmp_path: Path, text: str, name: str, words: str) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    with pytest.raises(UserError) as refused:
+        load(file, "vast")
+    assert words in str(refused.value)
+
+
+def test_what_a_training_at_replicate_is_of_may_be_said_and_none_of_it_is_taken_back_in_silence(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with account("replicate", tmp_path_factory.mktemp("replicate")) as at:
+        settings, file, other = settings_for(at), tmp_path / "replicate_job.json", f"you/other:{'1' * 64}"
+        document = json.loads(rendered(at, settings).text)
+
+        def judged(**more: object) -> StackSettings:
+            file.write_text(json.dumps({name: value for name, value in {**document, **more}.items() if value is not None}))
+            edited = load(file, "replicate")
+            return edited.judged(at.cloud, edited.settings(settings, "r"), [at.offer()], HOURS, "r")
+
+        assert (judged(version=other).template, judged(destination="you/b").destination) == (other, "you/b")
+        with pytest.raises(UserError, match="'destination' is missing, and 'you/trained' would be sent") as refused:
+            judged(destination=None)
+        assert "Trainyard's" not in str(refused.value.hint)
+
+
+def test_a_text_that_differs_late_is_shown_where_it_differs(vast: Account, tmp_path: Path) -> None:
+    settings = settings_for(vast)
+    file = edit(vast, tmp_path, settings)
+    document = json.loads(file.read_text())
+    document["request"]["onstart"] += "; curl evil"
+    file.write_text(json.dumps(document, indent=1))
+    with pytest.raises(UserError, match="; curl evil' here"):
+        taken(vast, file, settings)
 
 
 def test_only_the_offers_of_which_a_file_is_true_are_taken(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -227,7 +286,7 @@ def test_only_the_offers_of_which_a_file_is_true_are_taken(tmp_path: Path, tmp_p
         assert edited.judged(at.cloud, said, [elsewhere, offer], HOURS, "runpod").only_offers == (offer.id,)
         with pytest.raises(UserError, match=r"'dataCenterIds\.0' is") as refused:
             edited.judged(at.cloud, said, [elsewhere], HOURS, "runpod")
-        assert refused.value.where is not None and refused.value.hint == "The recipe, or what the cloud has, wants it so."
+        assert refused.value.where is not None and refused.value.hint == "What RunPod has now wants it so."
 
 
 def test_a_program_for_modal_is_read_by_its_constants() -> None:
@@ -236,8 +295,14 @@ def test_a_program_for_modal_is_read_by_its_constants() -> None:
     assert dict(found) == {"IMAGE": "a", "ENV": {"A": "xy", "B": [1, 2.5, None]}, "program": "\nimport os\nprint(IMAGE)\n"}
     with pytest.raises(UserError, match=r"modal_app.py:1:9"):
         parse("IMAGE = open('/etc/passwd')\n", "modal_app.py")
-    with pytest.raises(UserError, match=r"modal_app.py:1:"):
-        parse("IMAGE = \n", "modal_app.py")
+    for text, words in (
+        ("IMAGE = \n", "no program for Python"), (f"GPU_COUNT = {'9' * 6000}\n", "a number of 6,000 digits"),
+        (f"GPU_COUNT = 0x{'f' * 6000}\n", "digits"), ("A = 1; import os\n", "one constant a line"), ("A = 1\nA = 2\n", "given twice"),
+        ("A = " + "-" * 5000 + "1\n", "no program|too deeply"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words) as refused:
+            parse(text, "modal_app.py")
+        assert refused.value.where is not None
 
 
 def test_a_cloud_that_is_sent_nothing_says_so(tmp_path: Path) -> None:
@@ -344,6 +409,10 @@ def test_a_batch_script_has_sbatchs_options_and_they_may_be_edited(tmp_path: Pat
     file.write_text(request.text.replace("#SBATCH --requeue\n", ""), encoding="utf-8")
     with pytest.raises(UserError, match="'--requeue' is missing"):
         load(file, "slurm").judged(cloud, settings, [offer], HOURS, "slurm")
+    file.write_text(request.text + "rm -rf /\n", encoding="utf-8")
+    with pytest.raises(UserError, match="'rm -rf /' here, and what would be sent has ''") as refused:
+        load(file, "slurm").judged(cloud, settings, [offer], HOURS, "slurm")
+    assert refused.value.where is not None and refused.value.where.line == len(lines) + 1
 
 
 @pytest.mark.extras("modal")

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import pprint
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from trainyard import yamlfile
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.errors import Location, UserError
-from trainyard.yamlfile import Map, Node, Seq, YamlSource
+from trainyard.yamlfile import MOST_DIGITS, Map, Node, Seq, YamlSource, too_long
 
 PROGRAM = "program"
 """Member of a document that is no field: the text behind the fields, of a form that is a program."""
 _OPTION = "#SBATCH "
+_NUMBER = re.compile(rf"[0-9_]{{{MOST_DIGITS + 1},}}")
 
 
 def reference(name: str) -> str:
@@ -69,21 +72,23 @@ def _program(text: str, name: str) -> Map:
     try:
         statements = ast.parse(text).body
     except (SyntaxError, ValueError) as error:
-        line, column = (getattr(error, "lineno", None) or 1, getattr(error, "offset", None) or 1)
-        raise UserError(
-            f"this is no program for Python: {getattr(error, 'msg', error)}", where=YamlSource(name, text).at(line, column)
-        ) from None
+        where = YamlSource(name, text).at(getattr(error, "lineno", None) or 1, getattr(error, "offset", None) or 1)
+        if (number := _NUMBER.search(where.text or "")) is not None:
+            raise too_long(len(number[0]), replace(where, column=number.start() + 1)) from None
+        raise UserError(f"this is no program for Python: {getattr(error, 'msg', error)}", where=where) from None
+    except (RecursionError, MemoryError):  # which of them is Python's affair
+        raise UserError("nested too deeply to be read", where=Location(name, 1)) from None
     source, rest = YamlSource(name, text), 0
     fields_read = _map(source, (1, 1))
     for statement in statements:
-        target = statement.targets[0] if isinstance(statement, ast.Assign) else None
-        if not isinstance(statement, ast.Assign) or not isinstance(target, ast.Name):
+        if statement.lineno <= rest:
+            raise UserError("one constant a line: what stands behind it would be lost", where=source.at(*_place(statement)))
+        target = statement.targets[0] if isinstance(statement, ast.Assign) and len(statement.targets) == 1 else None
+        if not isinstance(statement, ast.Assign) or not isinstance(target, ast.Name) or target.id == PROGRAM:
             break
-        fields_read.key_marks[target.id] = _place(statement)
-        fields_read.value_marks[target.id] = _place(statement.value)
-        fields_read[target.id] = _literal(statement.value, source)
+        _take(fields_read, target.id, _place(statement), _place(statement.value), _literal(statement.value, source))
         rest = statement.end_lineno or 0
-    fields_read[PROGRAM], fields_read.key_marks[PROGRAM] = "".join(text.splitlines(keepends=True)[rest:]), (rest + 1, 1)
+    _take(fields_read, PROGRAM, (rest + 1, 1), (rest + 1, 1), "".join(text.splitlines(keepends=True)[rest:]))
     return fields_read
 
 
@@ -93,8 +98,7 @@ def _literal(node: ast.expr, source: YamlSource) -> Node:
         for key, value in zip(node.keys, node.values, strict=True):
             if not isinstance(key, ast.Constant) or not isinstance(key.value, str):
                 raise UserError("a name must be a plain text", where=source.at(*_place(key or node)))
-            fields_read.key_marks[key.value], fields_read.value_marks[key.value] = _place(key), _place(value)
-            fields_read[key.value] = _literal(value, source)
+            _take(fields_read, key.value, _place(key), _place(value), _literal(value, source))
         return fields_read
     if isinstance(node, (ast.List, ast.Tuple)):
         listed = Seq()
@@ -109,11 +113,13 @@ def _literal(node: ast.expr, source: YamlSource) -> Node:
         constant = b""
     if constant is not None and not isinstance(constant, (str, int, float, bool)):
         raise UserError("a value here must be a plain one: a text, a number, a list or a dict", where=source.at(*_place(node)))
+    if isinstance(constant, int) and abs(constant) >= 10**MOST_DIGITS:
+        raise too_long(math.ceil(constant.bit_length() * math.log10(2)), source.at(*_place(node)))
     return constant
 
 
 def _batch(text: str, name: str) -> Map:
-    """Read a batch script's options; the rest is one text."""
+    """Read a batch script's options; the rest is one text, which begins behind them as far as places go."""
     source, rest = YamlSource(name, text), []
     fields_read = _map(source, (1, 1))
     for number, line in enumerate(text.splitlines(keepends=True), 1):
@@ -121,13 +127,19 @@ def _batch(text: str, name: str) -> Map:
             rest.append(line)
             continue
         option, _, value = line.removeprefix(_OPTION).strip().partition("=")
-        fields_read.key_marks[option], fields_read.value_marks[option] = (
-            (number, len(_OPTION) + 1),
-            (number, len(_OPTION) + len(option) + 2),
-        )
-        fields_read[option] = value
-    fields_read[PROGRAM] = "".join(rest)
+        begin = len(_OPTION) + 1
+        _take(fields_read, option, (number, begin), (number, begin + len(option) + 1), value)
+    _take(fields_read, PROGRAM, (len(fields_read) + 1, 1), (len(fields_read) + 1, 1), "".join(rest))
     return fields_read
+
+
+def _take(fields_read: Map, name: str, at: tuple[int, int], value_at: tuple[int, int], value: Node) -> None:
+    """Take a field with its places; raises UserError for one that is there already."""
+    if name in fields_read:
+        where = fields_read.source.at(*at) if fields_read.source else None
+        raise UserError(f"'{name}' is given twice (first in line {fields_read.key_marks[name][0]})", where=where)
+    fields_read.key_marks[name], fields_read.value_marks[name] = at, value_at
+    fields_read[name] = value
 
 
 def _map(source: YamlSource, mark: tuple[int, int]) -> Map:
@@ -144,7 +156,7 @@ Leaf = tuple[Node, Location | None]
 
 
 def leaves(node: Node, path: tuple[str, ...] = (), where: Location | None = None) -> dict[tuple[str, ...], Leaf]:
-    """Return every value of a document by the names that lead to it; a list of variables as if it were a mapping."""
+    """Return every value of a document by the names that lead to it, an empty list or map, too; variables in a list as in a map."""
     items: list[tuple[str, Node, Location | None]]
     if isinstance(node, Mapping):
         at = node.where if isinstance(node, Map) else None
@@ -153,7 +165,9 @@ def leaves(node: Node, path: tuple[str, ...] = (), where: Location | None = None
         items = [_item(value, index, node.where(index) if isinstance(node, Seq) else None) for index, value in enumerate(node)]
     else:
         return {path: (node, where)}
-    return {} if not items and path else {key: leaf for name, value, at in items for key, leaf in leaves(value, (*path, name), at).items()}
+    if not items and path:
+        return {path: (node, where)}
+    return {key: leaf for name, value, at in items for key, leaf in leaves(value, (*path, name), at).items()}
 
 
 def _item(value: Node, index: int, where: Location | None) -> tuple[str, Node, Location | None]:

@@ -44,6 +44,12 @@ class Bundle:
     files: tuple[str, ...]
 
 
+def refuse_full(folder: Path) -> None:
+    """Raise UserError for what is there and is no empty folder; nothing is written."""
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder}: is not an empty folder", hint="Name one that is not there yet: it is made.")
+
+
 def build(
     recipe: Recipe, values: Values, data: Data, dest: Path, *, code: Code | None = None, versions: Mapping[str, str] | None = None
 ) -> Bundle:
@@ -51,8 +57,7 @@ def build(
 
     ``code`` is the person's own that goes along; raises UserError when it has changed since it was looked at.
     """
-    if dest.exists() and (not dest.is_dir() or any(dest.iterdir())):
-        raise UserError(f"{dest}: is not an empty folder")
+    refuse_full(dest)
     dest.mkdir(parents=True, exist_ok=True)
     needs = requirements.of_code(code, values)
     values = _take_files(recipe, values, dest, code)

@@ -98,6 +98,15 @@ def test_offers_are_the_hardware_by_name_count_and_list_price(at: Account) -> No
         offered()
 
 
+def test_the_version_that_is_shipped_is_none_before_anything_is_asked(at: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at.cloud, "simulated", False)
+    with pytest.raises(UserError, match="its id is all zeros") as refused:
+        at.cloud.offers(OfferQuery(gpus=("L40S",), options=OPTIONS["replicate"]))
+    assert refused.value.facts == {"setting": "template", "value": TEMPLATE} and "Push the wrapper" in str(refused.value.hint)
+    with pytest.raises(UserError, match="no version of a model is said"):
+        at.cloud.offers(OfferQuery(gpus=("L40S",), options={"destination": "you/trained"}))
+
+
 def test_hardware_without_a_known_price_is_told_with_the_way_to_say_it(at: Account) -> None:
     rows = [{"name": "Nvidia H200 GPU", "sku": "gpu-h200"}, {"name": "CPU", "sku": "cpu"}]
     at.emulator.faults.on("lie-catalog", body=rows, status=200)

@@ -20,11 +20,11 @@ from trainyard.clouds import gpus
 from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.keys import account_keys, refuse_key_in
 from trainyard.clouds.offers import affordable, check_gpus, own_prices
-from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.protocol import SETTING, VALUE, Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.replicate import answers
 from trainyard.clouds.replicate.hardware import RATES, SOURCE, Hardware, read_hardware
-from trainyard.clouds.replicate.request import PUSH, job_request, parse_version
+from trainyard.clouds.replicate.request import NONE, PUSH, job_request, parse_version
 from trainyard.clouds.values import json_object, mapping, path_id, price_of, seconds_of, text
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
@@ -89,8 +89,8 @@ class ReplicateCloud:
         """Return the hardware that a model may have, in the query's order; which one this model has, no answer tells."""
         if not query.gpus:
             raise UserError("on Replicate a run needs a GPU", hint="Say the one of your model's hardware in trainyard:gpu.")
-        if "template" in query.options:
-            self._check_version(query.options["template"])
+        if query.options:  # of a stack: who asks for the market says none
+            self._check_version(query.options.get("template"))
         known = builtins.list(read_hardware(self._hardware(), self.prices))
         names = [(one.rate.shown,) for one in known]
         check_gpus(query.gpus, names)
@@ -121,8 +121,9 @@ class ReplicateCloud:
         )  # fmt: skip
 
     def rendered(self, query: OfferQuery, spec: PodSpec, offer: Offer, now: datetime) -> Mapping[str, object]:
-        """Return the body of the create request, its inputs as they are before they become texts."""
-        return job_request(spec, offer, now, self.longest).body
+        """Return the body of the create request, its inputs as they are before they become texts; the version of a training, too."""
+        asked = job_request(spec, offer, now, self.longest)
+        return {"version": spec.options.get("template") or spec.template, **asked.body}
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the job. None: Replicate says that there is none, that it was cancelled, or that it has finished and was asked to end."""
@@ -197,18 +198,23 @@ class ReplicateCloud:
                 return rows
         raise answers.refusal(response, "list its hardware")
 
-    def _check_version(self, said: str) -> None:
+    def _check_version(self, said: str | None) -> None:
         """Raise UserError for a version that is not there, or that no wrapper of ours can be: who has none is told before he pays."""
+        facts = {SETTING: "template", VALUE: said}
         version = parse_version(said)
+        if version.id == NONE and not self.simulated:
+            raise UserError(
+                f"{version} stands for a version that you push: its id is all zeros, and no version has it", hint=PUSH, facts=facts
+            )
         response = self._api.read(version.path)
         if answers.told_gone(response):
-            raise UserError(f"Replicate knows no version {version}", hint=PUSH)
+            raise UserError(f"Replicate knows no version {version}", hint=PUSH, facts=facts)
         if response.status_code != 200:
             raise answers.refusal(response, f"show version {version}")
         schemas = mapping(mapping(mapping(json_object(response) or {}).get("openapi_schema")).get("components")).get("schemas")
         inputs = [mapping(mapping(schema).get("properties")) for schema in mapping(schemas).values()]
         if inputs and not any({"command", "env", "secrets", "hardware"} <= known.keys() for known in inputs):
-            raise UserError(f"{version} takes no inputs of Trainyard's: it is another program", hint=PUSH)
+            raise UserError(f"{version} takes no inputs of Trainyard's: it is another program", hint=PUSH, facts=facts)
 
     def _seen(self, job: Mapping[str, object], kind: str) -> PodInfo:
         info = answers.pod_info(job)

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from trainyard.clouds.marker import marker_env
-from trainyard.clouds.protocol import Offer, PodSpec
+from trainyard.clouds.protocol import SETTING, VALUE, Offer, PodSpec
 from trainyard.clouds.values import mapping
 from trainyard.errors import CloudRefused, UserError
 from trainyard.pod.endings import ending_env
 
 PUSH = "Push the wrapper once, and say its version: trainyard:template: you/trainyard:ID (docs/clouds/replicate.md)."
+NONE = "0" * 64
+"""The id in the settings that Trainyard ships."""
 _VERSION = re.compile(r"([\w.-]+)/([\w.-]+):([0-9a-f]{64})")
 _SHORTEST = 5
 
@@ -60,7 +62,7 @@ def parse_version(said: str | None) -> ModelVersion:
     match = _VERSION.fullmatch(said or "")
     if match is None:
         what = f"'{said}' is no version of a model" if said else "no version of a model is said"
-        raise UserError(f"{what}, and Replicate runs nothing else", hint=PUSH)
+        raise UserError(f"{what}, and Replicate runs nothing else", hint=PUSH, facts={SETTING: "template", VALUE: said})
     return ModelVersion(*match.groups())
 
 

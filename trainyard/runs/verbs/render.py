@@ -29,6 +29,7 @@ def render_bundle(
     words: Sequence[str] | None = None,
 ) -> RenderedRun:  # fmt: skip
     """Write a run's bundle into a folder with its data beside it; ``sh run.sh`` there runs it by hand."""
+    bundle.refuse_full(to)
     chosen = load_recipe(context.places.root, name)
     values = resolve(chosen, config, sets_with(chosen, sets, words), {}, on_note=context.ui.say)
     dataset = data.inspect(reference, chosen, values=values)
@@ -44,6 +45,7 @@ def render_run(context: CommandContext, request: TrainRequest, to: Path) -> Rend
 
     Raises what `invoke train` would before it rents: what is asked for is found right, priced, and held against what there is.
     """
+    bundle.refuse_full(to)
     plan, cloud = planned_run(context, request)
     row, asked = entry(plan.settings.cloud), None
     if row is not None and row.request_file:
