@@ -193,7 +193,7 @@ def test_every_pod_of_a_run_counts_at_its_own_price_and_the_wait_for_the_proof_d
 
 def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_when_somebody_looked() -> None:
     run = record(pods=[PaidPod(p, 1.0, 1000.0) for p in ("p1", "p2", "p3")])
-    note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}])
+    note_deleted(run, 1500.0, [{"type": POD, "id": "p2"}, {"type": POD, "id": "p3"}, {"type": POD, "id": "p1", "pendingReplacement": True}])
     proof = Proof(ended=(EndedPod("p1", 9000.0, False), EndedPod("p2", 9000.0, False), EndedPod("p3", 1200.0, True)))
 
     assert cost(run, 10_000.0) == pytest.approx((500 + 2 * 9000) / 3600), "alive, for all that is known"

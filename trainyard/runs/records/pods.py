@@ -52,7 +52,7 @@ def note(record: RunRecord, fresh: PaidPod) -> None:
 
 def note_deleted(record: RunRecord, at: float | None, still_there: Iterable[Event]) -> None:
     """Note when the engine deleted the pods that its state does not name any more."""
-    named = {pod.id for pod in pods_in(still_there, replaced=True)}
+    named = {pod.id for pod in pods_in(still_there, replaced=True) if not pod.deleted}
     for pod in record.pods:
         if at is not None and pod.pod_id not in named and pod.ended is None and pod.deleted is None:
             _replace(record, dataclasses.replace(pod, deleted=at))

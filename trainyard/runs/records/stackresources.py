@@ -40,6 +40,8 @@ class StackPod:
     offer: str | None
     half: bool
     """It exists, but its create did not come to a clear end."""
+    deleted: bool
+    """It was deleted to make room for another one, which was not made: the state keeps it until then."""
 
 
 def leases_in(resources: Iterable[Event], *, replaced: bool = False) -> list[StackLease]:
@@ -72,6 +74,7 @@ def _pod(resource: Event) -> StackPod:
         region=_text(outputs, "region"),
         offer=_text(outputs, "offer"),
         half=bool(resource.get("initErrors")),
+        deleted=bool(resource.get("pendingReplacement")),
     )
 
 
