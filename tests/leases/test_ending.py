@@ -5,13 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.leases.bench import FENCE, LeaseBench, lie_once_from, new_bench
+from tests.leases.model_cloud import PLAIN
 from tests.leases.test_intents import HOLDER, kill
 from tests.leases.test_rent import wanted
+from trainyard.clouds import absence
 from trainyard.errors import CloudUnknown, RefusedError, StillThere, StoreError
 from trainyard.leases import ending, fence, intents, rent, sweep, terms
 from trainyard.leases.terms import LeaseTerms
@@ -52,6 +55,24 @@ def test_deletion_ends_the_pod_and_those_that_only_carry_the_id(bench: LeaseBenc
     other = bench.cloud.add(f"ty-{FENCE}-{'7' * 10}-pod-00000000", FENCE, "7" * 10)
     delete(bench, made)
     assert bench.cloud.alive() == [other]
+
+
+def test_a_pod_that_has_finished_where_that_costs_nothing_is_not_asked_to_end_and_that_is_said(bench: LeaseBench) -> None:
+    bench.cloud.capabilities = replace(PLAIN, finished_free=True)
+    done, works = (bench.cloud.add(name, FENCE, "7" * 10, status=status) for name, status in (("a", "exited"), ("b", "running")))
+    for pod_id in (done, works):
+        ending.end_pod(bench.world, bench.cloud, pod_id)
+    assert bench.cloud.alive() == [done] and bench.cloud.calls("terminate") == 1
+    assert f"pod {done} has finished by itself (EXITED) and costs nothing any more" in " ".join(bench.messages)
+    assert not absence.prove(bench.cloud, [absence.KnownPod(done)], time=lambda: bench.at[0], sleep=bench.world.sleep).there
+
+
+def test_a_pod_that_the_list_still_shows_has_not_finished_whatever_is_said_of_it_by_its_id(bench: LeaseBench) -> None:
+    bench.cloud.capabilities = replace(PLAIN, finished_free=True)
+    pod_id = bench.cloud.add("a", FENCE, "7" * 10, status="exited")
+    bench.cloud.set_faults(**{"terminate/ignored": "yes"})
+    proof = absence.prove(bench.cloud, [absence.KnownPod(pod_id)], time=lambda: bench.at[0], sleep=bench.world.sleep)
+    assert [left.why for left in proof.there] == ["the list still shows it, though model has taken the request to end it"]
 
 
 def test_a_request_with_unknown_outcome_is_waited_out_and_its_pod_ended(bench: LeaseBench) -> None:

@@ -205,6 +205,14 @@ def test_a_pod_ends_for_the_bill_when_it_was_deleted_or_its_lease_was_over_not_w
     assert unproved_pods(run) == []
 
 
+def test_a_pod_that_finished_by_itself_is_paid_for_as_long_as_the_cloud_says_whatever_its_clock() -> None:
+    run = record(pods=[PaidPod("p1", 1.0, 1000.0), PaidPod("p2", 1.0, 1000.0)], pod=RunPod(pod_id="p1"))
+    note_gone(run, datetime.fromtimestamp(1500.0, UTC))
+    note_ended(run, Proof(ended=(EndedPod("p1", 9000.0, False, lived=480.0), EndedPod("p2", 1300.0, True, lived=9999.0))), None)
+
+    assert [pod.ended for pod in run.pods] == [1480.0, 1300.0]
+
+
 @pytest.mark.parametrize(("dollars", "ended"), [(None, 1500.0), (0.1, 1500.0), (1.0, 4600.0), (9.0, 9000.0)])
 def test_a_pod_that_was_to_end_itself_costs_no_less_than_is_on_the_clouds_bill(dollars: float | None, ended: float) -> None:
     run = record(pods=[PaidPod("p1", 1.0, 1000.0)], pod=RunPod(pod_id="p1"))

@@ -4,6 +4,7 @@ A cloud that answers may still lie: an error after the deed or before it, a 204 
 that runs, a list that is empty or misses one. So a pod counts as ended only when all of it agrees: the cloud took the
 request to end it, denies it by its id, and lists neither it nor any other that belongs, as often and as far apart as
 this cloud needs. Whatever speaks against it starts the count again; what cannot be read is unknown, never absent.
+Where a pod that has finished costs nothing, that word by its id counts like a denial, and no request need be taken.
 
 Knows nothing of leases, intents and engines: callers say which ids they know, what belongs, and from when on an
 empty listing may be trusted.
@@ -37,13 +38,18 @@ class KnownPod:
 
 @dataclass(frozen=True, slots=True)
 class EndedPod:
-    """A pod whose end is proved. ``at``: when it was last seen alive, or the cloud took the request to end it (epoch seconds)."""
+    """A pod whose end is proved.
+
+    ``at``: when it was last seen alive, was first seen finished, or the cloud took the request to end it (epoch seconds).
+    """
 
     id: str
     at: float
     here: bool
     """It was alive when it was looked for."""
     price_per_hour: float | None = None
+    lived: float | None = None
+    """Seconds from its creation to the end of its command, where it had finished by itself and the cloud tells them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +164,11 @@ class _Track:
     asked: float | None = None
     """When the cloud last took the request to end it."""
     alive: float | None = None
+    finished: float | None = None
+    """When it was first seen finished, where that costs nothing."""
+    lived: float | None = None
     status: str = ""
-    """The cloud's word at the last look, empty when it was denied."""
+    """The cloud's word at the last look, empty when it was denied, or has finished and costs nothing."""
     refusal: CloudError | None = None
     """Why the last request to end it failed."""
     unreadable: str = ""
@@ -167,6 +176,26 @@ class _Track:
     known: bool = True
     """The caller named it; any other is ended only for what the list says of it."""
     streak: _Streak = field(default_factory=_Streak)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is left to ask for: the request to end it was taken, or it has finished by itself."""
+        return self.asked is not None or self.finished is not None
+
+    def note(self, pod: PodInfo | None, over: bool, listed: bool, now: float) -> None:
+        """Take what the cloud says of the pod by its id."""
+        if over:
+            self.status = "the list still shows it" if listed else ""
+        if pod is not None and over:
+            self.finished, self.lived = self.finished or now, pod.lived
+        elif pod is not None:
+            self.finished = None
+            self.alive = now if pod.status != "terminating" else self.alive
+
+    def as_ended(self, pod_id: str) -> EndedPod:
+        """Return the pod as ended."""
+        at = max(self.asked or 0.0, self.alive or 0.0) if self.finished is None else self.finished
+        return EndedPod(pod_id, at, self.alive is not None, self.price, None if self.finished is None else self.lived)
 
 
 @dataclass(slots=True)
@@ -224,9 +253,9 @@ class _Search:
             del self.tracks[pod_id]
             self.remarks[f"{self.cloud.name} lists pod {pod_id} with marks that it has not by its id"] = None
         for track in self.tracks.values():
-            empty = not (track.status or track.unreadable or self.list_problem) and track.asked is not None
+            empty = not (track.status or track.unreadable or self.list_problem) and track.settled
             track.streak.note(empty and trusted, now)
-        agree = not any(track.status or track.unreadable or track.asked is None for track in self.tracks.values())
+        agree = not any(track.status or track.unreadable or not track.settled for track in self.tracks.values())
         self.clear = agree and not self.list_problem and not foreign
         self.streak.note(self.clear and trusted, now)
         # What the cloud refuses to end, too, is told as such when the others are done: it must not cut their proof short.
@@ -267,11 +296,7 @@ class _Search:
             return False
         if info is not None:
             self._see(track, info)
-            track.alive = self.time() if info.status != "terminating" else track.alive
-        elif listed:
-            track.status = "the list still shows it"
-        else:
-            track.status = ""
+        track.note(info, self.cloud.capabilities.over(info), listed, self.time())
         return True
 
     def _see(self, track: _Track, pod: PodInfo) -> None:
@@ -290,7 +315,7 @@ class _Search:
             return True
         if self.blind_since is not None and self.time() - self.blind_since >= UNREADABLE:
             return True
-        stuck = [t for t in self.tracks.values() if t.status or t.asked is None]
+        stuck = [t for t in self.tracks.values() if t.status or not t.settled]
         others = [t for t in self.tracks.values() if t not in stuck]
         settled = all(track.streak.enough(self.cloud.capabilities, self.time()) for track in others)
         return bool(stuck) and settled and all(isinstance(track.refusal, CloudRefused) for track in stuck)
@@ -303,7 +328,7 @@ class _Search:
         unknown: list[PodLeft] = []
         for pod_id, track in self.tracks.items():
             if proved or track.streak.enough(needs, now):
-                ended.append(EndedPod(pod_id, max(track.asked or 0.0, track.alive or 0.0), track.alive is not None, track.price))
+                ended.append(track.as_ended(pod_id))
                 continue
             left = PodLeft(pod_id, track.price, track.end, self._why(track))
             (there if track.status else unknown).append(left)

@@ -42,6 +42,12 @@ class Capabilities:
     """It sells whole hours: the lease of a pod that runs is moved by such alone."""
     ssh: bool = True
     """Its pods are reached by SSH; where they are not, the run is the container's command and the bucket the only road."""
+    finished_free: bool = False
+    """A pod whose command has ended is on no list and costs nothing, whether or not anybody has asked to end it."""
+
+    def over(self, pod: PodInfo | None) -> bool:
+        """Tell whether nothing of a pod is left to pay for, by what the cloud says of it by its id."""
+        return pod is None or (self.finished_free and pod.status == "exited")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +167,13 @@ class PodInfo:
     """Public host key (``ssh-ed25519 AAAA...``) where the pod's marker carries it."""
     volume: str | None = None
     """Where its network volume is mounted; None without one."""
+    finished: datetime | None = None
+    """When its command has ended, by the clock that ``created`` is of; None where the cloud does not tell."""
+
+    @property
+    def lived(self) -> float | None:
+        """Seconds from its creation to the end of its command; None where the cloud does not tell."""
+        return max(0.0, (self.finished - self.created).total_seconds()) if self.created and self.finished else None
 
 
 @dataclass(frozen=True, slots=True)

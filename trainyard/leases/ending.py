@@ -5,7 +5,7 @@ from __future__ import annotations
 from trainyard.clouds import absence
 from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import Cloud
-from trainyard.errors import StillThere, TrainyardError
+from trainyard.errors import CloudError, StillThere, TrainyardError
 from trainyard.leases import fence, intents, sweep
 from trainyard.leases.world import OperationWorld
 from trainyard.retries import EFFECT
@@ -15,6 +15,8 @@ _ASK_AGAIN = 15.0
 
 def end_pod(world: OperationWorld, cloud: Cloud, pod_id: str) -> None:
     """End a pod and wait until the cloud says that it is gone or going; raises StillThere when it does not go."""
+    if cloud.capabilities.finished_free and _has_finished(world, cloud, pod_id):
+        return
     until, pauses, ask_at, asked = world.time() + LEAVE, EFFECT.pauses(), world.time(), 0
     while True:
         if world.time() >= ask_at:
@@ -25,12 +27,24 @@ def end_pod(world: OperationWorld, cloud: Cloud, pod_id: str) -> None:
             if asked > 1:
                 world.info(f"pod {pod_id} is still there, though {cloud.name} was asked to end it: asked again")
         info = cloud.get(pod_id)
-        if info is None or info.status == "terminating":
+        if info is None or info.status == "terminating" or cloud.capabilities.over(info):
             return
         if world.time() >= until:
             price = f", ${info.price_per_hour:.2f} per hour" if info.price_per_hour is not None else ""
             raise StillThere(f"pod {pod_id} is still there ({info.raw_status}{price})", hint="Run destroy again.")
         world.sleep(next(pauses))
+
+
+def _has_finished(world: OperationWorld, cloud: Cloud, pod_id: str) -> bool:
+    """Tell, also in words, whether a pod has finished by itself and costs nothing any more: then nobody need be able to end it."""
+    try:
+        info = cloud.get(pod_id)
+    except CloudError:
+        return False  # it is asked to end as any other
+    if info is None or not cloud.capabilities.over(info):
+        return False
+    world.info(f"pod {pod_id} has finished by itself ({info.raw_status}) and costs nothing any more, by {cloud.name}'s own word")
+    return True
 
 
 def end_lease(world: OperationWorld, cloud_name: str, id: str, *, is_fence: bool, store: str | None, bucket: str | None) -> None:

@@ -252,7 +252,7 @@ def listed(cloud: Cloud, ids: Sequence[str]) -> list[PodInfo]:
     pods = [pod for pod in cloud.list() if pod.lease_id is not None or pod.id not in ids]
     known = {pod.id for pod in pods}
     named = [cloud.get(pod_id) for pod_id in ids if pod_id not in known]
-    return [*pods, *(pod for pod in named if pod is not None)]
+    return [*pods, *(pod for pod in named if pod is not None and not cloud.capabilities.over(pod))]
 
 
 def _need_same_by_id(cloud: Cloud, pods: Sequence[PodInfo]) -> None:

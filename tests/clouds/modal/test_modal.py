@@ -15,6 +15,7 @@ import pytest
 from tests.clouds.account import Account, account, make_spec
 from tests.rehearsal.conftest import QUICK, eventually
 from trainyard.clouds import open_cloud
+from trainyard.clouds.absence import KnownPod, prove
 from trainyard.clouds.protocol import OfferQuery
 from trainyard.config import places
 from trainyard.errors import CloudRefused, CloudUnknown, NoCapacity, UserError
@@ -118,8 +119,10 @@ def test_a_command_ends_its_sandbox_with_its_code_and_modal_ends_one_that_lives_
         assert cloud.boot_problem(ended.id) == "its command ended (78): 17", "both kinds of variables were there"
         eventually(lambda: cloud.get(late.id) is None)
         assert cloud.list() == []
-        cloud.terminate(ended.id)
-        assert cloud.get(ended.id) is None, "it has finished, and was asked to end"
+        emulator.faults.on("delete-forbidden", times=None)
+        assert prove(cloud, [KnownPod(ended.id)]).proved, "it has finished, and costs nothing"
+        with pytest.raises(CloudRefused):
+            cloud.terminate(ended.id)
         assert [paid.why for paid in emulator.ledger()] == ["its command ended (78)", "its timeout"]
         listed = json.dumps([line for line in emulator.requests() if line.get("call") == "create"])
         assert "x-signature" not in listed

@@ -14,6 +14,7 @@ import pytest
 
 from tests.clouds.account import OPTIONS, Account, account, make_spec
 from tests.clouds.played import specification
+from tests.rehearsal.conftest import eventually
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.clouds.replicate.answers import pod_info
 from trainyard.clouds.replicate.request import job_request, parse_version
@@ -168,7 +169,7 @@ def test_the_emulators_jobs_are_of_the_specification(at: Account) -> None:
     assert wrong == []
 
 
-def test_what_has_ended_by_itself_is_told_by_a_get_until_it_is_asked_to_end(at: Account) -> None:
+def test_what_has_ended_by_itself_costs_nothing_and_is_gone_also_for_a_key_that_may_not_end(at: Account) -> None:
     made = at.rent()
     record = at.emulator.fleet.existing(made.id)
     at.run(made.id, 1)
@@ -179,8 +180,30 @@ def test_what_has_ended_by_itself_is_told_by_a_get_until_it_is_asked_to_end(at: 
     shown = at.cloud.get(made.id)
     assert shown is not None and (shown.status, shown.raw_status) == ("exited", "failed") and at.cloud.list() == []
     assert "exit code 78" in str(at.cloud.boot_problem(made.id))
-    at.cloud.terminate(made.id)
-    assert at.cloud.get(made.id) is None and at.prove(made.id).proved
+    at.sleep(30)
+    other = at.rent()
+    at.lie("delete-forbidden")
+    [gone] = at.prove(made.id).ended
+    assert not gone.here and gone.lived is not None and gone.lived <= 2, "not what it took until somebody looked"
+    assert [left.id for left in at.prove(other.id).there] == [other.id], "one that runs is another thing"
+
+
+def test_a_job_whose_status_is_no_word_has_finished_once_it_tells_when(at: Account) -> None:
+    done, works = at.rent(), at.rent()
+    at.cloud.terminate(done.id)
+    at.emulator.faults.on("lie-list", how="status null")
+    at.emulator.faults.on("lie-get", how="status null")
+    assert [pod.id for pod in at.cloud.list()] == [works.id]
+    assert [getattr(at.cloud.get(pod.id), "status", None) for pod in (done, works)] == ["exited", "unknown"]
+
+
+def test_a_job_that_dies_by_itself_has_failed(at: Account) -> None:
+    made = at.rent()
+    at.run(made.id, 1)
+    at.emulator.faults.on("pod-dies")
+    at.emulator.fleet.existing(made.id)["due"] = 0.0
+    eventually(lambda: at.cloud.list() == [])
+    assert getattr(at.cloud.get(made.id), "raw_status", "") == "failed"
 
 
 @pytest.mark.parametrize("fault", ["list-without-next", "list-in-a-circle", "list-empty-with-error"])

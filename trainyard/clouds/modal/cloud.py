@@ -66,14 +66,12 @@ class ModalCloud:
     address: str | None = field(init=False)
     _sdk: Sdk = field(init=False, repr=False)
     _app: Any = field(init=False, default=None, repr=False)
-    _ended: set[str] = field(init=False, default_factory=set, repr=False)
-    """Sandboxes that were asked to end: one of them that has finished is gone."""
 
     def __post_init__(self) -> None:
         self.simulated = is_rehearsal(self.token_secret.reveal())
         self.address = self.url if self.url != ADDRESS else None
         self.capabilities = Capabilities(
-            self_terminate=True, deadline=True, change_markers=False, ssh=False,
+            self_terminate=True, deadline=True, change_markers=False, ssh=False, finished_free=True,
             settle=self.settle, listings=2, post_timeout=self.post_timeout,
         )  # fmt: skip
         self._sdk = Sdk(self.url, self.token_id, self.token_secret)
@@ -146,12 +144,12 @@ class ModalCloud:
         return app_of(sandbox_request(spec, offer, now))
 
     def get(self, pod_id: str) -> PodInfo | None:
-        """Return the sandbox. None: Modal says that it is none, that it was ended, or that it has finished and was asked to end."""
+        """Return the sandbox; when its command has ended the SDK does not tell. None: Modal says that it is none, or was ended."""
 
         async def look(client: Any) -> PodInfo | None:
             sandbox = await modal.Sandbox.from_id.aio(_id(pod_id), client=client)
             code = sandbox.returncode
-            if code is not None and (pod_id in self._ended or (code in _BY_OTHERS and await _ended_by_others(sandbox))):
+            if code in _BY_OTHERS and await _ended_by_others(sandbox):
                 return None
             tags = await sandbox.get_tags.aio()
             return pod_info(pod_id, tags, *(("running", "not finished") if code is None else ("exited", f"its command ended ({code})")))
@@ -175,7 +173,6 @@ class ModalCloud:
             self._read(f"end sandbox {pod_id}", end)
         except errors.NotFoundError:
             return
-        self._ended.add(pod_id)
 
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Refuse: a sandbox's timeout cannot be moved."""

@@ -74,6 +74,12 @@ def say(response: httpx.Response) -> str:
     return own_error(response) or f"not its own answer: {response.text[:120]!r}"
 
 
+def is_finished(job: Mapping[str, object]) -> bool:
+    """Tell whether a job has come to its end: by its status, and where that is no word that is known by the moment of its end."""
+    status = job.get("status")
+    return status in FINISHED or (status not in _STATUS and parse_iso(job.get("completed_at")) is not None)
+
+
 def pod_info(job: Mapping[str, object]) -> PodInfo:
     """Return a training or a prediction as the protocol knows it; only a missing id is an error.
 
@@ -82,10 +88,11 @@ def pod_info(job: Mapping[str, object]) -> PodInfo:
     if not text(job.get("id")):
         raise CloudUnknown("Replicate showed a job without an id")
     inputs, raw = mapping(job.get("input")), str(job.get("status") or "")
-    said = parse_hardware(inputs.get("hardware"))
+    said, status = parse_hardware(inputs.get("hardware")), _STATUS.get(raw, "exited" if is_finished(job) else "unknown")
     info = PodInfo(
-        id=str(job["id"]), name=text(inputs.get("pod")) or text(job.get("model")) or "", status=_STATUS.get(raw, "unknown"), raw_status=raw,
+        id=str(job["id"]), name=text(inputs.get("pod")) or text(job.get("model")) or "", status=status, raw_status=raw,
         price_per_hour=said.per_hour if said else None, created=parse_iso(job.get("created_at")),
+        finished=parse_iso(job.get("completed_at")),
         gpu=said.gpu if said else None, gpu_count=said.count if said else 0,
     )  # fmt: skip
     return with_marks(info, _object(inputs.get("env")))

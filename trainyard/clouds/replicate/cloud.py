@@ -26,7 +26,7 @@ from trainyard.clouds.replicate import answers
 from trainyard.clouds.replicate.hardware import RATES, SOURCE, Hardware, read_hardware
 from trainyard.clouds.replicate.request import NONE, PUSH, job_request, parse_version
 from trainyard.clouds.values import json_object, mapping, path_id, price_of, seconds_of, text
-from trainyard.errors import CloudError, CloudRefused, CloudUnknown, UserError
+from trainyard.errors import CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
 from trainyard.secret import Secret
 
@@ -60,15 +60,13 @@ class ReplicateCloud:
     _api: Api = field(init=False, repr=False)
     _kinds: dict[str, str] = field(init=False, default_factory=dict, repr=False)
     """Whether an id was seen as a training or as a prediction: it does not tell."""
-    _ended: set[str] = field(init=False, default_factory=set, repr=False)
-    """Jobs that were asked to end: one of them that has finished is gone."""
 
     def __post_init__(self) -> None:
         self.simulated = is_rehearsal(self.key.reveal())
         self.address = self.url if self.url != URL else None
         self.capabilities = Capabilities(
             self_terminate=True, deadline=False, change_markers=False, settle=self.settle, listings=2, post_timeout=self.post_timeout,
-            ssh=False,
+            ssh=False, finished_free=True,
         )  # fmt: skip
         headers = {"Authorization": f"Bearer {self.key.reveal()}", "User-Agent": f"trainyard/{__version__}"}
         self._api = Api("Replicate", f"{self.url}/v1", headers, self.env, self.pace)
@@ -126,30 +124,26 @@ class ReplicateCloud:
         return {"version": spec.options.get("template") or spec.template, **asked.body}
 
     def get(self, pod_id: str) -> PodInfo | None:
-        """Return the job. None: Replicate says that there is none, that it was cancelled, or that it has finished and was asked to end."""
+        """Return the job. None: Replicate says that there is none, or that it was cancelled."""
         job = self._job(pod_id)
-        status = job.get("status") if job else None
-        if job is None or status in answers.CANCELED or (status in answers.FINISHED and pod_id in self._ended):
-            return None
-        return answers.pod_info(job)
+        return None if job is None or job.get("status") in answers.CANCELED else answers.pod_info(job)
 
     def list(self) -> builtins.list[PodInfo]:
         """Return every training and prediction of the account that has not finished."""
         since = format_time(self.now() - _LIVES)
         jobs = [(kind, job) for kind in KINDS for job in self._pages(kind, {"created_after": since} if kind == "predictions" else {})]
-        pods = [self._seen(job, kind) for kind, job in jobs if job.get("status") not in answers.FINISHED]
+        pods = [self._seen(job, kind) for kind, job in jobs if not answers.is_finished(job)]
         return builtins.list({pod.id: pod for pod in pods}.values())
 
     def terminate(self, pod_id: str) -> None:
-        """Cancel the job; one that has finished is success."""
+        """Cancel the job."""
         for kind in self._where(pod_id):
             response = self._api.ask(f"/{kind}/{path_id('Replicate', pod_id)}/cancel", None, urgent=True)
             if answers.told_gone(response):
                 continue
-            if not response.is_success and not self._finished(pod_id):
+            if not response.is_success:
                 raise answers.refusal(response, f"cancel {pod_id}")
             break
-        self._ended.add(pod_id)
 
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Refuse: the inputs of a job are what they were."""
@@ -223,12 +217,6 @@ class ReplicateCloud:
 
     def _where(self, pod_id: str) -> tuple[str, ...]:
         return (self._kinds[pod_id],) if pod_id in self._kinds else KINDS
-
-    def _finished(self, pod_id: str) -> bool:
-        with suppress(CloudError):
-            job = self._job(pod_id)
-            return job is None or job.get("status") in answers.FINISHED
-        return False
 
     def _job(self, pod_id: str) -> Mapping[str, object] | None:
         for kind in self._where(pod_id):

@@ -57,8 +57,9 @@ def new_id() -> str:
 
 def _word(fleet: Fleet, record: PodRecord) -> str:
     code = record.get("exit_code")
+    died = record["status"] == "EXITED" or (bool(record.get("deleting")) and record["status"] != "TERMINATED")
     if code is None:
-        return "failed" if record["status"] == "EXITED" else _WORDS[record["status"]]
+        return "failed" if died else _WORDS[record["status"]]
     deadline = record["request"]["deadline"]
     over = deadline is not None and fleet.now() >= record["created"] + deadline
     return "succeeded" if code == 0 else "canceled" if over and code == 137 else "failed"

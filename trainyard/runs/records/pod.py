@@ -97,6 +97,8 @@ class ReachablePod:
             return None
         if info is None:
             return f"the cloud has ended pod {self.id}{self._how_it_ended()}"
+        if self.cloud.capabilities.over(info):
+            return f"pod {self.id} has ended ({info.raw_status})"
         # A stopped pod still costs its disk, and its watchdog has stopped with it.
         return f"the cloud has stopped pod {self.id} ({info.raw_status})" if info.status in ("exited", "error") else None
 

@@ -88,12 +88,15 @@ def note_ended(record: RunRecord, proof: Proof, lease_end: str | None, billed: C
         if gone is None or pod.ended is not None:
             continue
         ends = [gone.at]
-        if not gone.here:
-            # It had gone before anybody looked: by the engine's hand, or with its lease at the latest.
+        if gone.lived is not None:
+            # Counted from the accept: the cloud's clock may be another than ours.
+            ends.append(pod.accepted + gone.lived)
+        elif not gone.here:
+            # It had gone before anybody looked: by its own hand or the engine's, or with its lease at the latest.
             ends += [moment for moment in (pod.deleted, latest.timestamp() if latest else None) if moment is not None]
         price = pod.price_per_hour if pod.price_per_hour is not None else gone.price_per_hour
         end = max(pod.accepted, min(ends))
-        if pod.by_itself and not gone.here:
+        if pod.by_itself and not gone.here and gone.lived is None:
             end = max(end, min(gone.at, _paid_until(pod, price, billed)))
         _replace(record, dataclasses.replace(pod, price_per_hour=price, ended=end))
 

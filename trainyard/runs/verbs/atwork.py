@@ -89,5 +89,5 @@ def _is_gone(context: CommandContext, record: RunRecord, claim: Claim | None) ->
         return False
     with contextlib.suppress(CloudError, UserError):
         cloud = open_cloud(record.cloud, context.env, context.places)
-        return cloud.get(pod) is None and all(one.id != pod for one in cloud.list())
+        return cloud.capabilities.over(cloud.get(pod)) and all(one.id != pod for one in cloud.list())
     return False
