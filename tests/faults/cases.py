@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from tests.faults.points import ALL, POINTS, TABLE
+from tests.faults.playable import faults_of
+from tests.faults.points import ALL, POINTS, TABLE, Point
 from tests.faults.processes import Victim
 from trainyard.settings.clouds import entries
 
@@ -58,14 +59,14 @@ def parse(text: str) -> Case:
 
 def draw(seed: int, number: int, engines: Sequence[str], cloud: str = "runpod") -> Case:
     """Return case ``number`` of a seed for a cloud; the same on every machine that has the same engines."""
-    chance, row = random.Random(f"{seed}/{number}"), entries()[cloud]
+    chance, row, faults = random.Random(f"{seed}/{number}"), entries()[cloud], {fault.name for fault in faults_of(cloud)}
     operation: Operation = chance.choices(("up", "train", "destroy", "replace"), (4, 3, 2, 2))[0] if row.ssh else "train"
     engine = chance.choice(list(engines))
-    fitting = [point for point in TABLE if operation in point.operations and (row.ssh or not point.ssh)]
+    fitting = [point for point in _points(cloud) if operation in point.operations]
     following, ends_itself = _next(chance, operation, engines), row.self_terminate
     if not ends_itself and following in WAITS:
         following = "reaper"  # where nothing of ours runs any more, a schedule keeps the lease's end
-    situation = chance.choice([name for name in SITUATIONS if ends_itself or name != "key"]) if following == "reaper" else ""
+    situation = chance.choice([name for name, fault in SITUATIONS.items() if fault in faults]) if following == "reaper" else ""
     if situation == "stuck":
         # A pod that never starts is never set up, trained on or, in a replace, there to be ended first.
         fitting = [point for point in fitting if point.name in BEFORE_BOOT] or fitting
@@ -77,10 +78,21 @@ def draw(seed: int, number: int, engines: Sequence[str], cloud: str = "runpod") 
 
 def left_out(cloud: str) -> str:
     """Return what of the matrix makes no sense at a cloud, in words; empty where all does."""
-    if entries()[cloud].ssh:
-        return ""
-    points = ", ".join(point.name for point in TABLE if point.ssh)
-    return f"nobody can log in there: no pods are declared, so trainings alone are killed, and never at the point {points}"
+    ssh, there = entries()[cloud].ssh, _points(cloud)
+    never = ", ".join(point.name for point in TABLE if point.ssh and not ssh)
+    unasked = ", ".join(point.name for point in TABLE if point not in there and (ssh or not point.ssh))
+    texts = []
+    if never:
+        texts.append(f"nobody can log in there: no pods are declared, so trainings alone are killed, and never at the point {never}")
+    if unasked:
+        texts.append(f"that cloud is never asked what is waited for at the point {unasked}")
+    return "; ".join(texts)
+
+
+def _points(cloud: str) -> list[Point]:
+    """Return the points that can be reached at a cloud: where somebody logs in, and whose fault meets a call that is made there."""
+    ssh, faults = entries()[cloud].ssh, {fault.name for fault in faults_of(cloud)}
+    return [point for point in TABLE if (ssh or not point.ssh) and (point.fault is None or point.fault in faults)]
 
 
 def _next(chance: random.Random, operation: Operation, engines: Sequence[str]) -> Next:

@@ -7,9 +7,9 @@ from typing import Any
 
 from tests.faults.endings import endings
 from tests.faults.own_trials import OWN
+from tests.faults.playable import faults_of
 from tests.faults.trial import AT_ONCE, PREPARED, TRAINED, TRAINING, Fault, Trial, When
 from tests.faults.world import STACK
-from trainyard.rehearsal.emulators import emulator_of
 from trainyard.rehearsal.kit import Fault as FaultRow
 from trainyard.settings.clouds import entries
 
@@ -116,7 +116,7 @@ LIVES = (
     Trial("pod-dies", "a pod vanishes by itself", (Fault("pod-dies", when=TRAINING),), (4,), ("ended",), steps=600, least_pods=1,
           missed=30.0),
     Trial("pod-exits", "stopped by the cloud; its volume is billed on",
-          (Fault("pod-exits", when=TRAINING),), (4,), ("has stopped",), steps=600,
+          (Fault("pod-exits", when=TRAINING),), (4,), ("has stopped",), says_ended="has ended", steps=600,
           least_pods=1, missed=30.0),
     Trial("pod-dies with the result on it", "a pod vanishes before its result is home", (Fault("pod-dies", None, TRAINED),), (0, 4, 5, 7),
           least_pods=1, missed=30.0),
@@ -156,7 +156,7 @@ ALTERED = (
 def trials(seed: int, cloud: str = STACK) -> tuple[Trial, ...]:
     """Return all that fit a cloud; the instants at which CI jobs are cancelled are drawn from a seed."""
     those = fitting(_every(seed), cloud)
-    return (*those, *_traps(_faults(cloud), those))
+    return (*those, *_traps(faults_of(cloud), those))
 
 
 def left_out(seed: int, cloud: str) -> list[str]:
@@ -169,15 +169,9 @@ def _every(seed: int) -> tuple[Trial, ...]:
     return (*CREATE, *LISTS, *DELETES, *BOOTS, *LIVES, *ALTERED, *OWN, *endings(seed))
 
 
-def _faults(cloud: str) -> list[FaultRow]:
-    """Return what a cloud's emulator can be told to do; where pods have no key of their own, none can be refused."""
-    played = emulator_of(cloud)
-    return [fault for fault in played.faults if fault.kind != "key" or played.pod_key("any")]
-
-
 def fitting(every: Iterable[Trial], cloud: str) -> list[Trial]:
     """Return the trials whose faults a cloud's emulator knows, and that ask of its pods no more than they can."""
-    row, known = entries()[cloud], {fault.name for fault in _faults(cloud)} | {""}
+    row, known = entries()[cloud], {fault.name for fault in faults_of(cloud)} | {""}
     able = [trial for trial in every if (row.self_terminate or not trial.ends_itself) and (row.ssh or not trial.ssh)]
     able = [trial for trial in able if row.starts or not trial.starts]
     return [trial for trial in able if {trial.faults[0].name if trial.faults else "", trial.needs} <= known]
