@@ -68,6 +68,15 @@ def test_a_name_that_is_taken_is_ours_and_adopted(at: Account) -> None:
 
 
 @sdk
+def test_a_name_that_is_taken_by_what_no_list_shows_yet_is_no_word_that_nothing_was_made(at: Account) -> None:
+    spec = make_spec(at.cloud)
+    at.rent(spec)
+    at.lie("list-empty")
+    with pytest.raises(CloudUnknown):
+        at.rent(spec)
+
+
+@sdk
 def test_a_sandbox_that_gets_no_gpu_in_time_is_ended_and_counts_as_no_capacity(at: Account) -> None:
     at.offer()
     at.lie("boot-stuck-provisioning")

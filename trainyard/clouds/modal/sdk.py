@@ -24,7 +24,8 @@ T = TypeVar("T")
 grpcstatus.settle()
 CLIENT = 1
 """What the wire protocol calls a program outside of Modal."""
-_REFUSED = (errors.AuthError, errors.PermissionDeniedError, errors.AlreadyExistsError, errors.NotFoundError, errors.VersionError)
+_REFUSED = (errors.AuthError, errors.PermissionDeniedError, errors.NotFoundError, errors.VersionError)
+"""Not a name that is taken: names are of one lease, so something was made by a request whose answer was lost."""
 _IMAGE = (errors.RemoteError, getattr(errors, "ImageBuildError", errors.RemoteError))
 
 
