@@ -18,6 +18,7 @@ from pathlib import Path
 
 from trainyard import config, yamlfile
 from trainyard.config import Places, settings_file
+from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
 from trainyard.rehearsal.emulators import rehearsed
 from trainyard.rehearsal.kit import Furnishing, OwnService, refuse_beside_the_real, start
 from trainyard.settings import reader
@@ -44,13 +45,33 @@ class World:
     """What the real run would do in another way, for a person; None where nothing of that kind is known."""
 
 
+class RehearsalLeft(TrainyardError):
+    """The person left, and what was rehearsed has ended with that."""
+
+    exit_code = 130
+
+
 @contextmanager
 def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[World]:
     """Run the emulator of a stack's cloud while the block lasts; its pods are ended at the end.
 
-    Raises UserError for a stack whose cloud has no emulator, RefusedError beside a real address.
+    Raises UserError for a stack whose cloud has no emulator, RefusedError beside a real address, and RehearsalLeft for
+    Detached: nothing is there to come back to.
     """
+    ended, again = "its cloud, its pods and its store have ended with it; nothing goes on", f"Again: invoke rehearse --stack {stack}"
     settings = reader.load(places.root, stack)
+    try:
+        with _world(stack, places, env, settings) as world:
+            yield world
+    except Detached:
+        raise RehearsalLeft(f"the rehearsal was left before its end: {ended}", hint=again) from None
+    except (StillThere, DiskFull) as error:
+        error.hint = f"It was a rehearsal: {ended}. {again}"
+        raise
+
+
+@contextmanager
+def _world(stack: str, places: Places, env: Mapping[str, str], settings: StackSettings) -> Iterator[World]:
     cloud = rehearsed(settings.cloud)
     base = places.home / "rehearsal" / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)

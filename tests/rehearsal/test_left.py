@@ -1,0 +1,32 @@
+"""A rehearsal that is left has nothing to come back to, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainyard.config import places
+from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError, render
+from trainyard.rehearsal.session import rehearsal
+
+RUN = "anna/2026-11-30-080920"
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"), [(Detached("detached (Ctrl-C): the training goes on"), 130), (StillThere("no link"), 6), (DiskFull("full"), 74)]
+)
+def test_no_command_to_come_back_with_is_named_for_what_ended_with_the_rehearsal(
+    trouble: TrainyardError, code: int, tmp_path: Path
+) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: trainyard\n")
+    (tmp_path / "Pulumi.vast.yaml").write_text("config:\n  trainyard:cloud: vast\n  trainyard:gpu: [RTX 4090]\n")
+    trouble.hint = f"Come back with: invoke attach {RUN}"
+    env = {"TRAINYARD_LOCAL_ROOT": str(tmp_path / "local")}
+
+    with pytest.raises(TrainyardError) as left, rehearsal("vast", places(tmp_path, env), env):
+        raise trouble
+
+    told = render(left.value)
+    assert left.value.exit_code == code and "attach" not in told and "goes on and" not in told and "the training goes on" not in told
+    assert "have ended with it; nothing goes on" in told and "Again: invoke rehearse --stack vast" in told
