@@ -150,3 +150,14 @@ def test_who_leaves_is_told_that_the_pod_commits_by_itself(stage: Stage) -> None
     stage.tick()
     told = detached(stage.record, stage.folder, "Ctrl-C").message
     assert "is committed by the pod itself, which then ends, 5m" in told
+
+
+def test_who_leaves_a_pod_that_cannot_end_itself_is_not_told_that_it_does(stage: Stage) -> None:
+    stage.record.pod = replace(stage.record.pod, ends_itself=False)
+    waiting = detached(stage.record, stage.folder, "Ctrl-C").message
+    assert "waits on the pod for somebody to come back." in waiting
+    stage.tick()
+    committing = detached(stage.record, stage.folder, "Ctrl-C").message
+    assert "is committed by the pod itself, 5m" in committing
+    for told in (waiting, committing):
+        assert "then ends" not in told and "no longer than its lease" not in told and "\nOnly from outside is it ended then" in told

@@ -8,6 +8,7 @@ from trainyard.clock import parse_time
 from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import leaseend
 from trainyard.runs.records.pods import unproved_pods
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import RunFolder, RunRecord, is_gone
@@ -42,10 +43,11 @@ def untouched(context: CommandContext, record: RunRecord, folder: RunFolder, err
 
 def detached(record: RunRecord, folder: RunFolder, how: str) -> Detached:
     """Return what a person who leaves must know: nobody but the pod looks after the run from now on."""
-    waits = "waits on the pod for somebody to come back, no longer than its lease"
+    outside = leaseend.who_ends(record)
+    waits = f"waits on the pod for somebody to come back{'' if outside else ', no longer than its lease'}"
     if record.commits_alone:
         minutes = duration(60 * record.commit_alone_minutes)
-        waits = f"is committed by the pod itself, which then ends, {minutes} after it last heard of a controller"
+        waits = f"is committed by the pod itself{'' if outside else ', which then ends'}, {minutes} after it last heard of a controller"
     if record.reached("trained"):
         rest = f"its result is not safe yet and {waits}"
     elif folder.cancelled or record.stop_reason:
@@ -53,8 +55,10 @@ def detached(record: RunRecord, folder: RunFolder, how: str) -> Detached:
     else:
         rest = f"the training goes on; when it is done, its result {waits}"
     end = f"End it without saving: invoke cancel {record.id} --now" if folder.cancelled else f"End it with: invoke cancel {record.id}"
+    then = f"\n{outside[0].upper()}{outside[1:]}" if outside else ""
     return Detached(
-        f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}", hint=f"Come back with: invoke attach {record.id}\n{end}"
+        f"detached ({how}): {rest}.\n{record.id} stands on {standing(record)}{then}",
+        hint=f"Come back with: invoke attach {record.id}\n{end}",
     )
 
 
