@@ -419,3 +419,12 @@ def test_of_a_failed_run_the_summary_comes_through_a_pool_of_processes() -> None
     again = pickle.loads(pickle.dumps(error))
 
     assert isinstance(again, RunFailed) and again.summary == error.summary and again.exit_code == error.exit_code
+
+
+def test_an_edited_request_is_taken_from_below_the_root(root: Path) -> None:
+    (root / "Pulumi.vast.yaml").write_text("config:\n  trainyard:gpu: [RTX 4090]\n")
+    (root / ".env").write_text("VAST_API_KEY=nobodys\n")
+    (root / ".env").chmod(0o600)
+    for call in (trainyard.train, trainyard.submit):
+        with pytest.raises(UserError, match=f"{re.escape(str(root / 'my.json'))}: there is no such file"):
+            call(["true"], stack="vast", from_file="my.json", root=root)

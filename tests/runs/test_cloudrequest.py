@@ -26,12 +26,18 @@ from trainyard.clouds.slurm.cloud import SlurmCloud
 from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.leases.podwish import PodWish
+from trainyard.ledger.queue import QueueRows
 from trainyard.remote.keys import new_ssh_key
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import requestedits
 from trainyard.runs.planning.cloudrequest import REFERENCE, CloudRequest, cloud_request
 from trainyard.runs.planning.requestedits import load
+from trainyard.runs.queue import submission
+from trainyard.runs.queue.submit import submit
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import rerun
+from trainyard.runs.verbs.past import SeenAttempt
+from trainyard.runs.verbs.prepare import priced
 from trainyard.runs.verbs.render import render_run
 from trainyard.runs.verbs.train import TrainRequest, foresee
 from trainyard.settings.clouds import entries, entry
@@ -356,6 +362,35 @@ def test_a_rendered_file_is_taken_by_train_and_priced_as_it_says(vast: Account, 
     assert priced.estimate.most > plain.estimate.most, "its disk is part of its price"
     with pytest.raises(UserError, match="there is no such file"):
         foresee(work, replace(request, request_file=tmp_path / "none.json"))
+
+
+def test_what_is_submitted_with_a_file_is_begun_and_run_again_as_that_file_says(vast: Account, tmp_path: Path) -> None:
+    work = work_at(vast, tmp_path / "w", "image: you/a:1")
+    request = TrainRequest("vast", recipe="command", words=("sh", "-c", "true"), name="a", sets=("code=none",))
+    written = render_run(work, request, tmp_path / "bundle").request
+    assert written is not None
+    file = tmp_path / "edited.json"
+    file.write_text(written.read_text().replace("you/a:1", "you/b:2"))
+    entry = submit(work, replace(request, request_file=file))
+    file.unlink()
+    content = QueueRows(work.ledger().database).content(entry.id)
+    assert content is not None
+    with submission.opened(content) as folder:
+        base = SeenAttempt(folder.load(), folder, None)
+
+        def again(stack: str | None, submitted: rerun.SubmittedRun | None = None) -> StackSettings:
+            asked = rerun.RerunRequest(entry.run, stack, name="b", submitted=submitted)
+            with base.bundle(work) as bundle:
+                plan, cloud = rerun.planned_from(work, asked, base, bundle)
+            return priced(work, plan, cloud).settings
+
+        begun = rerun.SubmittedRun(entry.id, entry.user, 1, lambda: None, lambda _: None)
+        assert [again("vast", begun).image, again(None).image, again("vast").image] == ["you/b:2", "you/b:2", "you/a:1"]
+        kept = folder.snapshot / "request" / "vast_job.json"
+        kept.write_text(kept.read_text().replace('"label": "', '"label": "mine'))
+        with pytest.raises(UserError, match=r"'request\.label' is") as refused:
+            again("vast", begun)
+        assert refused.value.where is not None and refused.value.where.file == "vast_job.json"
 
 
 def test_what_is_no_file_of_a_requests_size_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,13 +38,14 @@ def train(
     command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
     config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
     budget: float | None = None, resume: int | None = None, deliver: str | None = None, init_from: str | None = None,
-    since: str | None = None, consent: bool = False, detach: bool = False, key: str | None = None,
+    since: str | None = None, from_file: PathLike | None = None, consent: bool = False, detach: bool = False, key: str | None = None,
     root: Root | None = None, on_event: OnEvent | None = None, check: bool = True,
 ) -> RunSummary:  # fmt: skip
     """Train on a stack, as ``invoke train`` does, and return the summary when the result is safe and the pod proven gone.
 
     ``command``: the words of a program of yours, which goes along with its code. ``values``: variables of the recipe, which win
     over ``config``. ``hours`` of the lease, ``budget`` in dollars, ``resume``: how often it goes on by itself after a lost pod.
+    ``from_file``: an edited create request of the stack's cloud, as ``invoke render`` writes it: what it says is what is sent.
     ``consent``: your files may go to the stack's cloud. ``detach``: return as soon as the training runs and its pod can commit
     alone; the summary then has no ``ended_at``. ``key``: said again within a day, it gives the run that it gave first and begins no
     other, after whoever began it has died, too. ``root``: the repository, at which relative paths then begin; without it both
@@ -60,7 +61,7 @@ def train(
         from trainyard.runs.verbs.auto import begin_training
         from trainyard.runs.verbs.keyed import start_key
 
-        request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, consent)
+        request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, from_file, consent)
         request = replace(request, detach=detach, init_from=init_from, since=since)
         start = start_key(context, key, "train", request)
         return _summary_of(context, begin_training(context, request, start, detach=detach), detach=detach)
@@ -122,8 +123,9 @@ def rerun(
 def submit(
     command: Sequence[str] | None = None, *, stack: str = "local", recipe: str | None = None, data: PathLike | None = None,
     config: PathLike | None = None, values: Mapping[str, object] | None = None, name: str | None = None, hours: float | None = None,
-    budget: float | None = None, resume: int | None = None, deliver: str | None = None, consent: bool = False, priority: int = 0,
-    after: Sequence[str] = (), not_before: str | date | timedelta | None = None, hold: bool = False, key: str | None = None,
+    budget: float | None = None, resume: int | None = None, deliver: str | None = None, from_file: PathLike | None = None,
+    consent: bool = False, priority: int = 0, after: Sequence[str] = (), not_before: str | date | timedelta | None = None,
+    hold: bool = False, key: str | None = None,
     root: Root | None = None, on_event: OnEvent | None = None,
 ) -> QueueEntry:  # fmt: skip
     """Put a run into the queue, as ``invoke submit`` does, and return its entry; a worker begins it when it is its turn.
@@ -142,7 +144,7 @@ def submit(
         from trainyard.runs.verbs.keyed import SUBMIT, start_key
         from trainyard.runs.verbs.listing import moment_of
 
-        request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, consent)
+        request = _request(base, command, stack, recipe, data, config, values, name, hours, budget, resume, deliver, from_file, consent)
         said, runs = _since(not_before), tuple(after)
         start = start_key(
             context, key, SUBMIT, request, {"--priority": priority, "--after": runs, "--not-before": said, "--hold": hold}
@@ -245,7 +247,7 @@ def download(
 def _request(
     base: Path | None, command: Sequence[str] | None, stack: str, recipe: str | None, data: PathLike | None, config: PathLike | None,
     values: Mapping[str, object] | None, name: str | None, hours: float | None, budget: float | None, resume: int | None,
-    deliver: str | None, consent: bool,
+    deliver: str | None, from_file: PathLike | None, consent: bool,
 ) -> TrainRequest:  # fmt: skip
     """Return what a new run is asked for with; raises UserError for what cannot be."""
     from trainyard.runs.verbs.train import TrainRequest, number_like, recipe_of
@@ -256,6 +258,7 @@ def _request(
         hours=number_like("hours", hours, "hours"), budget=number_like("budget", budget, "budget"),
         resume=None if resume is None else int(number_like("resume", resume, "resume") or 0), deliver=deliver,
         values=_document(values, base or Path.cwd()), base=base,
+        request_file=None if from_file is None else (base or Path.cwd()) / from_file,
     )  # fmt: skip
 
 

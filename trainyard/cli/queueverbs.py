@@ -47,7 +47,7 @@ def submit(
     on_bad_row: str | None = None, yes: bool = False, resume: int | None = None, deliver: str | None = None, priority: int = 0,
     after: Any = None, not_before: str | None = None, hold: bool = False, dry_run: bool = False, key: str | None = None,
     sweep: Any = None, sampler: str | None = None, trials: str | None = None, seed: str | None = None, objective: str | None = None,
-    prune: bool = False, parallel: str | None = None, max_trials: str | None = None, json: bool = False,
+    prune: bool = False, parallel: str | None = None, max_trials: str | None = None, from_: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Put a run into the queue (options as for train): what is here now is what a worker begins when it is its turn."""
     from trainyard.runs.queue import submit as queue
@@ -56,10 +56,12 @@ def submit(
     from trainyard.runs.verbs.listing import moment_of
 
     work = context(as_json=json)
-    request = asked_run(stack or "local", recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    request = asked_run(stack or "local", recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver, from_)
     before: tuple[str, ...] = ()
     if file:
-        request, before = _of_file(work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver])
+        request, before = _of_file(
+            work, file, request, [stack, recipe, data, config, set, hours, budget, on_bad_row, resume, deliver, from_]
+        )  # fmt: skip
     moment, runs = moment_of(not_before, "--not-before", ahead=True), (*(after or ()), *before)
     if swept := sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune, key=key):
         swept = replace(swept, priority=priority, after=runs, not_before=moment)

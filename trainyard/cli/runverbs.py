@@ -41,6 +41,7 @@ OF_A_RUN = help_of(
     detach="end with code 0 as soon as the training runs and its pod can commit alone; `invoke attach` or `recover` finish the story",
     key=KEY,
     on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",
+    from_="an edited create request of the stack's cloud, as `invoke render` writes it: what it says is what is sent",
 )  # fmt: skip
 
 
@@ -51,7 +52,6 @@ OF_A_RUN = help_of(
         **OF_A_SWEEP,
         **help_of(
             init_from="a finished run (user/label) whose adapter the training starts from, or last: your newest success of the recipe",
-            from_="an edited create request of the stack's cloud, as `invoke render` writes it: what it says is what is sent",
             since="a run (user/label/attempt), or last: only data that it has not had; where nothing is new no run begins (code 3)",
         ),
     },
@@ -66,10 +66,8 @@ def train(
     prune: bool = False, parallel: str | None = None, max_trials: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Train on a stack: rent, run, bring the result to safety, end the pod, prove it gone (a command of yours: -- COMMAND)."""
-    if from_ is not None and stack == "auto":
-        raise UserError("--from is a request to one cloud, and --stack auto looks at all", hint="Say whose it is: --stack NAME")
-    request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
-    request = replace(request, detach=detach, init_from=init_from, since=since, request_file=optional_path(from_))
+    request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver, from_)
+    request = replace(request, detach=detach, init_from=init_from, since=since)
     swept = sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune, key=key)
     work = context(as_json=json)
     return prepare_and_drive(work, request, json, key) if swept is None else sweep_here(work, swept, json)
@@ -77,11 +75,13 @@ def train(
 
 def asked_run(
     stack: str, recipe: str | None, data: str | None, config: str | None, sets: Any, name: str | None, hours: float | None,
-    budget: float | None, on_bad_row: str | None, yes: bool, resume: int | None, deliver: str | None,
+    budget: float | None, on_bad_row: str | None, yes: bool, resume: int | None, deliver: str | None, from_: str | None = None,
 ) -> TrainRequest:  # fmt: skip
     """Return what the options of a run ask for; raises UserError for one that cannot be."""
     from trainyard.runs.verbs.train import TrainRequest
 
+    if from_ == "":
+        raise UserError("--from names no file: it is empty", hint="Without an edited request leave it out.")
     return TrainRequest(
         stack,
         recipe_of(recipe, config),
@@ -95,6 +95,7 @@ def asked_run(
         words_behind(),
         None if resume is None else int(like_setting("resume", resume) or 0),
         deliver=deliver,
+        request_file=optional_path(from_),
     )
 
 
@@ -221,14 +222,14 @@ def extend(c: Context, run: str, time: str, json: bool = False) -> int:
 def rehearse(
     c: Context, stack: str = "runpod", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
-    yes: bool = False, resume: int | None = None, deliver: str | None = None, json: bool = False,
+    yes: bool = False, resume: int | None = None, deliver: str | None = None, from_: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
     from trainyard.rehearsal.session import rehearsal
     from trainyard.runs.context import CommandContext
 
-    request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver)
+    request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver, from_)
     here = context(as_json=json)
     with rehearsal(stack, here.places, here.env) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)
@@ -290,8 +291,8 @@ def render(
             raise UserError("--from and --hours are about the request of a stack", hint="Say which: --stack NAME")
         written = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
     else:
-        asked = asked_run(stack, recipe, data, config, set, None, hours, None, None, False, None, None)
-        written = render_run(work, replace(asked, request_file=optional_path(from_)), Path(to))
+        asked = asked_run(stack, recipe, data, config, set, None, hours, None, None, False, None, None, from_)
+        written = render_run(work, asked, Path(to))
     work.ui.say(f"{to}: bundle {written.bundle.sha256[:12]}; run it with: sh {to}/run.sh")
     if written.request is not None:
         again = f"invoke train --stack {stack} --recipe {recipe} --from {written.request}"

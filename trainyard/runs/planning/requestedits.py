@@ -36,6 +36,7 @@ class EditedRequest:
     """A file with a create request, read and not yet judged."""
 
     name: str
+    text: str
     document: Map
     row: CloudEntry
 
@@ -119,26 +120,29 @@ class EditedRequest:
         return ["22/tcp", *(f"{name.removeprefix(prefix).partition(':')[0]}/tcp" for name in names)], where
 
 
-def load(path: Path, cloud: str) -> EditedRequest:
-    """Read a file with a create request for a cloud; raises UserError with the place of what is wrong in its form."""
-    row = row_that_renders(cloud)
+def load(path: Path, cloud: str, name: str | None = None) -> EditedRequest:
+    """Read a file with a create request for a cloud; raises UserError with the place of what is wrong in its form.
+
+    ``name`` is what messages call it.
+    """
+    row, name = row_that_renders(cloud), name or str(path)
     try:
         if path.exists() and not path.is_fifo() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
-            raise UserError(f"{path}: no create request: it is no file, or larger than any")
-        text = read_text(path, str(path), patience=PIPE_PATIENCE)
+            raise UserError(f"{name}: no create request: it is no file, or larger than any")
+        text = read_text(path, name, patience=PIPE_PATIENCE)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file", hint=_WRITE.format(row.request_file)) from None
+        raise UserError(f"{name}: there is no such file", hint=_WRITE.format(row.request_file)) from None
     if path.suffix != Path(row.request_file).suffix:
-        raise UserError(f"{path}: a request to {row.title} is a file like {row.request_file}", hint=_WRITE.format(row.request_file))
-    document = parse(text, str(path))
+        raise UserError(f"{name}: a request to {row.title} is a file like {row.request_file}", hint=_WRITE.format(row.request_file))
+    document = parse(text, name)
     if not text.strip() or not leaves(document):
-        raise UserError(f"{path}: is empty: it asks for nothing", hint=_WRITE.format(row.request_file))
+        raise UserError(f"{name}: is empty: it asks for nothing", hint=_WRITE.format(row.request_file))
     if (other := other_cloud(row, document)) is not None:
         raise UserError(
             f"this looks like a request to {other.title} ({other.request_file}), and the stack's cloud is {row.title}",
             where=document.where(), hint=_WRITE.format(row.request_file),
         )  # fmt: skip
-    return EditedRequest(str(path), document, row)
+    return EditedRequest(name, text, document, row)
 
 
 def as_edited(edited: EditedRequest, cloud: Cloud, shaped: StackSettings, hours: float, stack: str) -> StackSettings:

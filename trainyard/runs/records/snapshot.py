@@ -5,6 +5,7 @@ checkout.patch    what was not committed in the repository of the settings and r
 code.patch        the same of the repository of the person's own code, where that is another one
 settings.yaml     the stack's settings as they held for the run; a secret is only named
 templates/        the recipe as it was: what it is rendered from again
+request/          the edited create request that the run was asked for with, where it was
 
 The bundle lies beside it: the rendered scripts, the code that went along, every byte of it.
 """
@@ -38,7 +39,7 @@ from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.sizes import human_size
 
 DOCUMENT, SETTINGS_FILE = "snapshot.json", "settings.yaml"
-CHECKOUT, CODE = "checkout", "code"
+CHECKOUT, CODE, REQUEST = "checkout", "code", "request"
 _HIDDEN = "(encrypted)"
 
 
@@ -107,6 +108,8 @@ class SnapshotSource:
     again: str | None = None
     before: Path | None = None
     """The snapshot of the attempt that is run again."""
+    request: tuple[str, str] | None = None
+    """Name and text of the edited create request that the run is asked for with."""
 
 
 def take(source: SnapshotSource, to: Path) -> Snapshot:
@@ -117,11 +120,14 @@ def take(source: SnapshotSource, to: Path) -> Snapshot:
     to.mkdir(parents=True)
     earlier = read(source.before) if source.before else None
     if source.before is not None and earlier is not None:
-        shutil.copytree(source.before, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DOCUMENT, SETTINGS_FILE))
+        shutil.copytree(source.before, to, dirs_exist_ok=True, ignore=shutil.ignore_patterns(DOCUMENT, SETTINGS_FILE, REQUEST))
         repositories = earlier.repositories
     else:
         repositories = tuple(_repositories(source, to))
         _keep_templates(source.recipe, to / TEMPLATES)
+    if source.request is not None:
+        (to / REQUEST).mkdir()
+        (to / REQUEST / source.request[0]).write_text(source.request[1], encoding="utf-8")
     locks = {path.name: sha256_of(path) for path in sorted(source.bundle.glob("*.lock"))}
     snapshot = Snapshot(
         trainyard=trainyard.__version__, repositories=repositories, locks=locks, data=tuple(source.data),

@@ -135,7 +135,7 @@ def from_earlier(context: CommandContext) -> Submit:
         sets = [filled(text, values) for text in definition.sets]
         sets += [f"{dimension.name}={trial.parameters[dimension.name]}" for dimension in definition.dimensions if dimension.is_variable]
         words = [filled(word, values) for word in definition.words] if definition.words else None
-        asked = RerunRequest(f"{base.id}/{base.attempt}", definition.stack, sets, trial.label, yes=True, words=words)
+        asked = RerunRequest(f"{base.id}/{base.attempt}", None, sets, trial.label, yes=True, words=words)
         with seen(quiet, asked.run, definition.stack) as earlier, earlier.bundle(quiet) as bundle:
             plan, cloud = planned_from(quiet, asked, earlier, bundle)
             record = earlier.record

@@ -36,7 +36,7 @@ _BESIDE = ("key", "yes", "detach", "attempt", "user", "submitted", "base")
 """What of a request says nothing about the run itself."""
 SUBMIT = "submit"
 """The verb whose keys stand for entries of the queue; their token is the entry's id."""
-_OPTIONS = {"words": "the command behind --", "run": "RUN"}
+_OPTIONS = {"words": "the command behind --", "run": "RUN", "request_file": "--from"}
 _SEEN, _PAUSE = 10, 0.5
 """How often, and how many seconds apart, the ledger is asked for a run that another checkout is just putting there."""
 

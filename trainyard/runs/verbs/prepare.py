@@ -273,7 +273,8 @@ def take_snapshot(context: CommandContext, plan: RunPlan, record: RunRecord, fol
         snapshot.SnapshotSource(
             root=context.places.root, recipe=plan.recipe, values=plan.values, code=None if plan.code_summary else plan.code,
             settings=plan.settings, data=plan.data.files, bundle=folder.bundle, bundle_sha256=record.bundle_sha256,
-            again=plan.rerun_of, before=plan.snapshot,
+            again=plan.rerun_of, before=plan.snapshot, 
+            request=(plan.edited.row.request_file, plan.edited.text) if plan.edited else None,
         ),
         folder.snapshot,
     )  # fmt: skip

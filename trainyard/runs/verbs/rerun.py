@@ -39,6 +39,7 @@ from trainyard.settings.user import user_name
 
 if TYPE_CHECKING:
     from trainyard.ledger.keys import StartKey
+    from trainyard.runs.planning.requestedits import EditedRequest
 
 _BOUND = "a rerun trains on the data that the run had"
 _SUBMITTED = "a submitted run trains on the data as they were when it was submitted"
@@ -62,6 +63,7 @@ class RerunRequest:
 
     run: str
     stack: str | None = None
+    """Where, and so by whose settings; None: where it ran, by the edited request, too, that it was asked for with."""
     sets: Sequence[str] = ()
     name: str | None = None
     hours: float | None = None
@@ -83,6 +85,7 @@ class _Target:
     settings: StackSettings
     cloud: Cloud
     user: str
+    edited: EditedRequest | None = None
 
 
 def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
@@ -115,12 +118,12 @@ def prepare_from(context: CommandContext, request: RerunRequest, base: SeenAttem
 
 def planned_from(context: CommandContext, request: RerunRequest, base: SeenAttempt, bundle: Path) -> tuple[RunPlan, Cloud]:
     """Return what the next run of what an attempt was made of would be, and its cloud; raises UserError."""
-    target = _target(context, request, base.record)
+    target = _target(context, request, base)
     return _plan(context, request, base, _recipe(context, base), target, bundle), target.cloud
 
 
-def _target(context: CommandContext, request: RerunRequest, base: RunRecord) -> _Target:
-    stack = request.stack or base.environment
+def _target(context: CommandContext, request: RerunRequest, base: SeenAttempt) -> _Target:
+    stack = request.stack or base.record.environment
     stated = context.settings(stack)
     warm(context, stack)
     cloud = context.cloud(stack)
@@ -130,7 +133,22 @@ def _target(context: CommandContext, request: RerunRequest, base: RunRecord) -> 
     for line in told_by_env:
         context.ui.say(f"settings   {line}")
     startbook.refuse(context.places.root, context.ui.say)
-    return _Target(stack, settings, cloud, user)
+    edited = _edited(base, request, settings)
+    if edited is not None:
+        settings = edited.settings(settings, stack)
+        more = "" if request.submitted else f"; as the settings alone say: --stack {stack}"
+        context.ui.say(f"request    as {edited.name} says, which it was asked for with{more}")
+    return _Target(stack, settings, cloud, user, edited)
+
+
+def _edited(base: SeenAttempt, request: RerunRequest, settings: StackSettings) -> EditedRequest | None:
+    """Return the edited request that the run was asked for with, where it is asked for so again; raises UserError for another cloud's."""
+    folder = base.folder.snapshot / snapshots.REQUEST
+    if not folder.is_dir() or (request.stack is not None and not request.submitted):
+        return None
+    from trainyard.runs.planning.requestedits import load  # brings the provider
+
+    return next((load(file, settings.cloud, file.name) for file in folder.iterdir()), None)
 
 
 def _recipe(context: CommandContext, base: SeenAttempt) -> Recipe:
@@ -167,7 +185,7 @@ def _plan(
         budget=whole if request.budget is None else request.budget, settings=settings, asked_data=own_data(record, recipe),
         yes=request.yes, key=request.key, resumes=settings.resume, init_from=adapter, rerun_of=str(base.key),
         deliver=None if cloud.simulated else planned(context.env, None, settings.deliver, context.places.root),
-        snapshot=None if anew or snapshots.read(base.folder.snapshot) is None else base.folder.snapshot,
+        snapshot=None if anew or snapshots.read(base.folder.snapshot) is None else base.folder.snapshot, edited=target.edited,
     )  # fmt: skip
     return plan if request.submitted is None else _as_submitted(plan, record, request.submitted)
 

@@ -126,7 +126,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
 
         edited = load(request.request_file, settings.cloud)
         settings = edited.settings(settings, request.stack)
-        ui.say(f"request    as {edited.name} says")
+        ui.say(f"request    as {edited.name} says; an attempt that goes on is asked for as the stack's settings say")
     for line in told_by_env:
         ui.say(f"settings   {line}")
     request = _with_script_of_env(context, _with_last(context, request, chosen, user), chosen)
