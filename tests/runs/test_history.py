@@ -91,6 +91,8 @@ def record(**changes: Any) -> RunRecord:
 def test_a_run_that_succeeded_is_measured_and_one_that_did_a_part_is_not() -> None:
     assert measure(record()) == MeasuredRun(workload=replace(WORK, amount=50.0), train=300.0, aside=100.0)
     went_on = StartedFrom(run="ann/a/1", path="checkpoints/checkpoint-1", manifest_sha256="0")
+    alone = [PaidPod("p", 1.0, 0.0, ended=400.0, by_itself=True)]
+    assert measure(record(pods=alone)) is not None and measure(record(pods=alone, job_seconds=None, stages={"train": 6.0})) is None
     for changes in ({"training_success": False}, {"resumed_from": went_on}, {"phase": "committed"}, {"error": "x", "result": None}):
         assert measure(record(**changes)) is None
 

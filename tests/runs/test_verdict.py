@@ -78,6 +78,26 @@ def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its
     assert record.exit_code == (137 if ending else None)
 
 
+@pytest.mark.parametrize(
+    ("status", "seconds"),
+    [
+        ({"state": "done", "time": 1480}, 480.0),
+        ({"state": "training", "time": 1480}, None),
+        ({"state": "done", "time": 1}, None),
+        ([], None),
+    ],
+)
+def test_how_long_a_training_ran_that_its_pod_has_committed_alone_is_told_by_its_own_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: object, seconds: float | None
+) -> None:
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, 900.0, bucket=RunBucket("b"), training_began=1000.0)
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    in_bucket(monkeypatch, None)
+
+    assert finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, RunFolder(tmp_path)) is not None
+    assert record.job_seconds == seconds
+
+
 def test_what_its_pod_has_kept_as_no_success_is_none_whatever_the_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     command = load_recipe(ROOT, "command")
     said = read_declaration(json.dumps(declaration(command, resolve(command, sets=[f"script={__file__}"]), {})).encode(), "recipe.json")

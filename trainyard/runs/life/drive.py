@@ -281,6 +281,8 @@ def _leave_word(context: CommandContext, record: RunRecord, folder: RunFolder, l
 
 def _advance(context: CommandContext, record: RunRecord, folder: RunFolder, phase: Phase, **data: Any) -> None:
     record.phase = phase
+    if phase == "started":
+        record.training_began = time.time()
     folder.save(record)
     note(context, record, phase, **data)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from trainyard.clock import parse_time
 from trainyard.errors import ForeignResult, StoreError, TrainyardError, UserError
+from trainyard.jsontext import parse_json
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
@@ -71,6 +72,8 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         return None
     note_gone(record, parse_time(done.pod_time))
     take_logs(settings, key, folder)
+    if record.job_seconds is None:
+        record.job_seconds = _ran(record, folder)
     record.training_success, record.result = done.ending is None, replace(run_result(done), road="bucket")
     if done.ending is None:
         return Verdict("training")
@@ -85,6 +88,16 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
             return judged
     record.training_success = False  # its exit code alone makes no success of what was not whole
     return verdict
+
+
+def _ran(record: RunRecord, folder: RunFolder) -> float | None:
+    """Return how long a training ran that nobody saw end, by when its own status says that it was over; None where nobody can tell."""
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+        said = parse_json((folder.path / STATUS).read_bytes())
+        over = float(said["time"])
+        if said["state"] in ("done", "stopped", "failed") and record.training_began is not None and over >= record.training_began:
+            return over - record.training_began
+    return None
 
 
 def take_logs(settings: StoreSettings, key: ResultKey, folder: RunFolder) -> None:

@@ -70,9 +70,11 @@ def workload_of(
 
 
 def measure(record: RunRecord) -> MeasuredRun | None:
-    """Return what a run tells of like ones; None for one that did not succeed, or did only a part."""
+    """Return what a run tells of like ones; None for one that did not succeed, did only a part, or ran nobody knows how long."""
     if not succeeded(record) or record.resumed_from is not None or record.ended is None:
         return None
+    if record.job_seconds is None and any(pod.by_itself for pod in record.pods):
+        return None  # it trained, committed and ended while nobody followed it: what was seen of it is not how long it took
     stages = {stage.name: stage.seconds for stage in stagecost.by_stage(record, cost(record), record.ended)}
     train = stages.pop(stagecost.TRAIN, 0.0)
     stages.pop(stagecost.IDLE, None)

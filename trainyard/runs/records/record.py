@@ -98,6 +98,8 @@ class RunRecord:
     pods: list[PaidPod] = field(default_factory=list)
     """Every pod that was accepted for the run, in that order."""
     stages: dict[str, float] = field(default_factory=dict)
+    training_began: float | None = None
+    """When this controller had it started."""
     job_seconds: float | None = None
     """How long the training ran, by its pod's clock."""
     exit_code: int | None = None
