@@ -124,6 +124,8 @@ def test_what_was_left_out_of_a_folder_is_one_line_and_what_is_missed_is_named(
 ) -> None:
     for number in range(20):
         pod.write(f"output/checkpoints/checkpoint-30/shard-{number}", b"12345")
+    for number in range(40, 70):
+        pod.write(f"output/checkpoints/checkpoint-{number}/shard", b"12345")
     for name in ("one", "two"):
         (pod.root / "output" / "model" / name).symlink_to("/etc/passwd")
     committed(settings, pod, FIRST)
@@ -133,6 +135,7 @@ def test_what_was_left_out_of_a_folder_is_one_line_and_what_is_missed_is_named(
 
     assert "  100 B  checkpoints/checkpoint-30/ (20 files): " in text and "shard-" not in text
     assert "  model/one: a link to outside" in text and "  model/two: a link to outside" in text
+    assert text.count("/checkpoint-") <= 20 and " more places (--json names them)" in text
 
 
 def test_what_a_pod_has_committed_alone_is_shown_as_such_with_the_command_that_seals_it(

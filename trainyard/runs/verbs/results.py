@@ -224,10 +224,14 @@ def _contents(manifest: Manifest) -> list[str]:
     lines += [f"  {entry.sha256[:_DIGITS]}  {human_size(entry.size)}  {printable(entry.path)}" for entry in files]
     lines += [f"left out   {len(left)}"] if left else []
     together: dict[tuple[str, str], list[LeftOut]] = {}
-    for entry in left:  # a training may leave hundreds of checkpoints; what should have been carried is named one by one
+    # A training may leave hundreds of checkpoints: the screen is not theirs. What should have been carried is named first, one by one.
+    for entry in sorted(left, key=lambda entry: not entry.wanted):
         folder = "" if entry.wanted else entry.path.rpartition("/")[0]
         together.setdefault((folder or entry.path, entry.why), []).append(entry)
-    return [*lines, *(_left_line(place, why, entries) for (place, why), entries in together.items())]
+    places = [_left_line(place, why, entries) for (place, why), entries in together.items()]
+    most = _SHOWN + sum(entry.wanted for entry in left)
+    more = [f"  and {len(places) - most} more places (--json names them)"] if len(places) > most else []
+    return [*lines, *places[:most], *more]
 
 
 def _left_line(place: str, why: str, entries: Sequence[LeftOut]) -> str:
