@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.yard import Yard
 from tests.faults.world import STACK, World, world
+from tests.here import Here
 from tests.leases.model_cloud import ModelCloud
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
 from trainyard.config import places
@@ -125,6 +126,25 @@ def test_the_table_says_what_is_not_known_and_who_was_not_asked() -> None:
     assert "2x H100 PCIe" in text[1]
     assert text[-2:] == ["not known: down: it keeps failing", "not asked, no key is set: vast"]
     assert max(map(len, text)) <= 80
+
+
+@pytest.mark.parametrize(
+    ("replies", "says"),
+    [
+        ((CloudReply(cloud="local"),), "no cloud was asked: no key of one is set here. Set one: invoke setup --all"),
+        ((CloudReply(cloud="local"), CloudReply(cloud="down", problem="it keeps failing")), "not one cloud has answered"),
+        ((CloudReply(cloud="local"), CloudReply(cloud="up")), "no cloud that was asked has such an offer now"),
+    ],
+)
+def test_an_empty_table_says_whether_anybody_was_asked(replies: tuple[CloudReply, ...], says: str) -> None:
+    market = Market(search=OfferSearch(), replies=replies, without_keys=("vast",))
+    assert next(iter(lines(market))) == says and market.answered == (replies[-1].cloud == "up")
+
+
+def test_without_any_key_the_exit_code_is_that_of_no_answer(here: Here, tmp_path: Path) -> None:
+    for verb in ("offers", "costs.table"):
+        code, out, _ = here.run(tmp_path, verb)
+        assert code == 4 and "invoke setup --all" in out
 
 
 def test_buying_pays_once_what_is_saved_each_hour_has_paid_for_it() -> None:

@@ -147,4 +147,4 @@ def _number(option: str, value: str) -> float:
 
 def _status(market: Market) -> int:
     """Return the exit code: that of a cloud's trouble where not one has answered."""
-    return 0 if any(reply.problem is None for reply in market.replies) else _NO_CLOUD
+    return 0 if market.answered else _NO_CLOUD

@@ -66,6 +66,19 @@ class Market:
         """All offers, the cheapest first."""
         return cheapest_first(self.replies)
 
+    @property
+    def answered(self) -> bool:
+        """Tell whether any cloud has answered; this machine is always asked, and counts as one where it has an offer."""
+        return any(reply.problem is None and (reply.cloud != "local" or reply.offers) for reply in self.replies)
+
+    def why_empty(self) -> str:
+        """Return, for a person, why there is no offer."""
+        if self.answered:
+            return "no cloud that was asked has such an offer now"
+        if any(reply.cloud != "local" for reply in self.replies):
+            return "not one cloud has answered"
+        return "no cloud was asked: no key of one is set here. Set one: invoke setup --all"
+
 
 def search_offers(context: CommandContext, search: OfferSearch) -> Market:
     """Ask all clouds at once, or those that the search names.
@@ -103,7 +116,7 @@ def lines(market: Market, limit: int = SHOWN) -> Iterator[str]:
         yield f"{'cloud':<11} {'GPU':<26} {'GB':>4} {'region':<14} {'$/h':>7} {cost:>10}"
         yield from (_line(offer) for offer in shown)
     else:
-        yield "no cloud that was asked has such an offer now"
+        yield market.why_empty()
     if len(offers) > len(shown):
         yield f"{len(offers) - len(shown):,} dearer ones: --limit 0 shows all"
     yield from unknowns(market)

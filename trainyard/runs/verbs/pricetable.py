@@ -76,7 +76,7 @@ def lines(table: PriceTable) -> Iterator[str]:
         heads = "".join(f" {f'{hours:g} h, $':>8}" for hours in table.hours)
         yield f"{'cloud':<10} {'GPU':<18} {'GB':>4} {'$/h':>7}{heads}" + (f" {'pays after':>10}" if table.purchase else "")
     else:
-        yield "no cloud that was asked has such an offer now"
+        yield table.market.why_empty()
     for row in table.rows:
         memory = "?" if row.vram_gb is None else f"{row.vram_gb}"
         costs = "".join(f" {dollars:>8.2f}" for dollars in row.dollars)
