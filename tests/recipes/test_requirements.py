@@ -18,6 +18,7 @@ from trainyard.recipes.code import collect
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.requirements import Requirements
+from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import resolve
 
 BACKEND = """
@@ -260,3 +261,16 @@ def test_an_index_that_cannot_be_asked_is_said_and_stops_nothing(tmp_path: Path,
     env = {**offline, "UV_OFFLINE": "0", "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_HTTP_RETRIES": "0"}
     venvs.check_code(collect(top), needs, said.append, env=env)
     assert any("could not be checked from here" in line for line in said)
+
+
+def test_what_trainyards_own_checkout_needs_is_not_installed_for_a_program_that_is_tried_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = collect(folder(tmp_path, **{"requirements.txt": "tinypack\n"}))
+    values: Values = {"requirements": "auto"}
+    assert requirements.of_code(code, values) is not None
+
+    monkeypatch.setattr(requirements, "checkout", lambda: code.root)
+
+    assert requirements.of_code(code, values) is None
+    assert requirements.of_code(code, {"requirements": "requirements.txt"}) is not None

@@ -19,6 +19,7 @@ from trainyard.recipes.code import Code
 from trainyard.recipes.codefiles import IGNORE_FILE
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import AUTO
+from trainyard.shipped import checkout
 from trainyard.textfile import read_text
 
 Kind = Literal["uv.lock", "requirements", "pyproject"]
@@ -51,7 +52,7 @@ def of_code(code: Code | None, values: Values) -> Requirements | None:
     if code is None or asked.lower() == "none":
         return None
     stays = [one for one in (LOCK, REQUIREMENTS, PROJECT) if one in code.secrets]
-    if asked == AUTO and stays:
+    if asked == AUTO and stays and code.root != checkout():
         why = next(why for one, why in code.left_out if one.partition(":")[0] == stays[0])
         hint = f"Take the secret out of it, or do without its packages: --set requirements=none, or a line '!{stays[0]}' in {IGNORE_FILE}"
         raise UserError(f"requirements: {stays[0]} does not go along with the code: {why}", hint=hint)
@@ -80,6 +81,8 @@ def install_arguments(needs: Requirements) -> list[str]:
 
 def _choose(code: Code) -> str | None:
     names = _names(code)
+    if code.root == checkout():
+        return None  # what those files name is for work on Trainyard itself, not for a program that is tried from there
     if LOCK in names and PROJECT in names:
         return LOCK
     if REQUIREMENTS in names:
