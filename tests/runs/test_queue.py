@@ -455,6 +455,16 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
         body(queueverbs.queue_release)(None, "first")
 
 
+def test_what_auto_has_chosen_is_told_as_fixed_when_it_is_submitted(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queueverbs, "context", lambda **_: road.context)
+    monkeypatch.setattr("trainyard.runs.queue.submit.settled", lambda _, request: replace(request, stack=STACK))
+    road.script.write_text(f"#!/bin/sh\n{WAITS}\n")
+
+    for stack in ("auto", STACK):
+        assert body(queueverbs.submit)(None, stack=stack, recipe="command", set=[f"script={road.script}"]) == 0
+    assert road.said().count(f"auto       {STACK} is fixed now") == 1
+
+
 def test_a_key_gives_its_entry_again_as_it_stands_then(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queueverbs, "context", lambda **_: road.context)
     road.script.write_text(f"#!/bin/sh\n{WAITS}\n")

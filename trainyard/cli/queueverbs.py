@@ -52,6 +52,7 @@ def submit(
     """Put a run into the queue (options as for train): what is here now is what a worker begins when it is its turn."""
     from trainyard.runs.queue import submit as queue
     from trainyard.runs.queue.keyed import entry_of_key
+    from trainyard.runs.verbs.auto import AUTO
     from trainyard.runs.verbs.keyed import SUBMIT
     from trainyard.runs.verbs.listing import moment_of
 
@@ -74,6 +75,8 @@ def submit(
         drafted = queue.draft(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
         return _show(work, [drafted.entry], plan=True, as_json=json)
     entry = queue.submit(work, request, priority=priority, after=runs, not_before=moment, hold=hold, key=start)
+    if request.stack == AUTO and entry.state == "queued":
+        work.ui.say(f"auto       {entry.stack} is fixed now, as the cheapest of this moment; it is not chosen anew when the run begins")
     return _tell_submitted(work, entry, as_json=json)
 
 
