@@ -262,6 +262,7 @@ def test_an_interrupted_sync_leaves_nothing_and_the_next_one_begins_the_run(road
     road.engine.trouble = lambda stack, operation: interrupted() if operation == "up" and "." in stack.name else None
     with pytest.raises(KeyboardInterrupt):
         sync.sync(road.context)
+    assert "left (Ctrl-C): the next sync goes on with what was begun: invoke gitops.sync" in road.said()
     left = road.cloud.alive()
     road.engine.trouble = lambda *_: None
     report = sync.sync(road.context)

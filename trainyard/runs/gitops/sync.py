@@ -24,7 +24,7 @@ from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.notes import note_cancel
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.reservations import release_ended
-from trainyard.runs.signals import leaving
+from trainyard.runs.signals import how, leaving
 from trainyard.runs.verbs import account
 from trainyard.runs.verbs.adopt import adopt
 from trainyard.runs.verbs.attach import cancel, seal_of_pods
@@ -64,25 +64,38 @@ def sync(context: CommandContext, *, yes: bool = False, clock: Clock = REAL) -> 
     def say() -> None:
         context.ui.say("sync       another sync is at work in this checkout: waiting for it")
 
-    with hold_lock(context.places.home / "locks" / "gitops", say), leaving():
-        plan, report = look(context, clock), SyncReport()
-        for path in plan.committed.uncommitted:
-            report.uncommitted.append(path)
-            context.ui.warn(f"{path} is not committed as it is: it is left alone")
-        kept = {name for known in plan.cancelled() if (name := _cancel(context, report, known)) is not None}
-        for known in plan.known.values():
-            orphan = plan.is_orphan(known)
-            if orphan and known.standing == "claimed" and known.record is None:
-                _attempted(context, report, known.run, partial(_give_back, context, known))
-            if known.run not in report.cancelled and known.run not in report.failed:
-                _finish(context, report, known, orphan=orphan)
-        report.sealed, left = seal_of_pods(context)
-        for folder in left:
-            _go_on(context, report, folder)
-        for one in plan.desired:
-            if one.is_due and not one.held and one.file.name not in kept:
-                _start(context, report, plan, one, yes=yes)
-        return report
+    report = SyncReport()
+    try:
+        with leaving(), hold_lock(context.places.home / "locks" / "gitops", say):
+            _carry_out(context, report, yes=yes, clock=clock)
+    except KeyboardInterrupt as left:
+        context.ui.say("\n".join(lines(report)))
+        said = f"left ({how(left)}): the next sync goes on with what was begun: invoke gitops.sync"
+        if isinstance(left.__cause__, StillThere):
+            raise StillThere(f"{said}\nUntil then something may cost money, see above") from left
+        context.ui.warn(said)
+        raise
+    return report
+
+
+def _carry_out(context: CommandContext, report: SyncReport, *, yes: bool, clock: Clock) -> None:
+    plan = look(context, clock)
+    for path in plan.committed.uncommitted:
+        report.uncommitted.append(path)
+        context.ui.warn(f"{path} is not committed as it is: it is left alone")
+    kept = {name for known in plan.cancelled() if (name := _cancel(context, report, known)) is not None}
+    for known in plan.known.values():
+        orphan = plan.is_orphan(known)
+        if orphan and known.standing == "claimed" and known.record is None:
+            _attempted(context, report, known.run, partial(_give_back, context, known))
+        if known.run not in report.cancelled and known.run not in report.failed:
+            _finish(context, report, known, orphan=orphan)
+    report.sealed, left = seal_of_pods(context)
+    for folder in left:
+        _go_on(context, report, folder)
+    for one in plan.desired:
+        if one.is_due and not one.held and one.file.name not in kept:
+            _start(context, report, plan, one, yes=yes)
 
 
 def _attempted(context: CommandContext, report: SyncReport, run: str, work: Callable[[], None]) -> bool:

@@ -23,12 +23,12 @@ def watch(context: CommandContext, *, every: float, yes: bool, rounds: int | Non
     Returns the exit code of the last of ``rounds``; None: it never returns.
     """
     done = 0
-    while True:
-        code = _round(context, yes=yes, clock=clock)
-        done += 1
-        if done == rounds:
-            return code
-        with leaving():
+    with leaving():  # a fetch is left in words, too
+        while True:
+            code = _round(context, yes=yes, clock=clock)
+            done += 1
+            if done == rounds:
+                return code
             clock.pause(every)
 
 
@@ -38,6 +38,8 @@ def _round(context: CommandContext, *, yes: bool, clock: Clock) -> int:
             context.ui.warn(problem)
         report = sync.sync(context, yes=yes, clock=clock)
     except TrainyardError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise
         context.ui.fail(str(error))
         return error.exit_code
     context.ui.say("\n".join(sync.lines(report)))

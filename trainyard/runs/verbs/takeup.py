@@ -94,8 +94,9 @@ def left_to_its_pod(context: CommandContext, folder: RunFolder) -> RunSummary:
     try:
         summary = through(context, folder, cancel_told(folder), detach=True)
     except TrainyardError as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # what is told of this run; the caller as a whole is to go
-            raise error.__context__ from None
+        if isinstance(error.__context__, KeyboardInterrupt):  # the caller as a whole is to go; what becomes of this run is told
+            context.ui.fail(str(error))
+            raise error.__context__ from error
         raise
     if gave_up(folder.load()):
         raise KeyboardInterrupt
