@@ -101,7 +101,7 @@ def test_without_credentials_there_is_no_bucket_which_is_said_aloud(bench: Bench
 def test_a_preview_says_what_up_would_say_where_no_store_s_keys_are_set(bench: Bench) -> None:
     inputs = bench.checked(BUCKET, {})
     assert BUCKET.foresee(bench.call("results", "Bucket"), inputs)["name"] == "none"
-    assert any("there is no bucket, results are fetched over SSH" in text for text in bench.messages)
+    assert any("a cloud without SSH can run nothing" in text for text in bench.messages)
     rules = {"bucket": "none", "store": "none", "rules": [{"prefix": "tmp/", "expire_days": 1}]}
     assert BUCKET_LIFECYCLE.foresee(bench.call("results"), rules) == {"rules": [], "kept_in": "none", "left_out": []}  # type: ignore[arg-type]
     assert any("rules are not kept anywhere" in text for text in bench.messages)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +27,8 @@ from trainyard.runs.records import stores
 from trainyard.runs.records.parts import RunBucket, RunContainer, RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
-from trainyard.runs.verbs import reach
+from trainyard.runs.verbs import reach, render
+from trainyard.runs.verbs.train import TrainRequest
 from trainyard.secret import Secret
 from trainyard.settings.table import build
 from trainyard.storage.client import StoreSettings
@@ -49,12 +52,34 @@ def cloud(tmp_path: Path, *, ssh: bool = False, simulated: bool = False) -> Any:
 )
 def test_what_a_container_could_not_live_by_is_refused(tmp_path: Path, values: dict[str, object], hours: float, words: str) -> None:
     settings = build({"cloud": "local", **values}, "nossh")
+    context = CommandContext(places(tmp_path, {}), {}, Ui(json=True))
 
     with pytest.raises(RefusedError, match=words) as told:
-        containers.refuse(cloud(tmp_path), settings, hours)
+        containers.refuse(context, cloud(tmp_path), settings, hours)
 
     assert told.value.hint
-    containers.refuse(cloud(tmp_path, ssh=True), settings, hours)
+    containers.refuse(context, cloud(tmp_path, ssh=True), settings, hours)
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        ({}, "go through a bucket, and none is set"),
+        (
+            {"RUNPOD_S3_ACCESS_KEY": "a", "RUNPOD_S3_SECRET_KEY": "b", "RUNPOD_S3_ENDPOINT": "https://s3api-eu-ro-1.runpod.io"},
+            "signs no URLs",
+        ),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "does not reach"),
+        ({"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, None),
+    ],
+)
+def test_a_bucket_that_a_container_could_not_use_is_refused_before_an_environment_is_made(
+    tmp_path: Path, env: dict[str, str], words: str | None
+) -> None:
+    context, settings = CommandContext(places(tmp_path, {}), env, Ui(json=True)), build({"cloud": "runpod", "bucket": "mine"}, "nossh")
+
+    with pytest.raises(RefusedError, match=words) if words else nullcontext():
+        containers.refuse(context, cloud(tmp_path), settings, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -129,3 +154,16 @@ def test_a_program_on_the_web_runs_only_as_the_bytes_that_were_named(web: str, t
 
     values = resolve(recipe, sets=[f"script={web}#sha256={digest}"])
     assert Path(str(values["script"])).name == "speedrun.sh" and Path(str(values["script"])).read_bytes() == PROGRAM
+
+
+def test_render_says_that_a_run_would_be_refused_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: trainyard\nruntime: python\n")
+    (tmp_path / "Pulumi.dev.yaml").write_text("config:\n  trainyard:cloud: local\n")
+    said = StringIO()
+    env = {"HOME": str(tmp_path), "TRAINYARD_LOCAL_ROOT": str(tmp_path / "outside")}
+    context = CommandContext(places(tmp_path, env), env, Ui(stream=said))
+    monkeypatch.setattr(CommandContext, "cloud", lambda *_: cloud(tmp_path))
+
+    render.render_run(context, TrainRequest("dev", recipe="command", words=("true",)), tmp_path / "to")
+
+    assert "a run would be refused as it stands: the bucket lies on this machine, which a container of nossh" in said.getvalue()

@@ -107,6 +107,17 @@ def test_a_stack_without_a_bucket_says_how_far_the_fence_holds(places: Places, e
         assert "this machine only" in by_name(found, "bucket").text
 
 
+def test_a_cloud_without_ssh_fails_without_a_bucket_in_the_words_of_the_refusal(places: Places, env: dict[str, str]) -> None:
+    (places.root / "Pulumi.ionet.yaml").write_text("config:\n  trainyard:cloud: ionet\n")
+    found = checks(places, {**env, "IOCLOUD_API_KEY": "x"}, "ionet")
+
+    assert by_name(found, "bucket").status == "fail" and "have no SSH" in by_name(found, "bucket").text
+    assert "over SSH" not in " ".join(f"{check.text} {check.remedy}" for check in found)
+    assert "lost controller" not in {check.name for check in found}
+    store = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    assert by_name(checks(places, {**env, "IOCLOUD_API_KEY": "x", **store}, "ionet"), "bucket").status == "ok"
+
+
 def test_whether_a_pod_commits_alone_is_said_with_the_reason(places: Places, env: dict[str, str]) -> None:
     path, key = places.root / "Pulumi.runpod.yaml", {"RUNPOD_API_KEY": "x"}
     volume = {"RUNPOD_S3_ACCESS_KEY": "a", "RUNPOD_S3_SECRET_KEY": "b", "RUNPOD_S3_ENDPOINT": "https://s3api-eu-ro-1.runpod.io"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from trainyard.clouds import open_cloud
+from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.config import Places, group
 from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
 from trainyard.runs.notices import readiness
+from trainyard.runs.planning import containers
 from trainyard.settings import reader
 from trainyard.settings.clouds import entry, problems
 from trainyard.settings.table import known_to
@@ -99,6 +101,10 @@ def bucket(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findi
     """Where results go, and how far the fence holds."""
     values = settings_of(stack, places, env)
     name, kind = values.bucket, values.store
+    row = entry(values.cloud)
+    if row is not None and not row.ssh:
+        emulated = any(is_rehearsal(env.get(key, "")) for key in row.keys)
+        containers.refuse_bucket(env, places, values.cloud, values, emulated=emulated)
     alone = "results come home over SSH, and the fence against late pods holds on this machine only"
     if not values.has_bucket:
         yield Finding("bucket", "warn", f"'bucket: none': {alone}", "Name a bucket in the stack's settings.")
@@ -144,6 +150,8 @@ def alone(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Findin
     else:
         why = can_sign(store)
     row = entry(reader.cloud_of(places.root, stack))
+    if why is not None and values.commit_alone_minutes and row is not None and not row.ssh:
+        return  # without such a bucket there is no run there at all, and that is a finding of its own
     ends = row is None or row.self_terminate or row.deadline
     if why is None:
         so = f"a pod commits alone {values.commit_alone_minutes:g} minutes after the training"

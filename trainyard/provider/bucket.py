@@ -82,7 +82,8 @@ def foresee(call: Call, inputs: Properties) -> Properties:
     """Say that there will be no bucket, where that is known; what a store answers is known by a create alone."""
     if inputs.get("name") != NO_BUCKET:
         return {}
-    call.world.warn("no S3 credentials are set: there is no bucket, results are fetched over SSH before a pod ends")
+    so = "results are fetched over SSH before a pod ends, and a cloud without SSH can run nothing"
+    call.world.warn(f"no S3 credentials are set: there is no bucket, {so}")
     return {"name": NO_BUCKET, "store": NO_BUCKET, "endpoint": None, "region": NO_BUCKET, "adopted": False}
 
 

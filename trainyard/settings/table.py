@@ -223,8 +223,8 @@ class StackSettings:
     boot_ssh_minutes: float = setting("how long its SSH may take", 10.0, unit="minutes", least=0, travels=True, readers="program runs")
     upload_consent: str = setting("whether your data may leave this machine", "ask", choices=CONSENTS, readers="runs")
     bucket: str | None = setting(
-        f"bucket of results; {NO_BUCKET}: they come home over SSH", unset="one made for the environment", pattern=BUCKET_NAME,
-        looks_like="my-results-1", readers="doctor program rehearsal runs stacks",
+        f"bucket of results; {NO_BUCKET}: they come home over SSH, where its cloud has it", unset="one made for the environment",
+        pattern=BUCKET_NAME, looks_like="my-results-1", readers="doctor program rehearsal runs stacks",
     )  # fmt: skip
     store: str | None = setting(
         "which store holds the bucket", unset="the one whose keys are set", choices=STORES, readers="doctor program rehearsal runs stacks"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from trainyard.clouds.protocol import Cloud
+from trainyard.config import Places
 from trainyard.errors import RefusedError
 from trainyard.network import LOOPBACK
 from trainyard.runs.context import CommandContext
@@ -28,15 +30,10 @@ def container_of(cloud: str) -> RunContainer | None:
     return None if row is None or row.ssh else RunContainer()
 
 
-def refuse(cloud: Cloud, settings: StackSettings, hours: float) -> None:
-    """Raise RefusedError for a run that a cloud without SSH cannot do as it is asked for; asks nobody."""
+def refuse(context: CommandContext, cloud: Cloud, settings: StackSettings, hours: float) -> None:
+    """Raise RefusedError for a run that a cloud without SSH cannot do as it is asked for; asks neither cloud nor store."""
     if cloud.capabilities.ssh:
         return
-    if not settings.has_bucket:
-        raise RefusedError(
-            f"pods of {cloud.name} have no SSH: bundle, log and result of a run go through a bucket, and none is set; nothing was rented",
-            hint="Take `trainyard:bucket: none` out of the stack's settings and set the keys of a store: docs/stores.md.",
-        )
     whole = hours + settings.rescue_minutes / 60
     if whole > LONGEST_HOURS:
         raise RefusedError(
@@ -46,6 +43,28 @@ def refuse(cloud: Cloud, settings: StackSettings, hours: float) -> None:
         )
     if settings.volume:
         raise RefusedError(f"`volume` means nothing to a container of {cloud.name}", hint="Take it out of the stack's settings.")
+    refuse_bucket(context.env, context.places, cloud.name, settings, emulated=_emulated(cloud))
+
+
+def refuse_bucket(env: Mapping[str, str], places: Places, cloud: str, settings: StackSettings, *, emulated: bool) -> None:
+    """Raise RefusedError where settings and keys name no bucket that containers without SSH can work by; asks no store."""
+    if settings.has_bucket and settings.store == "local":
+        if not emulated:
+            raise _unreachable(cloud)
+        return
+    from trainyard.storage.stores import can_sign, store_settings
+
+    store = store_settings(env, settings.store, settings.bucket, places)
+    if store is None:
+        unset = "" if settings.has_bucket else "Take `trainyard:bucket: none` out of the stack's settings. "
+        raise RefusedError(
+            f"pods of {cloud} have no SSH: bundle, log and result of a run go through a bucket, and none is set; nothing was rented",
+            hint=f"{unset}Put the keys of a store into .env beside Pulumi.yaml, or export them: docs/stores.md.",
+        )
+    if why := can_sign(store):
+        raise _unsigned(cloud, why)
+    if _is_here(store) and not emulated:
+        raise _unreachable(cloud)
 
 
 def refuse_store(context: CommandContext, bucket: RunBucket | None) -> StoreSettings:
@@ -57,10 +76,7 @@ def refuse_store(context: CommandContext, bucket: RunBucket | None) -> StoreSett
     settings = store_of(context, bucket)
     why = can_sign(settings)
     if settings is None or why is not None:
-        raise RefusedError(
-            f"pods of this cloud have no SSH and work by signed URLs of the run's bucket: {why}; nothing was rented",
-            hint="Which stores sign, and what their keys must be allowed to do: docs/stores.md.",
-        )
+        raise _unsigned("this cloud", str(why))
     return probed(settings)
 
 
@@ -69,9 +85,27 @@ def look_at_store(context: CommandContext, bucket: RunBucket | None, cloud: Clou
     if cloud.capabilities.ssh:
         return
     settings = refuse_store(context, bucket)
-    here = settings.kind == "local" or (urlsplit(settings.endpoint or "").hostname or "") in LOOPBACK
-    if here and not (cloud.simulated or cloud.name == "local"):
-        raise RefusedError(
-            f"the bucket lies on this machine, which a container of {cloud.name} does not reach; nothing was rented",
-            hint="Set the keys of a store on the Internet (docs/stores.md), and `trainyard:store` where several are set.",
-        )
+    if _is_here(settings) and not _emulated(cloud):
+        raise _unreachable(cloud.name)
+
+
+def _emulated(cloud: Cloud) -> bool:
+    return cloud.simulated or cloud.name == "local"
+
+
+def _is_here(store: StoreSettings) -> bool:
+    return store.kind == "local" or (urlsplit(store.endpoint or "").hostname or "") in LOOPBACK
+
+
+def _unsigned(cloud: str, why: str) -> RefusedError:
+    return RefusedError(
+        f"pods of {cloud} have no SSH and work by signed URLs of the run's bucket: {why}; nothing was rented",
+        hint="Which stores sign, and what their keys must be allowed to do: docs/stores.md.",
+    )
+
+
+def _unreachable(cloud: str) -> RefusedError:
+    return RefusedError(
+        f"the bucket lies on this machine, which a container of {cloud} does not reach; nothing was rented",
+        hint="Set the keys of a store on the Internet (docs/stores.md), and `trainyard:store` where several are set.",
+    )

@@ -226,7 +226,9 @@ def _waited_for(ask: Callable[[], T], whom: str, say: Callable[[str], None], pat
             return _result(answer)
         waited, pause = time.monotonic() - began, patience.every
         if waited >= patience.whole:
-            hint = "Repeat the command when the store answers. With `trainyard:bucket: none` results come home over SSH instead."
+            hint = (
+                "Repeat the command when the store answers. With `trainyard:bucket: none` they come home over SSH, where its cloud has it."
+            )
             raise StoreError(
                 f"the run's name could not be claimed, nothing was rented: {whom} has not answered for {waited:.0f} s", hint=hint
             )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from trainyard.config import stack_names
-from trainyard.errors import NoCapacity, UserError, in_short
+from trainyard.errors import NoCapacity, RefusedError, UserError, in_short
 from trainyard.ledger.keys import StartKey
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import needs_of
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import shape
+from trainyard.runs.planning import containers, shape
 from trainyard.runs.planning.estimate import allowed_offers, query_of
 from trainyard.runs.planning.market import PricedOffer, Question, ask, cheapest_first
 from trainyard.runs.records.record import RunFolder
@@ -130,8 +130,10 @@ def _settings(context: CommandContext, request: TrainRequest) -> tuple[dict[str,
                 continue  # this machine, and what rents no GPU, is named by whoever means it
             settings, _ = shape.from_environment(settings, context.env, cloud.name)
             shaped = shape.raised(settings, needs_of(chosen, values_of(request, chosen, settings, cloud)), cloud.name)
-            fit[stack] = shaped if request.hours is None else replace(shaped, hours=request.hours)
-        except UserError as error:
+            shaped = shaped if request.hours is None else replace(shaped, hours=request.hours)
+            containers.refuse(context, cloud, shaped, shaped.hours)
+            fit[stack] = shaped
+        except (UserError, RefusedError) as error:
             out[stack] = in_short(error)
     return fit, out
 

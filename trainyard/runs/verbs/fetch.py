@@ -18,6 +18,7 @@ from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import place_of
 from trainyard.runs.ui import Listener
 from trainyard.settings import reader
+from trainyard.settings.clouds import entry
 from trainyard.settings.table import NO_BUCKET
 from trainyard.settings.user import user_name
 from trainyard.stacks import facade
@@ -53,7 +54,8 @@ def bucket_of(context: CommandContext, stack: str) -> StoreSettings:
     if store is None:
         if name is None and kind in (None, "local") and reader.cloud_of(context.places.root, stack) == "local":
             raise UserError(f"stack '{stack}' has no bucket yet", hint=f"Its first run makes it, and so does: invoke up --stack {stack}")
-        raise _no_bucket(stack, str(outputs.get("bucket") or settings.bucket or NO_BUCKET))
+        row = entry(reader.cloud_of(context.places.root, stack))
+        raise _no_bucket(stack, str(outputs.get("bucket") or settings.bucket or NO_BUCKET), ssh=row is None or row.ssh)
     return store
 
 
@@ -75,7 +77,7 @@ def meant(context: CommandContext, reference: str, stack: str | None) -> str:
     raise UserError(f"no run was begun {where}, and {store.url} knows none of {user}", hint="See what there is: invoke runs")
 
 
-def _no_bucket(stack: str, named: str) -> UserError:
+def _no_bucket(stack: str, named: str, *, ssh: bool) -> UserError:
     """Return why nothing can be asked: no keys are set here of a bucket that has a name, or there is none."""
     keys = "AWS_*, R2_* or RUNPOD_S3_*"
     if named != NO_BUCKET:
@@ -84,7 +86,8 @@ def _no_bucket(stack: str, named: str) -> UserError:
             hint=f"Put them into .env beside Pulumi.yaml, or export them: {keys}.",
         )
     when = f"the keys of a store are set ({keys}) and trainyard:bucket is not {NO_BUCKET}"
-    hint = f"Its results come home over SSH, into out/<user>/<run>/. It has one when {when}."
+    so = "Its results come home over SSH, into out/<user>/<run>/." if ssh else "Its cloud has no SSH: without one nothing runs there."
+    hint = f"{so} It has one when {when}."
     return UserError(f"stack '{stack}' has no bucket", hint=hint)
 
 

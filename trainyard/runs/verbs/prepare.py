@@ -153,7 +153,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     """
     plan = priced_plan.plan
     here = cloud.name == "local" or cloud.simulated
-    containers.refuse(cloud, plan.settings, plan.hours)
+    containers.refuse(context, cloud, plan.settings, plan.hours)
     needs = requirements.of_code(plan.code, plan.values)
     _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
     if plan.code and needs and not here and plan.values.get("check_requirements"):

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from trainyard.errors import RefusedError
 from trainyard.recipes import bundle, data
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import containers
 from trainyard.runs.verbs import pricing
 from trainyard.runs.verbs.train import TrainRequest, code_of, planned_run
 from trainyard.settings.clouds import entry
@@ -47,6 +49,10 @@ def render_run(context: CommandContext, request: TrainRequest, to: Path) -> Rend
     """
     bundle.refuse_full(to)
     plan, cloud = planned_run(context, request)
+    try:
+        containers.refuse(context, cloud, plan.settings, plan.hours)
+    except RefusedError as error:
+        context.ui.warn(f"a run would be refused as it stands: {error.message}. {error.hint or ''}".rstrip())
     row, asked = entry(plan.settings.cloud), None
     if row is not None and row.request_file:
         from trainyard.runs.planning.cloudrequest import cloud_request  # brings the provider
