@@ -24,7 +24,7 @@ def test_without_the_clouds_key_a_run_is_left_alone_and_a_pod_that_the_cloud_tak
         yard.extra = {}
         (yard.home / "runs/tester/a/1/run.json").write_text('{"user": ')
         told = yard.invoke("attach", "a").expect(6).err
-        assert "run.json" in told and "invoke adopt POD --stack NAME --key FILE" in told
+        assert "run.json" in told and f"invoke adopt POD --stack runpod --key {yard.home / 'ssh/runpod/id_ed25519'}" in told
         assert f"{pod} " in yard.invoke("reap", "--all-stacks", "--dry-run").expect().out
         attached = yard.start("adopt", pod, "--stack", "runpod", "--key", str(yard.home / "ssh/runpod/id_ed25519"))
         yard.wait_for(lambda: "phase" in (yard.home / "runs/tester/a/1/run.json").read_text())

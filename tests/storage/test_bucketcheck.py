@@ -38,20 +38,20 @@ class Person:
 def test_a_run_hears_once_an_hour_what_its_bucket_lacks(through: StoreSettings, proxy: LyingProxy, tmp_path: Path) -> None:
     person = Person(tmp_path, through)
     proxy.faults.append(Fault("List", "fail", times=99, status=403))
-    require_bucket(person.context, person.bucket, 2.0)
+    require_bucket(person.context, "mine", person.bucket, 2.0)
     text = person.screen.getvalue()
     assert "takes, proves and gives back what it gets" in text and "list does not work: attempts are found" in text
     seen = len(proxy.seen)
-    require_bucket(person.context, person.bucket, 2.0)
+    require_bucket(person.context, "mine", person.bucket, 2.0)
     assert person.screen.getvalue() == text and len(proxy.seen) == seen
-    require_bucket(person.context, None, 2.0)
+    require_bucket(person.context, "mine", None, 2.0)
 
 
 def test_a_bucket_that_could_take_no_result_is_refused_before_renting(through: StoreSettings, proxy: LyingProxy, tmp_path: Path) -> None:
     person = Person(tmp_path, through)
     proxy.faults.append(Fault("CreateUpload", "fail", times=99, status=501))
     with pytest.raises(StoreError, match=r"multipart: .*NotImplemented"):
-        require_bucket(person.context, person.bucket, 2.0)
+        require_bucket(person.context, "mine", person.bucket, 2.0)
 
 
 def test_session_keys_that_end_before_the_lease_are_told_and_those_that_end_now_refused(settings: StoreSettings, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_session_keys_that_end_before_the_lease_are_told_and_those_that_end_now_
 
 def _with_end(person: Person, seconds: float, hours: float) -> None:
     more = {"AWS_SESSION_TOKEN": "t", "AWS_CREDENTIAL_EXPIRATION": format_time(time.time() + seconds)}
-    require_bucket(replace(person.context, env={**person.context.env, **more}), person.bucket, hours)
+    require_bucket(replace(person.context, env={**person.context.env, **more}), "mine", person.bucket, hours)
 
 
 def test_the_table_fits_80_columns_and_says_what_each_verdict_means(through: StoreSettings, proxy: LyingProxy, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from trainyard.cli.common import (
 )
 from trainyard.cli.driving import KEY, drive_prepared, keyed, prepare_and_drive
 from trainyard.cli.sweepoptions import OF_A_SWEEP, cancel_sweep, sweep_called, sweep_here, sweep_of
+from trainyard.config import find_root, stack_names
 from trainyard.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,6 +72,11 @@ def train(
     swept = sweep_of(request, sweep, sampler, trials, seed, objective, parallel, max_trials, prune=prune, key=key)
     work = context(as_json=json)
     return prepare_and_drive(work, request, json, key) if swept is None else sweep_here(work, swept, json)
+
+
+def _stacks_here() -> str:
+    """Return how a stack is named on the command line, with those that there are."""
+    return f"--stack and one of {', '.join(stack_names(find_root()))}"
 
 
 def asked_run(
@@ -145,7 +151,7 @@ def attach(c: Context, run: str, json: bool = False) -> int:
     help=help_of(
         "stack",
         "json",
-        pod="id or name of the pod (invoke reap --stack NAME --dry-run lists them)",
+        pod="id or name of the pod (invoke reap --all-stacks --dry-run lists them)",
         key="private SSH key of that stack",
     ),
 )
@@ -155,8 +161,10 @@ def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", js
     from trainyard.runs.verbs.adopt import adopt as take_over
     from trainyard.runs.verbs.through import through
 
-    file = Path(required(key, "say which key: invoke adopt POD --stack NAME --key FILE", hint="It is the private SSH key of the stack."))
     work = context(as_json=json)
+    known = work.places.ssh / stack / "id_ed25519"
+    hint = f"Here is one of stack '{stack}': {known}" if known.is_file() else f"It is the private SSH key of stack '{stack}'."
+    file = Path(required(key, f"say which key: invoke adopt {pod} --stack {stack} --key FILE", hint=hint))
     return finish(work, json, lambda: through(work, take_over(work, stack, pod, file)))
 
 
@@ -288,7 +296,7 @@ def render(
     work = context()
     if stack is None:
         if from_ is not None or hours is not None:
-            raise UserError("--from and --hours are about the request of a stack", hint="Say which: --stack NAME")
+            raise UserError("--from and --hours are about the request of a stack", hint=f"Say which: {_stacks_here()}")
         written = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
     else:
         asked = asked_run(stack, recipe, data, config, set, None, hours, None, None, False, None, None, from_)

@@ -64,7 +64,7 @@ def is_closed_in_bucket(world: OperationWorld, fence_id: str, store: str | None,
 def _closed(what: str, id: str) -> RefusedError:
     return RefusedError(
         f"{what} {id} was closed by a destroy: nothing is rented under it any more",
-        hint="Bring the environment up again (invoke up --stack NAME), then start anew.",
+        hint="Start anew: 'invoke train' and 'invoke up' bring the environment up again, under a fence of its own.",
     )
 
 

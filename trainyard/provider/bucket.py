@@ -74,7 +74,7 @@ def create(call: Call, inputs: Properties) -> tuple[str, Properties]:
     from trainyard.storage.bucket import adopt_or_create
 
     adopted = adopt_or_create(settings)
-    canary.require(settings)
+    canary.require(settings, stack=call.stack)
     return settings.bucket, _outputs(settings, adopted=adopted)
 
 

@@ -86,11 +86,14 @@ def _cleared(settings: StoreSettings, report: StoreReport) -> int:
     return 0
 
 
-def require(settings: StoreSettings, *, now: Callable[[], float] = time.time) -> StoreReport:
-    """Return the report of a bucket that can hold results; raises StoreError, which says what is missing and what to do."""
+def require(settings: StoreSettings, *, stack: str | None = None, now: Callable[[], float] = time.time) -> StoreReport:
+    """Return the report of a bucket that can hold results; raises StoreError, which says what is missing and what to do.
+
+    ``stack``: whose bucket it is, where that is known; the error names the command that shows all of it.
+    """
     report = check(settings, now=now)
     if report.failures:
-        raise refusal_of(settings, report)
+        raise refusal_of(settings, report, stack)
     return report
 
 
@@ -121,11 +124,12 @@ def loss(check: Check) -> str:
     return ACTIONS[check.name].without
 
 
-def refusal_of(settings: StoreSettings, report: StoreReport) -> StoreError:
+def refusal_of(settings: StoreSettings, report: StoreReport, stack: str | None = None) -> StoreError:
     """Return the error that says why a bucket cannot hold results: nobody's word, nobody's right, or the store's own lack."""
     failures = [one for one in report.failures if one.verdict != "untried"]
     where, code = f"bucket '{settings.bucket}'", failures[0].code
-    hint = "All of it: invoke store.check --stack NAME. The smallest policy of each store: docs/stores.md."
+    whole = f"All of it: invoke store.check --stack {stack}. " if stack else ""
+    hint = f"{whole}The smallest policy of each store: docs/stores.md."
     silent = [one for one in failures if one.verdict == "silent"]
     if silent:
         return StoreError(f"canary in {settings.url}: {silent[0].says}", code=silent[0].code, hint=hint, passing=True)

@@ -13,7 +13,7 @@ SOON = 900.0
 """Seconds: keys that end before are not worth renting for."""
 
 
-def require_bucket(context: CommandContext, bucket: RunBucket | None, hours: float) -> None:
+def require_bucket(context: CommandContext, stack: str, bucket: RunBucket | None, hours: float) -> None:
     """Raise StoreError when the bucket of results could not take one now; a good answer of the last hour counts.
 
     ``hours``: how long the pod may live. Keys that end before it does are told, those that end now are refused.
@@ -28,7 +28,7 @@ def require_bucket(context: CommandContext, bucket: RunBucket | None, hours: flo
         raise StoreError(f"no credentials of the store of bucket '{bucket.bucket}' are set; nothing was rented")
     began = time.time()
     _refuse_ending_keys(context, settings.keys_end, began, hours)
-    report = canary.require(settings)
+    report = canary.require(settings, stack=stack)
     if report.at < began:
         return  # what it lacks was said within the hour
     context.ui.say(f"bucket     {settings.url} takes, proves and gives back what it gets ({report.seconds:.1f} s)")

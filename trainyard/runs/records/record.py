@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from trainyard.clock import format_time
@@ -220,9 +221,18 @@ class RunFolder:
         except (OSError, ValueError, TypeError) as error:
             raise UserError(
                 f"{path}: the record of this run cannot be read: {error}",
-                hint="Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run\n"
-                "Take it over anew: invoke adopt POD --stack NAME --key FILE, or end it: invoke end POD --stack NAME",
+                hint="\n".join(self._without_record()),
             ) from None
+
+    def _without_record(self) -> Iterator[str]:
+        """Yield what can be done about a pod whose stack nobody knows here any more: a line for each stack that has a key."""
+        yield "Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run"
+        keys = sorted(self.path.parents[3].glob("ssh/*/id_ed25519")) if len(self.path.parents) > 3 else []
+        for key in keys:
+            at = f"POD --stack {key.parent.name}"
+            yield f"One of {key.parent.name} is taken over anew: invoke adopt {at} --key {quote(str(key))}, or ended: invoke end {at}"
+        if not keys:
+            yield "'invoke adopt' takes one over anew by its stack's SSH key, 'invoke end' ends it"
 
     def save(self, record: RunRecord) -> None:
         """Replace the record, durably."""

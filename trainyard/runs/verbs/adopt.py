@@ -50,7 +50,8 @@ def find_pod(cloud: Cloud, reference: str) -> PodInfo:
         raise problem
     known = ", ".join(pod.id for pod in ours) or "none"
     raise UserError(
-        f"{cloud.name} knows no pod of ours {shown(reference)}", hint=f"Pods of ours: {known}. A pod of another cloud: --stack NAME."
+        f"{cloud.name} knows no pod of ours {shown(reference)}",
+        hint=f"Pods of ours: {known}. Those of all clouds: invoke reap --all-stacks --dry-run",
     )
 
 

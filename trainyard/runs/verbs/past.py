@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainyard.config import stack_names
 from trainyard.errors import UserError
 from trainyard.recipes.bundle import SHA256_LIST
 from trainyard.runs.context import CommandContext
@@ -110,9 +111,11 @@ def _bucket(context: CommandContext, stack: str, reference: str) -> StoreSetting
         return bucket_of(context, stack)
     except UserError as error:
         hint = f"{error.hint}\n" if error.hint else ""
+        others = ", ".join(name for name in stack_names(context.places.root) if name != stack)
+        ask = f"; another stack's bucket is asked with --stack and its name ({others})" if others else ""
         raise UserError(
             f"there is no run {shown(reference)} here, and no bucket of stack '{stack}' can be asked: {error.message}",
-            hint=f"{hint}Runs that are known here: invoke runs; another stack's bucket is asked with --stack NAME",
+            hint=f"{hint}Runs that are known here: invoke runs{ask}",
         ) from None
 
 

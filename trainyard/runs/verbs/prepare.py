@@ -163,7 +163,7 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     outputs = ensure_environment(context, plan.stack)
     make_whole(context, outputs)
     jobkeys.refuse_impossible(context, jobkeys.asked(plan.settings), outputs.results)
-    require_bucket(context, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
+    require_bucket(context, plan.stack, outputs.results, plan.hours + plan.settings.rescue_minutes / 60)
     containers.look_at_store(context, outputs.results, cloud)
     _tell_of_lone_pods(context, outputs.results, plan, here=here)
     if here:

@@ -23,7 +23,7 @@ def check(context: CommandContext, stack: str) -> tuple[canary.StoreReport, Stor
     """
     settings = bucket_of(context, stack)
     report = canary.check(settings, fresh=True)
-    return report, canary.refusal_of(settings, report) if report.failures else None
+    return report, canary.refusal_of(settings, report, stack) if report.failures else None
 
 
 def show(context: CommandContext, report: canary.StoreReport) -> None:
