@@ -229,8 +229,8 @@ class RunFolder:
         yield "Its pod, if it has one, may still be there. See what there is: invoke reap --all-stacks --dry-run"
         keys = sorted(self.path.parents[3].glob("ssh/*/id_ed25519")) if len(self.path.parents) > 3 else []
         for key in keys:
-            at = f"POD --stack {key.parent.name}"
-            yield f"One of {key.parent.name} is taken over anew: invoke adopt {at} --key {quote(str(key))}, or ended: invoke end {at}"
+            stack, file = key.parent.name, quote(str(key))
+            yield f"Take one of {stack} over: invoke adopt POD --stack {stack} --key {file}, or end it: invoke end POD --stack {stack}"
         if not keys:
             yield "'invoke adopt' takes one over anew by its stack's SSH key, 'invoke end' ends it"
 
