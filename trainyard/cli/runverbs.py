@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
@@ -163,8 +164,8 @@ def adopt(c: Context, pod: str, key: str | None = None, stack: str = "local", js
 
     work = context(as_json=json)
     known = work.places.ssh / stack / "id_ed25519"
-    hint = f"Here is one of stack '{stack}': {known}" if known.is_file() else f"It is the private SSH key of stack '{stack}'."
-    file = Path(required(key, f"say which key: invoke adopt {pod} --stack {stack} --key FILE", hint=hint))
+    named, hint = (quote(str(known)), None) if known.is_file() else ("FILE", f"It is the private SSH key of stack '{stack}'.")
+    file = Path(required(key, f"say which key: invoke adopt {pod} --stack {stack} --key {named}", hint=hint))
     return finish(work, json, lambda: through(work, take_over(work, stack, pod, file)))
 
 
