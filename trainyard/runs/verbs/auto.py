@@ -97,7 +97,10 @@ def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
     Asked are, at once, all stacks of the repository that rent GPUs and whose keys are set. Raises NoCapacity where none is left.
     """
     if request.request_file is not None:
-        raise UserError("--from is a request to one cloud, and --stack auto looks at all", hint="Say whose it is: --stack NAME")
+        raise UserError(
+            "--from is a request to one cloud, and --stack auto looks at all",
+            hint=f"Say whose it is: --stack and one of {', '.join(stack_names(context.places.root))}",
+        )
     settings, out = _settings(context, request)
     failed = {stack: shape.failed_lately(context.ledger(), each.cloud) for stack, each in settings.items()}
     stacks = []
