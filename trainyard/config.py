@@ -17,7 +17,7 @@ from pathlib import Path
 from trainyard.envfile import read_env_file
 from trainyard.errors import UserError
 from trainyard.secret import Secret
-from trainyard.shipped import checkout
+from trainyard.shipped import checkout, shipped
 from trainyard.textfile import expanded, read_text
 
 PROJECT = "trainyard"
@@ -213,8 +213,9 @@ def settings_file(root: Path, stack: str) -> Path:
         raise UserError(f"'{stack}' is no stack name: use a-z, 0-9, '.', '_' and '-'")
     path = root / f"Pulumi.{stack}.yaml"
     if not path.is_file():
+        remedy = f"\nOne of that cloud is written by: invoke setup --stack {stack}" if shipped(path.name).is_file() else ""
         raise UserError(
-            f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(stack_names(root)) or 'none'}."
+            f"there is no stack '{stack}' ({path.name} is missing)", hint=f"Stacks here: {', '.join(stack_names(root)) or 'none'}.{remedy}"
         )
     return path
 

@@ -192,7 +192,14 @@ def test_an_unknown_stack_lists_the_known_ones(tmp_path: Path) -> None:
         settings_file(tmp_path, "locl")
 
     assert "there is no stack 'locl'" in str(caught.value)
-    assert "Stacks here: local" in str(caught.value)
+    assert "Stacks here: local" in str(caught.value) and "invoke setup" not in str(caught.value)
+
+
+def test_a_missing_stack_of_a_cloud_is_told_with_what_writes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        settings_file(tmp_path, "ionet")
+
+    assert "Stacks here: none.\n" in str(caught.value) and str(caught.value).endswith("invoke setup --stack ionet")
 
 
 @pytest.mark.parametrize("name", ["../x", "A", "", "a/b", "-x"])

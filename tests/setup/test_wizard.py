@@ -17,6 +17,7 @@ from trainyard.config import places
 from trainyard.doctor.wizard import SetupReport, SetupRequest, lines, set_up
 from trainyard.envfile import read_env_file
 from trainyard.errors import RefusedError, UserError
+from trainyard.rehearsal.emulators import rehearsed
 from trainyard.rehearsal.kit import Emulator, Timing, start
 from trainyard.rehearsal.vast import VAST
 from trainyard.runs.context import CommandContext
@@ -100,6 +101,24 @@ def test_a_key_that_is_refused_is_not_kept_unless_one_insists(bench: Bench) -> N
     assert (report.exit_code, report.written, report.stacks[0].holder.verdict) == (4, (), "wrong")
     assert not (bench.root / ".env").exists() and not (bench.root / "Pulumi.vast.yaml").exists()
     assert bench.set_up(stacks=("vast",), keys={"VAST_API_KEY": WRONG}, force=True).written == ("VAST_API_KEY",)
+
+
+@pytest.fixture
+def ionet(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
+    """The same with io.net's containers, whose key its machines share; machines are refused there."""
+    emulator = start(rehearsed("ionet"), tmp_path / "io", timing=Timing(provisioning=1e9), env={})  # type: ignore[arg-type]
+    shared = {name: value for name, value in emulator.env.items() if name != "IOCLOUD_API_KEY"}
+    yield Bench(bench.root, emulator, shared)
+    emulator.stop(end_pods=True)
+
+
+def test_a_key_that_two_clouds_share_is_tried_where_the_person_wants_it(ionet: Bench) -> None:
+    keys = {"IOCLOUD_API_KEY": ionet.key}
+    assert [stack.name for stack in ionet.set_up(stacks=("ionet",), keys=keys).stacks] == ["ionet"]
+    both = ionet.set_up(keys=keys)
+    assert {stack.name: stack.holder.verdict for stack in both.stacks} == {"ionet": "ready", "ionet-vm": "wrong"}
+    assert "The key itself is good, and kept: ionet takes it." in "\n".join(lines(both)) and "not written" not in "\n".join(lines(both))
+    assert ionet.kept == keys
 
 
 def test_what_no_key_can_be_is_refused_before_anybody_is_asked(bench: Bench) -> None:

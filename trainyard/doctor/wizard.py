@@ -111,7 +111,8 @@ def lines(report: SetupReport) -> Iterator[str]:
     """Yield what a person reads: each account, what was written, what is ready, the next command."""
     for name, holder in (*((one.name, one.holder) for one in report.stacks), *((one.of, one) for one in report.stores)):
         yield f"{name:<10} {_WORDS[holder.verdict]}: {holder.says}"
-        if holder.verdict != "ready" and (how := _how(holder)):
+        takers = [one.name for one in report.stacks if one.holder.verdict == "ready" and set(one.holder.keys) & set(holder.keys)]
+        if holder.verdict != "ready" and (how := _how(holder, takers)):
             yield f"{'':<10} {how}"
     if report.written:
         yield f".env       has {', '.join(report.written)} now; only you can read it"
@@ -131,12 +132,14 @@ def lines(report: SetupReport) -> Iterator[str]:
 _WORDS = {"ready": "ready", "missing": "not ready", "wrong": "refused", "untried": "not tried"}
 
 
-def _how(holder: KeyHolder) -> str | None:
+def _how(holder: KeyHolder, takers: list[str]) -> str | None:
     if holder.verdict == "missing" and holder.cloud is not None and not holder.keys:
         return f"Say it: --setting {holder.cloud.needs[0]}=..."
     if holder.verdict == "missing":
         where = f" made in {holder.page}," if holder.page else ""
         return f"Keys are{where} typed at a terminal, or come from the environment or --keys-from."
+    if holder.verdict == "wrong" and takers:
+        return f"The key itself is good, and kept: {', '.join(takers)} takes it."
     if holder.verdict == "wrong":
         return f"{holder.hint or 'Make a new key.'} It was not written (--force writes it all the same)."
     return holder.hint or "It is kept untried. To try it later: invoke clouds --check"
@@ -156,7 +159,8 @@ def _stacks(context: CommandContext, request: SetupRequest, person: Person | Non
     else:  # keys that were handed in say themselves which clouds are meant
         held = {name: {*row.keys, *row.key_aliases} for name, row in entries().items()}
         meant = {reader.cloud_of(context.places.root, name) if name in stack_names(context.places.root) else name for name in named}
-        named += [name for name, keys in held.items() if keys & set(request.keys) and name not in meant]
+        theirs = {key for name in meant for key in held.get(name, ())}  # two clouds may share a key: the one that is named is meant
+        named += [name for name, keys in held.items() if keys & (set(request.keys) - theirs)]
     return [_stack(context, request, name, person) for name in dict.fromkeys(named)]
 
 
