@@ -14,11 +14,14 @@ from tests.e2e.yard import Done
 from tests.faults import judge, processes
 from tests.faults.points import Scene
 from tests.faults.world import STACK, CloudYard, World
+from trainyard.rehearsal.kit.ledger import gone
 
 LABEL = "a"
 PATIENCE = 400.0
 SILENT = 60.0
 """Seconds after which a container counts as not heard of."""
+WAITING_CREATES = ("modal",)
+"""Clouds whose create returns when there is a machine: what waits too long is ended before its id is known, and is in no summary."""
 When = Callable[[Scene], bool]
 LEDGER_SECONDS = 3.0
 """What summary and ledger may differ by, for each pod: a request's way, and the seconds until a lost pod is missed."""
@@ -162,8 +165,9 @@ class Stage:
         summary = self.summary()
         if done.code == 6 or not summary:
             return
-        paid = self.world.paid(self.since)
-        told = {pod["pod_id"] for pod in summary["pods"]}
+        told, books = {pod["pod_id"] for pod in summary["pods"]}, self.world.paid(self.since)
+        never = {r["id"] for r in gone(self.world.emulator.root) if r["started"] is None} if self.world.stack in WAITING_CREATES else set()
+        paid = [item for item in books if item.pod in told or item.pod not in never]
         self.expect(told == {item.pod for item in paid}, f"the summary names {sorted(told)}, the ledger {sorted({p.pod for p in paid})}")
         ledger = sum(item.price * ((item.end or time.time()) - item.start) / 3600 for item in paid)
         slack = sum(item.price for item in paid) * LEDGER_SECONDS * max(1.0, os.getloadavg()[0] / QUIET) / 3600
