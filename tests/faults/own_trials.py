@@ -40,7 +40,8 @@ def outage_of_terminate(stage: Stage) -> None:
     done = stage.train(faults=(Fault("delete-500", 11, TRAINED), Fault("graphql-500", 60, TRAINED)))
     stage.expect(done.code == 0, f"exit code {done.code}: the teardown gave up")
     refused = [r for r in stage.world.emulator.requests() if r["time"] >= stage.since and r.get("call") == "delete" and r["status"] == 500]
-    stage.expect(len(refused) == 11, f"only {len(refused)} terminates were answered 500")
+    if not stage.world.emulator.cloud.forgets_ended:  # there a pod that has finished is over, whoever answers to its end
+        stage.expect(len(refused) == 11, f"only {len(refused)} terminates were answered 500")
 
 
 def outage_without_end(stage: Stage) -> None:
