@@ -151,10 +151,10 @@ def test_at_the_end_it_says_so_on_the_pods_socket(tmp_path: Path, control: Contr
     assert status(tmp_path)["state"] == "ending"
 
 
-def local(tmp_path: Path, clock: TurnedClock) -> tuple[Watchdog, list[str]]:
+def local(tmp_path: Path, clock: TurnedClock, **more: str) -> tuple[Watchdog, list[str]]:
     ended: list[str] = []
     times = {"TRAINYARD_STOP": format_time(clock.wall() + 3600), "TRAINYARD_END": format_time(clock.wall() + 5400)}
-    env = {"WORKSPACE": str(tmp_path), "TRAINYARD_POD_SOCKET": str(tmp_path / "ctl"), **times}
+    env = {"WORKSPACE": str(tmp_path), "TRAINYARD_POD_SOCKET": str(tmp_path / "ctl"), **times, **more}
     return Watchdog(env, clock, [EndingMethod("socket", lambda: None, ended.append)]), ended
 
 
@@ -171,6 +171,23 @@ def test_an_extended_lease_is_asked_from_the_local_cloud_before_acting(tmp_path:
     clock.go(3600)
     w.tick()
     assert ended == ["the lease is over"]
+
+
+def test_a_lease_that_is_told_again_moves_no_early_end_back_and_one_that_is_longer_does(tmp_path: Path, control: Control) -> None:
+    clock = TurnedClock()
+    w, ended = local(tmp_path, clock, TRAINYARD_BUDGET="1860", TRAINYARD_PRICE="3600")
+    control.lease = {"stop": clock.wall() + 3600, "end": clock.wall() + 5400}
+    clock.go(60)
+    w.tick()
+    assert (w.state, w.reason) == ("stopping", "the budget is used up")
+    for _ in range(10):
+        clock.go(60)
+        w.tick()
+        assert w.state == "stopping" and w.end is not None and w.end.left(clock) <= 1800
+    control.lease = {"stop": clock.wall() + 7200, "end": clock.wall() + 9000}
+    clock.go(60)
+    w.tick()
+    assert w.state == "watching" and ended == [] and w.end is not None and w.end.left(clock) > 7200
 
 
 def test_a_shortened_lease_is_noticed_within_a_minute(tmp_path: Path, control: Control) -> None:

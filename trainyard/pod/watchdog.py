@@ -243,6 +243,7 @@ class Watchdog:
         self.started = clock.wall()
         self.budget_fired: float | None = None
         self.stop, self.end = self._first_deadlines()
+        self.leased = {name: deadline.wall for name, deadline in (("stop", self.stop), ("end", self.end)) if deadline is not None}
         self.state, self.reason = "watching", ""
         self.proven, self.proof = False, "no way to end this pod from inside" if not self.ways else "not asked yet"
         self.next_proof, self.proofs = clock.boot(), 0
@@ -465,10 +466,11 @@ class Watchdog:
         self.take_lease(next(filter(None, (ask() for ask in asks)), {}))
 
     def take_lease(self, said: Mapping[str, object]) -> None:
-        """Take over stop and end as who may move them tells them (epoch seconds)."""
+        """Take over stop and end as who may move them tells them (epoch seconds); what was told before moves no early end back."""
         for name in ("stop", "end"):
-            moment, current = float_or_none(said.get(name)), getattr(self, name)
-            if moment is not None and (current is None or abs(moment - current.wall) >= 1):
+            moment, known = float_or_none(said.get(name)), self.leased.get(name)
+            if moment is not None and (known is None or abs(moment - known) >= 1):
+                self.leased[name] = moment
                 setattr(self, name, self._deadline(moment))
                 self.log(f"{name} is now {format_time(moment)}")
                 self._remember(self.stop, self.end)
