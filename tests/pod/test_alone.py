@@ -179,7 +179,7 @@ def test_nothing_is_committed_while_a_training_runs_and_may_still_end(tmp_path: 
     w.settle()
     w.watchdog.tick()
 
-    assert "still ran when its lease was nearly over" in w.text
+    assert "the lease's stop has come; it still ran when its time to save was half over" in w.text
     assert w.ended.calls == [], "what runs may run until its lease is over"
 
 

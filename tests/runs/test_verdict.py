@@ -112,6 +112,23 @@ def test_what_its_pod_has_kept_as_no_success_is_none_whatever_the_exit_code(tmp_
     assert record.training_success is False
 
 
+def test_what_its_pod_says_of_a_training_without_an_exit_code_is_told_and_no_guess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = load_recipe(ROOT, "command")
+    said = read_declaration(json.dumps(declaration(command, resolve(command, sets=[f"script={__file__}"]), {})).encode(), "recipe.json")
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), bucket=RunBucket("b"), vanished="lost (out of memory?)")
+    in_bucket(monkeypatch, Ending("has no verdict: the job has stalled; it still ran when its time to save was half over", None))
+    monkeypatch.setattr(finish, "declared_of", lambda _: said)
+    folder = RunFolder(tmp_path)
+    folder.log.write_text("one line\n")
+
+    verdict = finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui(json=True)), record, folder)
+
+    assert verdict is not None and verdict.error is not None and record.training_success is False
+    first, *words = verdict.error.splitlines()
+    assert first == "the training has no verdict: the job has stalled; it still ran when its time to save was half over"
+    assert "  one line" in words and "out of memory" not in verdict.error
+
+
 def in_bucket(monkeypatch: pytest.MonkeyPatch, ending: Ending | None) -> None:
     """Let the bucket have a result, and the pod be gone."""
     done = Committed("s3://b/k/", "k/", "s3://b/logs/", "0", 1, 10, (), True, ending)

@@ -767,12 +767,12 @@ class LoneCommit:
         if not os.path.exists(os.path.join(job, "pid")):
             return None
         if not w.job_runs():
-            return {"exit_code": None, "reason": "it is no more, and left no exit code"}
+            return {"exit_code": None, "reason": "it is no more, and left no exit code (out of memory?)"}
         if w.stop is None or w.end is None or w.stop.left(w.clock) > 0:
             return None
         if w.end.left(w.clock) > max(ALONE_FLOOR, (w.end.wall - w.stop.wall) / 2):
             return None
-        return {"exit_code": None, "reason": "it was told to stop and still ran when its lease was nearly over", "runs": True}
+        return {"exit_code": None, "reason": f"{reason or 'told to stop'}; it still ran when its time to save was half over", "runs": True}
 
     def _start(self, ending: dict[str, object]) -> None:
         """Fork, and let the fork do it: it is as closed to others as this process, and no command line or pipe holds the plan."""

@@ -12,7 +12,7 @@ from trainyard.remote.reconnect import Reconnecting
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
 from trainyard.runs.life.heartbeat import beating
-from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep, told_by_pod
+from trainyard.runs.life.judge import declared_anywhere, declared_of, judge, keep, last_words, told_by_pod
 from trainyard.runs.life.roads import DeliveryRoad, GivenUp, ResultSelection, is_owed, run_result, settle
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import STATUS
@@ -79,13 +79,13 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         return Verdict("training")
     record.exit_code = done.ending.exit_code if record.exit_code is None else record.exit_code
     verdict = Verdict("training", f"the training was no success: {done.ending.why}", 1)
-    if record.exit_code is None and record.vanished is None:
-        record.training_success = False
-        return verdict  # it is its pod's word that counts
     with contextlib.suppress(UserError):  # an adopted run has no bundle at home, and its pod is gone
-        judged = judge(record, folder, declared_of(folder))
-        if not record.training_success:
-            return judged
+        said = declared_of(folder)
+        judged = judge(record, folder, said)
+        if record.exit_code is None:  # it is its pod's word that counts: it knows whether it told the training to stop
+            verdict = Verdict("training", "\n".join([f"the training {done.ending.why}", *last_words(said, folder.log)]), 1)
+        elif not record.training_success:
+            verdict = judged
     record.training_success = False  # its exit code alone makes no success of what was not whole
     return verdict
 

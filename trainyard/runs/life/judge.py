@@ -55,7 +55,7 @@ def judge(record: RunRecord, folder: RunFolder, said: Declaration) -> Verdict:
     record.training_success = record.exit_code in said.exit_codes
     if record.training_success or record.exit_code in said.stopped:
         return Verdict("training")
-    return Verdict("training", "\n".join([f"the training {_end(record, folder)}", *_last_words(said, folder.log)]), 1)
+    return Verdict("training", "\n".join([f"the training {_end(record, folder)}", *last_words(said, folder.log)]), 1)
 
 
 def keep(record: RunRecord, folder: RunFolder, said: Declaration) -> Keep | None:
@@ -96,7 +96,7 @@ def _missing(record: RunRecord, folder: RunFolder) -> list[str]:
         return []
 
 
-def _last_words(said: Declaration, log: Path) -> list[str]:
+def last_words(said: Declaration, log: Path) -> list[str]:
     """Return the last lines of a log, and what to do where the recipe knows the failure."""
     text = _tail(log)
     lines = ["  " + line for line in text.splitlines()[-10:]]
