@@ -82,6 +82,7 @@ def test_a_job_that_writes_nothing_while_no_gpu_works_is_stopped_and_its_pod_end
     assert w.state == "watching"
     look(w, clock, 2 * 60)
     assert status(tmp_path)["reason"] == "the job has stalled: for 10 minutes it wrote nothing, and no GPU was busy"
+    assert status(tmp_path)["stalled"] is True
     job.wait_for(lambda: (tmp_path / "job" / "exit").exists())
     assert "saved" in job.log()
     assert w.end is not None and w.end.left(clock) <= HOUR / 2

@@ -1,5 +1,6 @@
 """What a controller tells the watchdog on a run's pod, and what it hears from it: through the files of a real watchdog."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,20 @@ def test_a_beat_is_heard_and_an_idle_pod_lives_on(tmp_path: Path, pod: Reachable
     clock.go(59)
     w.tick()
     assert ended.calls == []
+
+
+def test_a_beat_brings_back_that_the_job_has_stalled_and_nothing_of_another_stop(tmp_path: Path, pod: ReachablePod) -> None:
+    assert beat(LocalTransport(), pod) == ""
+    watchdog = tmp_path / ".trainyard/watchdog"
+    watchdog.mkdir(parents=True)
+    for status, told in (
+        ({"state": "stopping", "reason": "the budget is used up", "stalled": False}, ""),
+        ({"state": "stopping", "reason": "the job has stalled", "stalled": True}, "the job has stalled"),
+    ):
+        (watchdog / "status.json").write_text(json.dumps(status))
+        assert beat(LocalTransport(), pod) == told
+    (watchdog / "status.json").write_text('{"half')
+    assert beat(LocalTransport(), pod) == ""
 
 
 def test_while_data_are_sent_the_pod_hears_of_its_controller_also_after_a_lost_link(

@@ -24,7 +24,7 @@ from trainyard.leases import intents
 from trainyard.playbook import Report
 from trainyard.retries import Backoff
 from trainyard.runs import context as contexts
-from trainyard.runs.life import follow, rent, start
+from trainyard.runs.life import follow, rent, sshlink, start
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.notes import note_cancel
@@ -483,6 +483,17 @@ def test_a_training_that_the_pod_s_watchdog_stopped_says_for_what(road: Road, sa
     summary = road.run("mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt; exit 75", name="a")
 
     assert summary.stopped and f"no success ({why})" in road.said()
+
+
+def test_a_stalled_training_that_does_not_listen_is_ended_and_what_it_left_is_kept(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sshlink, "EVERY", 0.0)
+    monkeypatch.setattr(follow, "STOP_GRACE", 0.2)
+    script = "mkdir -p $OUTPUT_DIR/model; echo x >$OUTPUT_DIR/model/m; trap '' TERM; echo going; for i in $(seq 300); do sleep 0.1; done"
+
+    summary, _ = road.while_training(lambda: road.armed(state="stopping", reason="the job has stalled", stalled=True), script)
+
+    assert not summary.success and "warning: the job has stalled: the training is stopped" in road.said()
+    assert (Path(str(summary.local_path)) / "model" / "m").read_text() == "x\n"
 
 
 def test_a_training_that_was_killed_has_no_verdict_and_what_it_left_is_kept(road: Road) -> None:

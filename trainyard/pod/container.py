@@ -204,7 +204,7 @@ class Worker:
     def status(self) -> dict[str, Any]:
         """Return how everything stands."""
         watchdog = self.watchdog()
-        kept = ("armed", "state", "reason", "stop", "end", "alone", "key_sees_pod", "proof", "self_terminate")
+        kept = ("armed", "state", "reason", "stalled", "stop", "end", "alone", "key_sees_pod", "proof", "self_terminate")
         sizes = {name: {"sent": file.sent, "size": file.size(), "room": file.room} for name, file in self.files.items()}
         reports = {name: text for name in self.order["reports"] if (text := report(self.path("output", name))) is not None}
         return {

@@ -255,6 +255,7 @@ class Watchdog:
         self.patience = 60 * (float_or_none(env.get("TRAINYARD_HEARTBEAT_MINUTES")) or 0.0)
         self.idle = IdleWatch(60 * (float_or_none(env.get("TRAINYARD_IDLE_MINUTES")) or 0.0), clock)
         self.stall = StallWatch(60 * (float_or_none(env.get("TRAINYARD_STALL_MINUTES")) or 0.0), self.workspace, clock)
+        self.stalled = False
         self.keep_until: float | None = None
         self.budget_stop: Deadline | None = self._budget_deadline(float_or_none(env.get("TRAINYARD_BUDGET")), 0.0, self.started)
 
@@ -277,6 +278,7 @@ class Watchdog:
         elif self.budget_stop is not None and self.budget_stop.left(self.clock) <= 0:
             self._stop_early("the budget is used up")
         elif self.stall.is_stalled(self.job_runs()):
+            self.stalled = True
             self._stop_early(f"the job has stalled: for {self.stall.patience / 60:g} minutes it wrote nothing, and no GPU was busy")
         if not self.proven and self.ways and self.clock.boot() >= self.next_proof:
             self._prove()
@@ -380,6 +382,7 @@ class Watchdog:
             "pod_id": own_id(self.env) or None,
             "state": self.state,
             "reason": self.reason,
+            "stalled": self.stalled and self.state == "stopping",
             "stop": utc(self.stop),
             "end": utc(self.end),
             "ways": [way.name for way in self.ways],

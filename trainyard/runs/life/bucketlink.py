@@ -15,6 +15,7 @@ from trainyard.remote.jobs import JobStatus
 from trainyard.remote.protocol import OnBytes
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone
+from trainyard.runs.life.heartbeat import stalled
 from trainyard.runs.life.joblink import JobFile, JobReader, JobSession
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.home import REPORTS, STATUS
@@ -185,6 +186,7 @@ class BucketSession:
     """Of the lease, as the container knows it."""
     ahead: float | None = None
     """Seconds by which the container's clock is ahead of this machine's."""
+    stalled: str = ""
 
     def follow(
         self,
@@ -202,6 +204,7 @@ class BucketSession:
                 try:
                     said = self.link.heard()
                     if said is not None:
+                        self.stalled = stalled(said.watchdog)
                         for name, reader in readers.items():
                             offsets[name] = self._read(said, name, offsets[name], reader.sink)
                 except StoreError as error:
@@ -237,11 +240,12 @@ class BucketSession:
             for piece in live.pieces(self.link.store(), self.link.where(), file, max(0, sent - last) if last else 0):
                 sink(piece)
 
-    def keep(self) -> None:
+    def keep(self) -> str:
         """Tell it of a lease that was moved; else it is owed nothing: it commits by itself, whoever lives."""
         if self.link.record.pod.end != self.end:
             self.end = self.link.record.pod.end
             self.link.lease_moved()
+        return self.stalled
 
     def stop(self, grace: float) -> None:
         """Leave the order, and wait until the job has ended."""

@@ -209,13 +209,14 @@ class _Watch:
             self.asked = now
             if verdict := ended_from_outside(self.context, self.record, self.pod):
                 raise _Over(verdict)
-        if self.lost_since is None:
-            self.session.keep()
+        stalled = self.session.keep() if self.lost_since is None else ""
         self.shares.look(time.time())
         if self.folder.cancelled:
             self._stop("the run is cancelled")
         elif not self.lease.look(due=self._lease_stops(time.time())) and self._due(time.time()) and (why := self._due_by_the_pod()):
             self._stop(why)
+        elif stalled:
+            self._stop(stalled)
 
     def _due(self, now: float) -> str:
         """Return why the training must stop at a moment, empty when it need not."""
@@ -273,7 +274,12 @@ class _Watch:
             return STOP_GRACE
         now = time.time() - (self.ahead or 0.0)
         half = max(1.0, (end.timestamp() - now) / 2)
-        return half if self._lease_stops(now) else min(STOP_GRACE, half)
+        if self._lease_stops(now):
+            return half
+        stop = parse_time(self.record.pod.stop)
+        # The watchdog's early end is the rescue time away: what is left must be brought to safety before it.
+        early = None if self.folder.cancelled or stop is None else max(1.0, (end - stop).total_seconds() / 3)
+        return min(STOP_GRACE, half, early or half)
 
 
 def _appending(path: Path) -> BinaryIO:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from trainyard.errors import TrainyardError
+from trainyard.jsontext import parse_json
 from trainyard.remote.protocol import Transport, quote
 from trainyard.remote.transfer import put_bytes
 from trainyard.runs.records.pod import ReachablePod
@@ -18,10 +20,19 @@ EVERY = 30.0
 """Seconds between two beats while no log is followed."""
 
 
-def beat(transport: Transport, pod: ReachablePod) -> None:
-    """Tell the watchdog that a controller lives."""
+def beat(transport: Transport, pod: ReachablePod) -> str:
+    """Tell the watchdog that a controller lives; return why it has told a stalled job to stop, empty where it has not."""
     folder = quote(pod.path(".trainyard", "watchdog"))
-    transport.exec(f"[ ! -d {folder} ] || touch {folder}/heartbeat", timeout=10)
+    said = transport.exec(f"[ ! -d {folder} ] || {{ touch {folder}/heartbeat; cat {folder}/status.json; }}", timeout=10).stdout
+    try:
+        return stalled(parse_json(said) if said else {})
+    except ValueError:
+        return ""  # it is asked again
+
+
+def stalled(status: Mapping[str, Any]) -> str:
+    """Return why a watchdog has told a job to stop that has stalled, empty where it has not: that rule is the pod's alone to keep."""
+    return str(status.get("reason")) if status.get("stalled") is True else ""
 
 
 @contextmanager

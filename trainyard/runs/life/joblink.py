@@ -53,8 +53,11 @@ class JobSession(Protocol):
         """Hand on what a file holds now, or its last bytes only; nothing of one that is not there. Raises Unreachable."""
         ...
 
-    def keep(self) -> None:
-        """Do what a controller that lives owes its pod, when it is due: say so, and see to it that it can commit alone."""
+    def keep(self) -> str:
+        """Do what a controller that lives owes its pod, when it is due: say so, and see to it that it can commit alone.
+
+        Returns why the pod has told a stalled job to stop, empty where it has not.
+        """
         ...
 
     def stop(self, grace: float) -> None:

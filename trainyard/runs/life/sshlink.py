@@ -91,6 +91,7 @@ class SshSession:
     transport: Transport
     plan: LonePlan
     beaten: float = field(default_factory=time.monotonic)
+    stalled: str = ""
 
     def follow(
         self,
@@ -107,17 +108,18 @@ class SshSession:
         program = "cat" if last is None else f"tail -c {last}"
         self.transport.exec(f"{program} {quote(self.pod.path(*_WHERE[file]))}", on_stdout=sink)
 
-    def keep(self) -> None:
+    def keep(self) -> str:
         """Touch the watchdog's heartbeat twice a minute, and send the plan to commit alone when it is due."""
         if time.monotonic() - self.beaten > EVERY:
             self.beaten = time.monotonic()
             try:
-                beat(self.transport, self.pod)
+                self.stalled = beat(self.transport, self.pod)
             except HostKeyChanged:
                 raise
             except Unreachable:
                 pass  # the readers notice it themselves and say so
         self.plan.tick()
+        return self.stalled
 
     def stop(self, grace: float) -> None:
         """Send TERM to the job, KILL after ``grace`` seconds."""
