@@ -115,7 +115,7 @@ def info(status: str) -> PodInfo:
     ("told", "word"),
     [
         (lambda _: info("running"), None), (lambda _: info("unknown"), None), (lambda _: info("exited"), "has stopped pod p1 (EXITED)"),
-        (lambda _: info("error"), "has stopped pod p1 (ERROR)"), (lambda _: None, "has ended pod p1"),
+        (lambda _: info("error"), "has stopped pod p1 (ERROR)"), (lambda _: None, "that pod p1 is gone"),
     ],
 )  # fmt: skip
 def test_a_pod_that_its_cloud_has_stopped_is_over_although_it_is_listed(told: object, word: str | None) -> None:

@@ -32,5 +32,5 @@ def test_without_the_clouds_key_a_run_is_left_alone_and_a_pod_that_the_cloud_tak
         account.emulator.fleet.delete(pod, "taken away by the cloud")
         out, _ = attached.communicate(timeout=90)
 
-        assert attached.returncode == 4 and f"the cloud has ended pod {pod}" in out, out
+        assert attached.returncode == 4 and f"the cloud says that pod {pod} is gone" in out, out
         assert yard.record("a")["phase"] == "ended" and yard.invoke("runs", "--json").json()[0]["state"] == "failed"

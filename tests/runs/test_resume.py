@@ -21,6 +21,7 @@ from trainyard.recipes.summaries import Values
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import stores
+from trainyard.runs.records.notes import note_cancel
 from trainyard.runs.records.parts import PaidPod, RunBucket
 from trainyard.runs.records.record import RunFolder, as_json
 from trainyard.runs.records.summary import RunSummary, cost
@@ -28,7 +29,7 @@ from trainyard.runs.verbs import account, attach, history, resume
 from trainyard.runs.verbs.atwork import AttemptAtWork
 from trainyard.runs.verbs.history import history_of
 from trainyard.runs.verbs.resume import ResumeRequest, prepare
-from trainyard.runs.verbs.through import is_due, through
+from trainyard.runs.verbs.through import go_on, is_due, through
 from trainyard.secret import Secret
 from trainyard.storage.client import Kind, StoreSettings
 from trainyard.storage.manifest import Manifest, ResultKey
@@ -358,6 +359,21 @@ def test_a_run_that_failed_or_that_a_person_has_ended_does_not_go_on_by_itself(h
     summary, _ = road.while_training(end, script, resume=3)
 
     assert not summary.success and not is_due(road.context.folder("a").load())
+
+
+def test_a_lost_run_does_not_go_on_when_a_person_is_heard_to_have_ended_it_before_its_turn(road: Road) -> None:
+    def take() -> None:
+        road.unreachable = 1000
+        road.cloud.terminate(road.cloud.alive()[0])
+        road.lose_pod()
+
+    road.while_training(take, "echo going; sleep 600", resume=3)
+    folder = road.context.folder("a")
+    assert is_due(folder.load())
+    note_cancel(road.context, folder.load())  # what another checkout has told came later than its end of the pod
+
+    assert go_on(road.context, folder) is None and not is_due(folder.load())
+    assert "ann/a does not go on by itself: a person has ended it" in road.said()
 
 
 def test_a_container_that_was_started_anew_is_a_lost_pod_too_where_nobody_is_there_to_look(road: Road) -> None:

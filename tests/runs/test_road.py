@@ -452,7 +452,7 @@ def test_a_pod_that_the_cloud_has_ended_ends_the_run_with_the_cloud_s_word(
 
     summary, _ = road.while_training(act, FOR_EVER)
 
-    assert summary.exit_status == 4 and "the cloud has ended pod p0" in str(summary.error) and road.cloud.alive() == []
+    assert summary.exit_status == 4 and "the cloud says that pod p0 is gone" in str(summary.error) and road.cloud.alive() == []
     assert [run.state for run in listing.list_runs(road.context).runs] == ["cancelled" if cancelled else "failed"]
 
 
@@ -467,8 +467,8 @@ def test_a_pod_that_a_person_here_has_ended_is_told_so_and_not_as_the_cloud_s_do
 
     summary, _ = road.while_training(act, FOR_EVER)
 
-    assert summary.exit_status == 4 and summary.error == "pod p0 was ended by a person here, not by the cloud"
-    assert any("ended by a person here" in line for line in runtable.lines(listing.list_runs(road.context), 80))
+    assert summary.exit_status == 4 and summary.error == "pod p0 was ended by a person, not by the cloud"
+    assert any("ended by a person" in line for line in runtable.lines(listing.list_runs(road.context), 80))
 
 
 @pytest.mark.parametrize(

@@ -298,7 +298,11 @@ def test_a_start_of_which_nothing_is_known_is_left_as_it_is(run: Callable[..., R
 
 @pytest.mark.parametrize(
     ("verdict", "code"),
-    [(Verdict("cloud", "the cloud has ended pod p1", 4), 4), (Verdict("lease", "over", 4), 4), (Verdict("person", "cancelled", 1), 1)],
+    [
+        (Verdict("cloud", "the cloud says that pod p1 is gone", 4), 4),
+        (Verdict("lease", "over", 4), 4),
+        (Verdict("person", "cancelled", 1), 1),
+    ],
 )
 def test_the_cloud_the_lease_and_a_person_end_a_run_and_the_code_says_who(run: Callable[..., Run], verdict: Verdict, code: int) -> None:
     it = run("started")
@@ -549,10 +553,10 @@ def test_a_hangup_makes_a_controller_leave_in_words_but_not_under_nohup(ignored:
 
 def test_a_pod_that_is_gone_is_no_loss_while_its_bucket_cannot_be_asked(run: Callable[..., Run]) -> None:
     it = run("started")
-    it.patch(follow, "follow", lambda *a: Verdict("cloud", "the cloud has ended pod p1", 4))
+    it.patch(follow, "follow", lambda *a: Verdict("cloud", "the cloud says that pod p1 is gone", 4))
     it.fails((finish, "find_result"), StoreError("403"))
 
-    with pytest.raises(StillThere, match="the cloud has ended pod p1, and whether the result of ann/a has reached its bucket"):
+    with pytest.raises(StillThere, match="the cloud says that pod p1 is gone, and whether the result of ann/a has reached its bucket"):
         it.drive()
     assert it.folder.load().error is None and it.ended == []
 

@@ -95,7 +95,7 @@ def test_what_is_done_without_a_run_is_anchored_and_a_store_that_hangs_holds_not
     clone: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(anchors, "stores", lambda context: iter([settings]))
-    monkeypatch.setattr(account, "note_end", lambda *_: None)
+    monkeypatch.setattr(account, "note_end", lambda *_: True)
     monkeypatch.setattr(account, "prove", lambda *_: Proof())
     monkeypatch.setattr(anchors, "_PATIENCE", 60.0)
     monkeypatch.setattr(adopt, "find_pod", lambda cloud, pod: SimpleNamespace(id=pod, price_per_hour=1.0, end=None))

@@ -23,7 +23,7 @@ from trainyard.ledger.limits import SpendLimit
 from trainyard.runs.records import mirror
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.mirror import beside, pull, push
-from trainyard.runs.records.notes import note, note_over, note_removed, note_row
+from trainyard.runs.records.notes import BY_HAND, RENTED, ended_by_hand, note, note_over, note_removed, note_row
 from trainyard.runs.records.parts import PaidPod, RunBucket
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import cost
@@ -295,3 +295,23 @@ def test_which_buckets_are_shared_is_known_without_any_client_or_secret(
     outputs = {"bucket": "from-the-state", "store": "aws", "ssh_private_key": {"ciphertext": "never read"}}
     monkeypatch.setattr(facade, "resources", lambda stack: [{"type": "pulumi:pulumi:Stack", "outputs": outputs}])
     assert sharing._bucket_names(replace(clone.context, env=keys)) == ["s3://from-the-state"]
+
+
+def test_a_pod_that_is_ended_on_another_machine_is_known_there_to_have_been_ended_by_a_person(
+    clone: Clone, other: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_bucket_names", lambda context: [settings.url])
+    monkeypatch.setattr(sharing, "stores", lambda context: iter([settings]))
+    record = run_of(clone, settings, phase="started", ended=None)
+    note(clone.context, record, RENTED, pod="p1")
+    push(clone.context, record)
+
+    assert not sharing.tell_end(other.context, "p2"), "no run is known to have it"
+    assert not ended_by_hand(clone.context, record, "p1")
+    assert sharing.tell_end(other.context, "p1")
+    assert ended_by_hand(clone.context, record, "p1") and not ended_by_hand(clone.context, record, "p2")
+    assert clone.context.ledger().events(record.id, kind=BY_HAND) == [], "it was the bucket that told"
+
+    monkeypatch.setattr(sharing, "_PATIENCE", 0.05)
+    monkeypatch.setattr(sharing, "pull_shared", lambda *_: threading.Event().wait(5))
+    assert not sharing.tell_end(other.context, "p1"), "a store that hangs is not waited for"

@@ -80,7 +80,7 @@ class FakePod:
         return "/".join((str(self.root), *parts))
 
     def over(self) -> str | None:
-        return "the cloud has ended pod pod-1" if self.gone else None
+        return "the cloud says that pod pod-1 is gone" if self.gone else None
 
 
 class Lossy:

@@ -25,7 +25,7 @@ from trainyard.runs.life.rent import created_of, isolation_of, refuse_replaced, 
 from trainyard.runs.life.verdict import Verdict
 from trainyard.runs.records.keepsake import Keepsake
 from trainyard.runs.records.mirror import beside
-from trainyard.runs.records.notes import cancelled_elsewhere, note
+from trainyard.runs.records.notes import RENTED, cancelled_elsewhere, note
 from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, summarize
@@ -152,7 +152,7 @@ def _rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> thre
     rent(context, record, folder)
     record.pod = replace(record.pod, created_epoch=created_of(record), isolation=isolation_of(context, record))
     folder.save(record)
-    note(context, record, "rented", pod=record.pod.pod_id, price_per_hour=record.pod.price_per_hour)
+    note(context, record, RENTED, pod=record.pod.pod_id, price_per_hour=record.pod.price_per_hour)
     return publish(context, record, folder, after=first)
 
 

@@ -132,7 +132,7 @@ def ended_from_outside(context: CommandContext, record: RunRecord, pod: Reachabl
     if end is not None and end.timestamp() <= time.time():
         return Verdict("lease", f"the lease was over at {record.pod.end}: {said}", CloudError.exit_code)
     if ended_by_hand(context, record, pod.id):
-        return Verdict("cloud", f"pod {pod.id} was ended by a person here, not by the cloud", CloudError.exit_code)
+        return Verdict("cloud", f"pod {pod.id} was ended by a person, not by the cloud", CloudError.exit_code)
     return Verdict("cloud", said, CloudError.exit_code, lost=True)
 
 

@@ -121,6 +121,13 @@ def push(context: CommandContext, record: RunRecord) -> int:
     return pushed
 
 
+def push_one(settings: StoreSettings, event: LedgerEvent) -> None:
+    """Write one event into a bucket; raises StoreError."""
+    from trainyard.storage.eventlog import put
+
+    put(settings, _key(event), _body(event, None))
+
+
 def pull(ledger: Ledger, settings: StoreSettings, after: str = "", on_page: Callable[[str], bool] | None = None) -> int:
     """Take into the ledger the events of a bucket that it does not know, from a name on; return how many.
 

@@ -18,10 +18,14 @@ from trainyard.runs.records.summary import cost, stages_of
 
 if TYPE_CHECKING:
     from trainyard.ledger.ledger import Ledger
+    from trainyard.ledger.rows import LedgerEvent
 
 CANCEL = "cancel"
 """Kind of the event that a person wants a run to end."""
-_BY_HAND = "end"
+RENTED = "rented"
+"""Kind of the event that a pod of a run has come up; its data has the pod."""
+BY_HAND = "end"
+"""Kind of the event that a person ends a pod of a run; its data has the pod."""
 _OFTEN = ("checkpoint",)
 """Events that change no row and come many times in a run."""
 _PATIENCE = 1.0
@@ -79,23 +83,23 @@ def _row(context: CommandContext, record: RunRecord, estimate: float | None = No
     return row_of(record, RunFolder(record.id.folder(context.places.runs)), estimate)
 
 
-def note_end(context: CommandContext, pod_id: str) -> None:
-    """Record with the run of a pod, where one is known here, that a person ends the pod now."""
+def note_end(context: CommandContext, pod_id: str) -> bool:
+    """Record with the run of a pod, where a record of one is here, that a person ends the pod now; tell whether there was one."""
+    has_run = False
     for folder in all_folders(context.places.runs):
         try:
             record = folder.load()
         except (OSError, TrainyardError):
             continue  # a record that cannot be read keeps no pod alive
         if not record.reached("ended") and pod_id in (record.pod.pod_id, *(pod.pod_id for pod in record.pods)):
-            note(context, record, _BY_HAND, pod=pod_id)
+            note(context, record, BY_HAND, pod=pod_id)
+            has_run = True
+    return has_run
 
 
 def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bool:
-    """Tell whether the ledger says that a person here has ended a pod of a run; False where it cannot be read."""
-    try:
-        return any(event.data.get("pod") == pod_id for event in context.ledger().events(record.id, kind=_BY_HAND))
-    except (OSError, TrainyardError):
-        return False
+    """Tell whether ledger or bucket say that a person has ended a pod of a run; False where neither can be read."""
+    return _is_told(context, record, BY_HAND, lambda event: event.data.get("pod") == pod_id)
 
 
 def note_cancel(context: CommandContext, record: RunRecord) -> None:
@@ -105,14 +109,20 @@ def note_cancel(context: CommandContext, record: RunRecord) -> None:
 
 def cancelled_elsewhere(context: CommandContext, record: RunRecord) -> bool:
     """Tell whether a person has cancelled a run from another checkout, by the ledger or by its bucket; False where neither can be read."""
+    return _is_told(context, record, CANCEL, lambda _: True)
+
+
+def _is_told(context: CommandContext, record: RunRecord, kind: str, means: Callable[[LedgerEvent], bool]) -> bool:
+    """Tell whether the ledger, or else the run's bucket, has such an event of it: other checkouts write into the bucket alone."""
     from trainyard.runs.records.mirror import events_in
     from trainyard.runs.records.stores import store_of
 
     with contextlib.suppress(OSError, TrainyardError):
-        if context.ledger().events(record.id, kind=CANCEL):
+        if any(map(means, context.ledger().events(record.id, kind=kind))):
             return True
+    with contextlib.suppress(OSError, TrainyardError):
         store = store_of(context, record.bucket)
-        return store is not None and any(event.kind == CANCEL for event in events_in(store, record.id))
+        return store is not None and any(event.kind == kind and means(event) for event in events_in(store, record.id))
     return False
 
 

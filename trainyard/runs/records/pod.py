@@ -96,7 +96,7 @@ class ReachablePod:
         if listed or (info is not None and not stopped_too):
             return None
         if info is None:
-            return f"the cloud has ended pod {self.id}{self._how_it_ended()}"
+            return f"the cloud says that pod {self.id} is gone{self._how_it_ended()}"
         if self.cloud.capabilities.over(info):
             return f"pod {self.id} has ended ({info.raw_status})"
         # A stopped pod still costs its disk, and its watchdog has stopped with it.

@@ -24,6 +24,7 @@ from trainyard.runs.records.notes import note_end
 from trainyard.runs.verbs import leaks, reap
 from trainyard.runs.verbs.anchors import anchoring
 from trainyard.runs.verbs.latebills import fill_in
+from trainyard.runs.verbs.sharing import tell_end
 from trainyard.runs.verbs.stalekeys import remove_stale
 from trainyard.settings import reader
 from trainyard.stacks import facade
@@ -88,11 +89,17 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
     cloud = context.cloud(name)
     pod = find_pod(cloud, reference)
     record_act(context, "end", pod.id, stack=name)
-    note_end(context, pod.id)  # before the request: who follows its run may see the pod gone at once
+    # Before the request: who follows its run may see the pod gone at once.
+    is_known = note_end(context, pod.id) or tell_end(context, pod.id)
     with anchoring(context):
         proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
     proof.require(f"Again: invoke end {pod.id} --stack {name}")
     context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
+    if not is_known:
+        context.ui.warn(
+            "whoever follows a run on it elsewhere was not told, takes it for lost and, with the setting `resume`, rents another pod.\n"
+            f"Is there one? invoke audit --stack {name}. The run is ended for good where it was started: invoke cancel RUN"
+        )
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainyard.clock import format_time
 from trainyard.config import stack_names
-from trainyard.errors import TrainyardError, UserError
+from trainyard.errors import StoreError, TrainyardError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import all_folders, write_json
@@ -67,6 +67,40 @@ def pull_shared(context: CommandContext, ledger: Ledger) -> None:
         if name not in answered:
             when = now.get(name, PulledBucket()).as_of
             context.ui.warn(f"{name} has not answered: runs of other machines are those known {_since(when)}")
+
+
+def tell_end(context: CommandContext, pod_id: str) -> bool:
+    """Write to the run of a pod, where ledger or buckets know one, that a person ends the pod now; tell whether it was written.
+
+    Whoever drives that run elsewhere would take its pod for lost. A store that hangs keeps no pod alive.
+    """
+    answers = list[bool]()
+    thread = threading.Thread(target=lambda: answers.append(_tell_end(context, pod_id)), name="tell end", daemon=True)
+    thread.start()
+    thread.join(2 * _PATIENCE)
+    return any(answers)
+
+
+def _tell_end(context: CommandContext, pod_id: str) -> bool:
+    from trainyard.runs.records.mirror import events_in, push_one
+    from trainyard.runs.records.notes import BY_HAND, RENTED
+
+    with contextlib.suppress(OSError, TrainyardError):
+        ledger = context.ledger()
+        pull_shared(context, ledger)
+        run = next((event.run for event in reversed(ledger.events(kind=RENTED)) if event.data.get("pod") == pod_id), None)
+        if run is None:
+            return False
+        ledger.add(run, BY_HAND, pod=pod_id)
+        if ledger.database.is_postgres:
+            return True
+        by_hand = ledger.events(run, kind=BY_HAND)[-1]
+        for settings in stores(context):
+            with contextlib.suppress(StoreError):
+                if any(event.data.get("pod") == pod_id for event in events_in(settings, run)):
+                    push_one(settings, by_hand)
+                    return True
+    return False
 
 
 def _since(when: float) -> str:

@@ -13,7 +13,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life.drive import drive
 from trainyard.runs.life.finish import sync_line
 from trainyard.runs.records import attempts
-from trainyard.runs.records.notes import note
+from trainyard.runs.records.notes import cancelled_elsewhere, ended_by_hand, note
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, last_lines, succeeded, summarize
@@ -73,6 +73,12 @@ def go_on(context: CommandContext, folder: RunFolder, clock: Clock = REAL) -> Ru
     """Return the folder of the attempt that follows, None where none is asked for, or it may not be; that is said, and final."""
     record = folder.load()
     if not is_due(record) or attempts.at_home(context.places, record.user, record.label) > record.attempt:
+        return None
+    if cancelled_elsewhere(context, record) or (record.pod.pod_id and ended_by_hand(context, record, record.pod.pod_id)):
+        # It may have been told of while this process saw to the lost pod: who ended that wants no other.
+        context.ui.say(f"resume     {record.id} does not go on by itself: a person has ended it")
+        record.cancelled = True
+        folder.save(record)
         return None
     summary = summarize(record, folder)
     for line in last_lines(summary, sync_line(context, summary)):
