@@ -119,7 +119,8 @@ def _fits(level: str, link: str, trouble: Trouble) -> bool:
         return False
     if trouble.forge == "success":
         return False
-    if level != "pod" and (trouble.vanish or trouble.forge or (trouble.full == "pod" and level in ("ahead", "companion"))):
+    # On a mounted bucket a small disk of its own would be another device, where no draft gets its name.
+    if level != "pod" and (trouble.vanish or trouble.forge or (trouble.full and link == "mounted" and level in ("ahead", "companion"))):
         return False
     return trouble.operation in _MET.get(level, (trouble.operation,))
 

@@ -127,7 +127,7 @@ class Scene:
     # ---- the trouble
 
     def _vanishing(self, operations: Operations) -> Iterator[Fault]:
-        if self.trouble.vanish:
+        if self.trouble.vanish and self.case.content != "thousands":
             asked = sum(name == "Head" for name, _ in operations)
             yield Fault("Head", "call after", after=int((1 + self.case.moment) * asked / 2), then=self._vanish)
 
@@ -171,7 +171,7 @@ class Scene:
     def _vanish(self) -> None:
         """Take away what was just asked for; what is lost after the last proof, behind the marker, nobody can notice then.
 
-        An empty object has no bytes that are read back: its HEAD is its last proof.
+        An empty object has no bytes that are read back, and of thousands only some are: their HEAD is their last proof.
         """
         asked = [one.key for one in self.world.proxy.seen if one.operation == "Head"]
         if asked and asked[-1].startswith(self.prefix) and not asked[-1][len(self.prefix) :].startswith("_"):

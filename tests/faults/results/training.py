@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -131,7 +132,8 @@ class Scene:
         operations = self._honest()
         what = stage.after(operations, share=stage.chance.random())
         stage.arm(operations, Fault("any", "call", after=what, then=self._meanwhile))
-        self._look(self.run(False))
+        with self._disk():
+            self._look(self.run(False))
         stage.disarm()
         if trainee.lost:
             return
@@ -185,6 +187,10 @@ class Scene:
         if "saved checkpoints/" in self.stage.told and not found.sealed:
             self.result.problems.append("a checkpoint was called safe, and none is in the bucket")
         return found.sealed
+
+    def _disk(self) -> contextlib.AbstractContextManager[None]:
+        """Fill the disk that the pod's own files lie on while the block lasts, where that is the trouble."""
+        return self.stage.full_disk(self.order.pod / ".trainyard") if self.stage.trouble.full else contextlib.nullcontext()
 
     def _honest(self) -> Operations:
         """Return the operations of a way ahead that nothing troubles."""
