@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import places
+from trainyard.errors import ForeignResult
 from trainyard.pod.files import compile_outputs, is_output
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.declaration import declaration, read_declaration
@@ -21,7 +22,9 @@ from trainyard.runs.life.judge import judge
 from trainyard.runs.records.parts import RunBucket
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
+from trainyard.secret import Secret
 from trainyard.storage import commit as storage_commit
+from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import Committed
 from trainyard.storage.ending import Ending
 
@@ -127,6 +130,23 @@ def test_what_its_pod_says_of_a_training_without_an_exit_code_is_told_and_no_gue
     first, *words = verdict.error.splitlines()
     assert first == "the training has no verdict: the job has stalled; it still ran when its time to save was half over"
     assert "  one line" in words and "out of memory" not in verdict.error
+
+
+@pytest.mark.parametrize(("token", "told"), [("ours", True), ("theirs", False)])
+def test_what_a_pod_has_committed_alone_is_named_where_another_runs_result_stands_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], token: str, told: bool
+) -> None:
+    record = RunRecord("u", "a", 1, "local", "command", {}, "", 1.0, time.time(), token="ours", bucket=RunBucket("b"))
+    store = StoreSettings("s3", "http://127.0.0.1:9", "", "b", Secret("k"), Secret("s"))
+    monkeypatch.setattr(finish, "store_of", lambda *_: store)
+    monkeypatch.setattr(finish, "refuse_foreign", lambda *_: (_ for _ in ()).throw(ForeignResult("_SUCCESS belongs to another run")))
+    monkeypatch.setattr(finish, "read", lambda *_: json.dumps({"token": token}).encode())
+
+    verdict = finish.find_result(CommandContext(places(tmp_path, {}), {}, Ui()), record, RunFolder(tmp_path))
+
+    out, _ = capsys.readouterr()
+    assert verdict is None
+    assert ("s3://b/models/u/a/1/_pod.tar" in out and "aws s3 sync s3://b/models/u/a/1/ DIR" in out) is told, out
 
 
 def in_bucket(monkeypatch: pytest.MonkeyPatch, ending: Ending | None) -> None:

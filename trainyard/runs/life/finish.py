@@ -26,7 +26,7 @@ from trainyard.storage.client import StoreSettings, sync_command
 from trainyard.storage.manifest import ResultKey
 from trainyard.storage.markers import refuse_foreign
 from trainyard.storage.podside import ScannedFiles
-from trainyard.storage.seal import read
+from trainyard.storage.seal import read, token_of
 
 
 def commit(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, known: ScannedFiles) -> Verdict:
@@ -64,7 +64,8 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
         return None
     try:
         refuse_foreign(settings, key, record.token)
-    except ForeignResult:
+    except ForeignResult as error:
+        _tell_own_tar(context, record, settings, error)
         return None
     lone = alone.seal(context, settings, key, record.token)
     done = lone or storage_commit.committed(settings, key, record.token)
@@ -98,6 +99,14 @@ def _ran(record: RunRecord, folder: RunFolder) -> float | None:
         if said["state"] in ("done", "stopped", "failed") and record.training_began is not None and over >= record.training_began:
             return over - record.training_began
     return None
+
+
+def _tell_own_tar(context: CommandContext, record: RunRecord, settings: StoreSettings, why: ForeignResult) -> None:
+    """Say where the only copy of a result is that its pod has committed alone, where another run's stands in its place."""
+    key = ResultKey(record.user, record.label, record.attempt)
+    if token_of(read(settings, key.pod_committed) or b"") == record.token:
+        what = f"what the pod of {record.id} has committed alone stays a plain tar, {settings.url}/{key.pod_tar}: {why.message}"
+        context.ui.warn(f"{what}\nCopy it with: {sync_command(settings, key.prefix, 'DIR')}")
 
 
 def take_logs(settings: StoreSettings, key: ResultKey, folder: RunFolder) -> None:
