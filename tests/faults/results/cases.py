@@ -89,7 +89,9 @@ def draw(seed: int, number: int, levels: Sequence[str] = (), links: Sequence[str
     return Case("commit", content, trouble, chance.random(), link, chance.randrange(KEPT) == 0, chance.randrange(10**6))
 
 
-RUN_TROUBLES = ("kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst")
+RUN_TROUBLES = (
+    "kill controller", "kill uploader", "kill both", "rights revoked", "500 after a put", "503 burst", "outage 10 min", "outage for good",
+)  # fmt: skip
 ALONE_TROUBLES = (
     "none", "503 burst", "lost answers", "dropped requests", "truncated answers", "corrupted on the way up", "corrupted on the way down",
     "500 after Complete", "a Complete that holds nothing", "expired URLs", "clock skewed",
@@ -99,9 +101,11 @@ ALONE_TROUBLES = (
 RUNS = {
     "run": (("job", "shards"), RUN_TROUBLES),
     "alone": (("job", "forger"), ALONE_TROUBLES),
+    "disk": (("pod", "state"), ("none",)),
 }
-"""Levels that are whole runs: what is trained, and the troubles."""
-WHOLE_RUNS = ("run", "run", "alone")
+"""Levels that are whole runs: what is trained (for ``disk``: whose disk is full from the training's end, or from a moment, on), and the
+troubles."""
+WHOLE_RUNS = ("run", "run", "alone", "disk")
 _READS = ("any", "Get", "List")
 _MET = {"resume": _READS, "kept": _READS, "home": _READS, "init": _READS, "data": (*_READS, "Put")}
 _MET_MOUNTED = ("any", "Get", "Put", "Head", "List")

@@ -174,13 +174,9 @@ class Stage:
             self.result.notes.append("no full disk: only root may mount one")
             yield
             return
-        place.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["mount", "-t", "tmpfs", "-o", SMALL, "tmpfs", place], check=True)
-        try:
-            _fill(place / "ballast")
+        with small_disk(place, SMALL):
+            fill(place / "ballast")
             yield
-        finally:
-            subprocess.run(["umount", "-l", place], check=True)
 
     def _mounted(self) -> dict[str, str]:
         """Mount the bucket on the pod; returns how a controller reaches it: by an S3 with RunPod's limits, before the lying proxy."""
@@ -265,7 +261,19 @@ def play_scene(make: Callable[[World, Case], StagedScene], world: World, case: C
     return result
 
 
-def _fill(path: Path) -> None:
+@contextlib.contextmanager
+def small_disk(place: Path, size: str) -> Iterator[None]:
+    """Let a folder be a small filesystem of its own while the block lasts; only root may do that."""
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write a file until its disk is full."""
     with contextlib.suppress(OSError), path.open("wb") as ballast:
         while True:
             ballast.write(bytes(4096))

@@ -10,11 +10,13 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +26,7 @@ from tests.faults.controller import JOB, RESULT
 from tests.faults.jobs import shards
 from tests.faults.results import judge
 from tests.faults.results.cases import Case
-from tests.faults.results.stage import Result
+from tests.faults.results.stage import Result, fill, small_disk
 from tests.faults.results.troubles import TROUBLES, fault_of
 from tests.faults.results.world import client_of
 from tests.storage import lying_proxy
@@ -32,7 +34,10 @@ from tests.storage.lying_proxy import Fault
 from trainyard.storage import local
 from trainyard.storage.client import StoreSettings
 
-FORGER = JOB.with_name("forger.sh")
+FORGER, HASTY = JOB.with_name("forger.sh"), Path(__file__).with_name("hasty.py")
+FILLS = 'cat /dev/zero >"$WORKSPACE/ballast" 2>/dev/null\necho full\n'
+POD_DISK, OWN_DISK = "size=1100m", "size=48m"
+"""A pod's has as much free as a start asks for, and a little more."""
 STACK, LONE, BUCKET = "lab", "lone", "lab-results"
 REQUESTS = 45
 """So many requests an honest run makes from the start of its training on."""
@@ -40,7 +45,7 @@ LONE_REQUESTS = 10
 """And so many a pod that commits alone."""
 ALONE = 60.0
 COMMANDS = 4
-LONGEST = 150.0
+LONGEST = 300.0
 METRICS = "".join(f'{{"time": 1.0, "step": {step}, "total_steps": 5, "loss": 1.5}}\n' for step in range(1, 6)).encode()
 SHARDS = {f"model/model-{number}.safetensors": shards.shard(number) for number in range(shards.COUNT)}
 WANTED = {path: hashlib.sha256(body).hexdigest() for path, body in {**RESULT, "metrics.jsonl": METRICS}.items()}
@@ -52,6 +57,9 @@ class Works:
 
     def __init__(self, server: StoreSettings | None) -> None:
         self.yard = Yard(Path(tempfile.mkdtemp(prefix="tw", dir="/tmp")))
+        self.disks = ExitStack()
+        for disk, size in ((self.yard.base / "o/cloud", POD_DISK), (self.yard.home, OWN_DISK)) if os.getuid() == 0 else ():
+            self.disks.enter_context(small_disk(disk, size))
         settings = server or local.ensure(self.yard.places)
         self.client: Any = client_of(settings)
         self.proxy = lying_proxy.start(urlsplit(settings.endpoint or "").port or 0)
@@ -66,6 +74,7 @@ class Works:
         slow = JOB.read_text().replace("seq ", "sleep 4\nseq ", 1)
         (self.yard.base / "slow.sh").write_text(slow)
         (self.yard.base / "forger.sh").write_text(FORGER.read_text() + slow)
+        (self.yard.base / "fills.sh").write_text(JOB.read_text() + FILLS)
         (self.yard.base / "shards.py").write_text(Path(shards.__file__).read_text())
         self.count = 0
 
@@ -76,6 +85,7 @@ class Works:
         for stack in (STACK, LONE):
             self.yard.invoke("destroy", "--stack", stack, "--yes")
         self.yard.close()
+        self.disks.close()
         shutil.rmtree(self.yard.base, ignore_errors=True)
 
     def watchdogs(self, lease: str) -> list[int]:
@@ -128,9 +138,13 @@ class WholeRun:
         self.label = f"c{made.count}"
         self.chance = random.Random(case.seed)
         self.result, self.story = Result(case), list[str]()
+        self.passed: Path = made.yard.base / f"{self.label}.passed"
+        self.outage: float | None = None
+        self.ballast = made.yard.home / "ballast"
         self.lone = case.level == "alone"
         stack = LONE if self.lone else STACK
-        script = {"shards": "shards.py", "forger": "forger.sh"}.get(case.content, "slow.sh" if self.lone else "job.sh")
+        scripts = {"shards": "shards.py", "forger": "forger.sh", "pod": "fills.sh"}
+        script = scripts.get(case.content, "slow.sh" if self.lone else "job.sh")
         self.wanted = SHARDED if case.content == "shards" else WANTED
         given = ("--set", f"script={made.yard.base / script}", "--name", self.label)
         self.words = ("train", "--stack", stack, "--recipe", "command", *given)
@@ -139,9 +153,12 @@ class WholeRun:
         """Train, in trouble; then whatever comes next until the story has ended."""
         yard = self.made.yard
         self.made.proxy.reset()
-        process = yard.start(*self.words)
+        # What comes to the store for a while, or for good, is waited for: by a clock of the command's own.
+        process = self._hasty() if self.trouble.act == "fail" and not self.lone else yard.start(*self.words)
         code = self._alone(process) if self.lone else self._first(process)
         self._look(code, self.story[-1])
+        if self.trouble.seconds and (code or self.result.where != "bucket"):
+            self.result.problems.append(f"the store came back in time: exit code {code}, result in {self.result.where or 'no place'}")
         following = self.chance.choice((("recover",), ("attach", self.label)))
         for _ in range(COMMANDS):
             if self.result.where == "bucket" and not yard.pods() and self._over():
@@ -167,9 +184,11 @@ class WholeRun:
         while not log.exists() and process.poll() is None and time.monotonic() < until:
             time.sleep(0.02)
         after = int(self.case.moment * REQUESTS)
-        fault = fault_of(self.trouble, after, self.chance, lambda: False)
+        fault = fault_of(self.trouble, after, self.chance, self._passed)
         if self.trouble.kills:
             fault = Fault("any", "call after", after=after, then=lambda: self._strike(process))
+        if self.case.content == "state":
+            fault = Fault("any", "call", after=after, then=lambda: fill(self.ballast))
         if fault is not None:
             self.made.proxy.faults.append(fault)
         try:
@@ -178,10 +197,27 @@ class WholeRun:
             self.result.problems.append(f"it hung: nothing came of it in {LONGEST:g} s")
             kill_tree(process)
         listener.join(10)
-        self.result.met = fault is not None and fault.done > 0
+        self.result.met = fault.done > 0 if fault is not None else self.case.content == "pod"
         self.made.proxy.reset()
+        self.ballast.unlink(missing_ok=True)
         self.story.append(f"--- {' '.join(self.words)}: {process.returncode}\n{''.join(spoken)}")
         return process.returncode
+
+    def _hasty(self) -> subprocess.Popen[str]:
+        yard = self.made.yard
+        argv = [sys.executable, str(HASTY), str(self.passed), *self.words]
+        process = subprocess.Popen(
+            argv, env=yard.env, cwd=yard.root, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+        yard.started.append(process)
+        return process
+
+    def _passed(self) -> bool:
+        """Tell whether the outage is over, by the command's clock."""
+        now = float(self.passed.read_text()) if self.passed.exists() else 0.0
+        self.outage = self.outage if self.outage is not None else now
+        return self.trouble.seconds > 0 and now - self.outage >= self.trouble.seconds
 
     def _alone(self, process: subprocess.Popen[str]) -> int:
         """Kill the controller for good when its pod knows what to do alone; the trouble comes to the pod."""
