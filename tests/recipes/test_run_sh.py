@@ -342,3 +342,19 @@ def test_a_command_that_is_told_to_stop_saves_and_goes_on(tmp_path: Path) -> Non
     log, _ = child.communicate(timeout=20)
     assert (child.returncode, run.state) == (75, "stopped") and (run.output / "checkpoints/1").exists(), log
     assert log.endswith("6. stopped on request (exit code 75)\n"), "on a pod, which ends now, no command goes on"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to mount a small tmpfs")
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_program_that_fills_the_disk_keeps_its_exit_code_though_nothing_more_can_be_logged(tmp_path: Path, shell: str, code: int) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path], check=True)
+    try:
+        fills = 'echo it >"$OUTPUT_DIR/model/a"\ncat /dev/zero >"$WORKSPACE/ballast" 2>/dev/null\n'
+        run = Run(tmp_path, [program(tmp_path, f"{fills}exit {code}\n")], shell=shell)
+        with (tmp_path / "log").open("wb") as log:
+            done = subprocess.run([shell, run.dir / "run.sh"], stdout=log, stderr=log, env={"PATH": os.environ["PATH"]}, timeout=30)
+
+        assert done.returncode == code and (run.output / "model/a").read_text() == "it\n"
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
