@@ -54,7 +54,7 @@ def live(scene: Scene, pod: Workspace, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 
 def wait_for(what: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
