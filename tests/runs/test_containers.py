@@ -42,6 +42,14 @@ def cloud(tmp_path: Path, *, ssh: bool = False, simulated: bool = False) -> Any:
     return SimpleNamespace(name="nossh", capabilities=abilities, simulated=simulated)
 
 
+def test_a_look_at_a_failed_pod_is_not_promised_where_there_is_no_ssh(tmp_path: Path) -> None:
+    wanted = build({"cloud": "local", "keep_on_failure": "30m"}, "nossh")
+
+    assert "no pod of nossh is kept for a look" in str(containers.unkept(cloud(tmp_path), wanted))
+    assert containers.unkept(cloud(tmp_path, ssh=True), wanted) is None
+    assert containers.unkept(cloud(tmp_path), build({"cloud": "local"}, "nossh")) is None
+
+
 @pytest.mark.parametrize(
     ("values", "hours", "words"),
     [

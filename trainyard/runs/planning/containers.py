@@ -46,6 +46,13 @@ def refuse(context: CommandContext, cloud: Cloud, settings: StackSettings, hours
     refuse_bucket(context.env, context.places, cloud.name, settings, emulated=_emulated(cloud))
 
 
+def unkept(cloud: Cloud, settings: StackSettings) -> str | None:
+    """Return that no pod of this cloud is kept for a look, where the settings ask for that; None where nothing is amiss."""
+    if settings.keep_on_failure is None or cloud.capabilities.ssh:
+        return None
+    return f"keep_on_failure: no pod of {cloud.name} is kept for a look: it has no SSH, and ends with its command"
+
+
 def refuse_bucket(env: Mapping[str, str], places: Places, cloud: str, settings: StackSettings, *, emulated: bool) -> None:
     """Raise RefusedError where settings and keys name no bucket that containers without SSH can work by; asks no store."""
     if settings.has_bucket and settings.store == "local":

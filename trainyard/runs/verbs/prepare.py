@@ -135,6 +135,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     ui.say("\n".join(said_of(expected)))
     if lack_of_end := leaseend.only_from_outside(cloud, plan.stack):
         ui.warn(lack_of_end)
+    if unkept := containers.unkept(cloud, plan.settings):
+        ui.warn(unkept)
     if named := consent.pod_secrets(plan.settings, context.env):
         ui.say(f"secrets    the job gets {', '.join(named)} of yours (pod_secrets)")
     for warning in consent.keys_in(plan.values):
