@@ -198,6 +198,7 @@ def test_the_caches_are_listed_with_price_last_run_and_who_mounts_them(context: 
     assert f" ago by ann/a; mounted by {pod.id}; in use by ann/a" in text
     assert "trainyard-cache-ffffffff-eu-ro-1" in text and "of another environment" in text and "data-of-mine" not in text
     assert text.endswith("in all $3.50 a month")
+    assert caches.cache_lines([replace(rows[0], per_month=None), rows[1]])[-1] == "in all $0.70 a month, and 1 whose price is not told"
 
 
 def test_clean_deletes_what_nothing_uses_and_nothing_else(context: CommandContext, cloud: RunPodCloud, ui: Listening) -> None:

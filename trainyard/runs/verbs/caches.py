@@ -69,7 +69,9 @@ def cache_lines(rows: Sequence[CacheRow]) -> list[str]:
         held += [f"in use by {', '.join(row.live)}"] if row.live else []
         lines.append(f"{'':>13}  {'; '.join([age, used, *held])}")
     month = sum(row.per_month or 0.0 for row in rows)
-    return [*lines, f"in all ${month:,.2f} a month"] if rows else ["there are no model caches"]
+    unknown = sum(row.per_month is None for row in rows)
+    rest = f", and {unknown} whose price is not told" if unknown else ""
+    return [*lines, f"in all ${month:,.2f} a month{rest}"] if rows else ["there are no model caches"]
 
 
 def clean(context: CommandContext, stack: str | None, hours: float | None, *, yes: bool) -> int:
