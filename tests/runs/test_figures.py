@@ -213,6 +213,16 @@ def test_a_pod_that_finished_by_itself_is_paid_for_as_long_as_the_cloud_says_wha
     assert [pod.ended for pod in run.pods] == [1480.0, 1300.0]
 
 
+@pytest.mark.parametrize(("cloud", "ended"), [("vast", 1500.0), ("jarvislabs", 8000.0)])
+def test_a_pod_that_committed_alone_is_paid_until_somebody_ends_it_where_it_cannot_end_itself(cloud: str, ended: float) -> None:
+    run = record(pods=[PaidPod("p1", 1.0, 1000.0)], pod=RunPod(pod_id="p1"), cloud=cloud)
+    note_gone(run, datetime.fromtimestamp(1500.0, UTC))
+    note_deleted(run, 8000.0, [])
+    note_ended(run, Proof(ended=(EndedPod("p1", 8010.0, False),)), "1970-01-01T02:50:00Z")
+
+    assert [pod.ended for pod in run.pods] == [ended]
+
+
 @pytest.mark.parametrize(("dollars", "ended"), [(None, 1500.0), (0.1, 1500.0), (1.0, 4600.0), (9.0, 9000.0)])
 def test_a_pod_that_was_to_end_itself_costs_no_less_than_is_on_the_clouds_bill(dollars: float | None, ended: float) -> None:
     run = record(pods=[PaidPod("p1", 1.0, 1000.0)], pod=RunPod(pod_id="p1"))

@@ -19,6 +19,7 @@ from trainyard.leases import intents
 from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stackresources import POD, leases_in, pods_in
+from trainyard.settings import clouds
 from trainyard.stacks.model import Event, OnEvent
 
 
@@ -59,7 +60,13 @@ def note_deleted(record: RunRecord, at: float | None, still_there: Iterable[Even
 
 
 def note_gone(record: RunRecord, at: datetime | None) -> None:
-    """Note when a run's pod had nothing left to do and ended itself; should it still be there, its proven end counts."""
+    """Note when a run's pod had nothing left to do and ended itself; should it still be there, its proven end counts.
+
+    Where a cloud lets no pod end itself it stays, and is paid for, until it is ended from outside.
+    """
+    row = clouds.entry(record.cloud)
+    if row is not None and not row.self_terminate:
+        return
     for pod in record.pods:
         if at is not None and pod.pod_id == record.pod.pod_id and pod.ended is None and pod.deleted is None:
             _replace(record, dataclasses.replace(pod, deleted=at.timestamp(), by_itself=True))
