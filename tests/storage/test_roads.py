@@ -24,6 +24,7 @@ from trainyard.runs.records.parts import PaidPod, RunBucket, RunPod, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
+from trainyard.storage.deliver import Progress
 from trainyard.storage.download import download
 from trainyard.storage.manifest import Manifest, ResultKey
 from trainyard.storage.push import push
@@ -190,6 +191,14 @@ def test_a_store_that_stays_away_sends_the_result_home_and_it_is_pushed_when_the
     download(scene.settings, "u/r1", tmp_path / "got")
     assert tree(tmp_path / "got") == tree(Path(pushed.local_path or "") / "model")
     assert KEY.logs + "train.log" in keys(scene.settings) and open_uploads(scene.settings) == 0
+
+
+def test_a_long_transfer_says_every_ten_seconds_how_far_it_is(scene: Scene) -> None:
+    way, text = scene.way(), "fetching the result over SSH"
+    for scene.clock.t, done in ((0.0, 0), (4.0, 1_000_000), (12.0, 3_000_000), (13.0, 4_000_000)):
+        way._progress(Progress("fetch", done, 9_000_000, text))
+
+    assert [line.strip() for line in scene.told.lines] == [text, f"3.0 MB of 9.0 MB, 250.0 kB/s: {text}"]
 
 
 def test_a_refusal_for_good_is_not_waited_for(scene: Scene, proxy: LyingProxy) -> None:

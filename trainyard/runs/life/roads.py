@@ -18,6 +18,7 @@ from trainyard.errors import DiskFull, ForeignResult, HostKeyChanged, PodCannotU
 from trainyard.remote.protocol import Transport
 from trainyard.retries import LINK, Backoff
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.datastore import transfer_lines
 from trainyard.runs.records.home import COPIES
 from trainyard.runs.records.movedlease import LeaseWatch
 from trainyard.runs.records.parts import RunResult
@@ -28,7 +29,7 @@ from trainyard.runs.records.stores import store_of
 from trainyard.storage import commit as storage_commit
 from trainyard.storage import direct, live
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.deliver import DeliveryPatience, Progress
+from trainyard.storage.deliver import DeliveryPatience, OnProgress, Progress, silent
 from trainyard.storage.expiry import expiry_of
 from trainyard.storage.manifest import Keep, LeftOut, ResultKey
 from trainyard.storage.podside import ScannedFiles
@@ -85,6 +86,7 @@ class DeliveryRoad:
         self.end = end.timestamp() if end else self.clock.now() + _NO_LEASE
         self.began = self.clock.now()
         self.size, self.asked, self.warned_at, self.lost, self.shown = 0, 0.0, 0.0, False, ""
+        self.far: OnProgress = silent
 
     def linked(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called again after each lost link; raises its Unreachable when the pod or its lease is over."""
@@ -179,8 +181,10 @@ class DeliveryRoad:
             self.lost = False
             self.context.ui.say("           link is back")
         if progress.text and progress.text != self.shown:
-            self.shown = progress.text
+            self.shown, self.far = progress.text, transfer_lines(self.context.ui, self.clock.now)
             self.context.ui.say(f"           {progress.text}")
+        elif progress.total:
+            self.far(progress)
 
     def _tell_lost(self, left_out: Sequence[LeftOut]) -> None:
         """Warn of what should be in the result and is not: it goes with the pod."""

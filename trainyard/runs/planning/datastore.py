@@ -111,10 +111,11 @@ def transfer_lines(ui: Listener, now: Callable[[], float] = time.monotonic) -> O
 
     def tell(progress: Progress) -> None:
         nonlocal last, before
-        if now() - last < _LINE_EVERY:
+        took = now() - last  # asked once: several threads may send
+        if took < _LINE_EVERY:
             return
-        speed = (progress.done - before) / (now() - last)
-        last, before = now(), progress.done
+        speed = max(0, progress.done - before) / took
+        last, before = last + took, progress.done
         ui.say(f"           {human_size(progress.done)} of {human_size(progress.total)}, {human_size(int(speed))}/s: {progress.text}")
 
     return tell
