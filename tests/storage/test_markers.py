@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +16,8 @@ from trainyard.clock import format_time
 from trainyard.errors import RefusedError, StoreError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
-from trainyard.runs.records.parts import RunBucket
+from trainyard.runs.records.parts import RunBucket, RunPod
+from trainyard.runs.records.record import RunRecord
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs.atwork import at_work
 from trainyard.runs.verbs.known import known_in_bucket
@@ -132,6 +134,21 @@ def test_what_a_killed_start_of_this_checkout_has_claimed_is_at_work_for_other_m
         assert markers.claim_attempt(settings, machines[0].places, key(), replace(claim(draft.token), time=begun))
         assert at_work(machines[0], settings, key()) is None
         assert at_work(machines[1], settings, key()) is not None
+
+
+def test_a_local_pod_is_gone_where_its_end_was_seen_not_where_a_machine_has_the_same_name(settings: StoreSettings, tmp_path: Path) -> None:
+    own = places_at(tmp_path)
+    context = CommandContext(own, {}, Ui())
+    markers.claim_attempt(settings, own, key(), replace(claim(), machine=socket.gethostname()))
+    end = format_time(time.time() + 3600)
+    record = RunRecord(
+        "greg", "r1", 1, "lab", "command", {}, "", 1.0, time.time(), cloud="local", pod=RunPod(pod_id="ty-1-2-pod-3", end=end)
+    )
+
+    assert at_work(context, settings, key(), record) is not None, "another user's local cloud, or another machine, may have it"
+    (own.cloud / "ended").mkdir(parents=True, exist_ok=True)
+    (own.cloud / "ended" / "ty-1-2-pod-3.json").write_text('{"reason": "terminated", "ended": 1.0}')
+    assert at_work(context, settings, key(), record) is None
 
 
 def test_of_an_attempt_that_is_taken_its_owner_is_told_and_that_it_may_still_be_at_work(settings: StoreSettings, tmp_path: Path) -> None:

@@ -302,6 +302,20 @@ def test_a_marker_of_another_run_is_named_where_its_manifest_is_not_there(
         fetch(clone.context, "local", str(SECOND), tmp_path / "to")
 
 
+def test_a_marker_that_names_the_right_manifest_and_another_run_is_foreign_to_every_command(
+    clone: Clone, settings: StoreSettings, pod: Workspace, tmp_path: Path
+) -> None:
+    committed(settings, pod, FIRST)
+    marker = json.loads(s3(settings).get_object(Bucket=settings.bucket, Key=FIRST.success)["Body"].read())
+    s3(settings).put_object(Bucket=settings.bucket, Key=FIRST.success, Body=json.dumps({**marker, "token": "somebodys"}).encode())
+
+    assert [row.kind for row in results.list_rows(clone.context, "local", None)[1]] == ["foreign"]
+    assert results.check(clone.context, "local", "first", deep=False, as_json=False)[0] == 7
+    assert "its token is 'somebody'" in clone.said()
+    with pytest.raises(ForeignResult, match="its token is 'somebody'"):
+        fetch(clone.context, "local", "first", tmp_path / "to")
+
+
 def test_verify_tells_missing_changed_and_more_and_exits_with_7(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
     committed(settings, pod, FIRST)
     assert results.check(clone.context, "local", "first", deep=False, as_json=False)[0] == 0

@@ -65,9 +65,9 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
         return None
     digest = sha256(body)
     for key, text in zip(keys, markers, strict=False):
-        marker = _parse_marker(text)
-        if marker.get("manifest_sha256") != digest:
+        if text is None or not are_paired(text, body):
             continue
+        marker = _parse_marker(text)
         manifest = decode(body, f"{settings.url}/{where.manifest}")
         if prove and not _all_there(settings, manifest):
             return None
@@ -76,14 +76,14 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
     return None
 
 
+def are_paired(marker: bytes, manifest: bytes) -> bool:
+    """Tell whether a marker is the manifest's own: it names its sha256 and, where it has a token, the same run."""
+    return _parse_marker(marker).get("manifest_sha256") == sha256(manifest) and token_of(marker) in ("", token_of(manifest))
+
+
 def token_of(body: bytes) -> str:
     """Return the run's token of a manifest or marker; empty when it has none."""
     return str(_parse_marker(body).get("token", ""))
-
-
-def manifest_sha256_in(body: bytes) -> str:
-    """Return the manifest that a marker names."""
-    return str(_parse_marker(body).get("manifest_sha256", ""))
 
 
 def ending_in(body: bytes) -> Ending:

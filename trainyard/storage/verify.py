@@ -18,7 +18,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, MANIFEST, POD_COMMITTED, SUCCESS, Manifest, ManifestEntry, ResultKey, decode, sha256
 from trainyard.storage.markers import stranger, whose_else
 from trainyard.storage.objects import sha256_text
-from trainyard.storage.seal import ending_in, manifest_sha256_in, read_each
+from trainyard.storage.seal import are_paired, ending_in, read_each
 
 _OWN = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED, "_pod.tar"})
 _BLOCK = 1 << 20
@@ -70,7 +70,7 @@ def seal_state(settings: StoreSettings, key: ResultKey) -> SealState:
             damage = error.message
     if text is None:
         return SealState(manifest, digest, None, None, damage or f"it was never committed: neither {SUCCESS} nor {KEPT} is there")
-    paired = body is not None and manifest_sha256_in(text) == digest
+    paired = body is not None and are_paired(text, body)
     if not paired and (problem := stranger(settings, key, text)):
         return SealState(manifest, digest, marker, ending, f"{marker}: {problem}")
     if body is None:

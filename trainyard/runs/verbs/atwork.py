@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from dataclasses import dataclass
 
 from trainyard.clock import format_time, parse_time
 from trainyard.clouds import open_cloud
+from trainyard.clouds.local.cloud import LocalCloud
 from trainyard.errors import CloudError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
@@ -61,7 +61,7 @@ def at_work(context: CommandContext, store: StoreSettings, key: ResultKey, recor
     if record is None and (body := asked.record(store, key)) is not None:
         record = record_in(body, key)
     until = _until(record, claim)
-    if until is None or until <= time.time() or (record is not None and (record.ended or _is_gone(context, record, claim))):
+    if until is None or until <= time.time() or (record is not None and (record.ended or _is_gone(context, record))):
         return None
     return AttemptAtWork(key, claim, record, until)
 
@@ -82,12 +82,16 @@ def _until(record: RunRecord | None, claim: Claim | None) -> float | None:
     return began.timestamp() + _UNRENTED if began else None
 
 
-def _is_gone(context: CommandContext, record: RunRecord, claim: Claim | None) -> bool:
-    """Tell whether the cloud says that an attempt's pod is no more; a machine's own pods only that machine can be asked for."""
+def _is_gone(context: CommandContext, record: RunRecord) -> bool:
+    """Tell whether the cloud says that an attempt's pod is no more.
+
+    A local pod is gone where this user's local cloud has seen its end: another machine, or user, may bear the name of this one's.
+    """
     pod = record.pod.pod_id
-    if not pod or not record.cloud or (record.cloud == "local" and (claim is None or claim.machine != socket.gethostname())):
+    if not pod or not record.cloud:
         return False
     with contextlib.suppress(CloudError, UserError):
         cloud = open_cloud(record.cloud, context.env, context.places)
-        return cloud.capabilities.over(cloud.get(pod)) and all(one.id != pod for one in cloud.list())
+        if cloud.get(pod) is None and all(one.id != pod for one in cloud.list()):
+            return not isinstance(cloud, LocalCloud) or cloud.ended(pod) is not None
     return False
