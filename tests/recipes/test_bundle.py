@@ -120,7 +120,7 @@ def test_the_declaration_travels_with_the_run(lora: Bundle) -> None:
     declared = json.loads((lora.dir / "recipe.json").read_text())
     assert declared["verdict"] == {
         "exit_codes": [0],
-        "stopped": [75],
+        "stopped": [75, 143],
         "artefacts": ["model/adapter_model.safetensors", "model/adapter_config.json", "model/tokenizer.json", "result.json"],
     }
     assert "checkpoint-*" in declared["excludes"] and declared["packages"]["cpu"]["peft"]

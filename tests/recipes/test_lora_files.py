@@ -169,3 +169,15 @@ def test_a_signal_before_the_first_step_is_a_stop(tmp_path: Path, number: Any) -
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 75, done.stderr
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
+
+
+@pytest.mark.parametrize("code", [0, 75])
+def test_a_signal_that_comes_while_it_ends_changes_nothing_of_its_exit_code(tmp_path: Path, code: int) -> None:
+    program = (
+        f"import sys, os, atexit; sys.path.insert(0, {str(FOLDER)!r}); import telemetry;"
+        f"telemetry.Stop(telemetry.Status({str(tmp_path)!r})).training = True;"
+        f"atexit.register(lambda: os.kill(os.getpid(), 15)); telemetry.leave({code})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == code and "stop requested" not in done.stdout, done.stderr
+    assert not (tmp_path / "status.json").exists()
