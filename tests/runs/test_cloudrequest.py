@@ -212,6 +212,8 @@ def test_what_a_file_says_is_what_the_pod_becomes(vast: Account, tmp_path: Path)
         ('"price_max": null', '"price_max": ^NaN', "'price_max' must be a number, not 'NaN'"),
         ('"price_max": null', '"price_max": ^-.inf', "'price_max' must be a number, not -Infinity"),
         ('"MINE": "1"', '"hf_token": ^"x"', "pod_env has hf_token in clear"),
+        ('"MINE": "1"', '"TRAINYARD_MINE": ^"1"', "is called like Trainyard's own variables"),
+        ('"runtype": "ssh_direct"', '"runtype": ^["args"]', "'request.runtype' is a list here, and what would be sent has 'ssh_direct'"),
         ('"MINE": "1"', '"MINE": ^{"a": "1"}', "variable 'MINE' must be a text, not a map"),
         ('"price_max": null,', "", "'price_max' is missing, and empty would be sent"),
         ('"TRAINYARD_LEASE_ID": "${TRAINYARD_LEASE_ID}",', "", "'request.env.TRAINYARD_LEASE_ID' is missing"),
@@ -231,7 +233,7 @@ def test_what_a_promise_rests_on_is_refused_at_its_place(vast: Account, tmp_path
         taken(vast, file, settings)
     where = refused.value.where
     assert words in refused.value.message and where is not None
-    if before is not None and "not valid" not in words and "a map" not in words:
+    if before is not None and "not valid" not in words and not words.endswith(("a map", "'ssh_direct'")):
         assert (where.line, where.column) == (before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
 
 
@@ -362,6 +364,14 @@ def test_a_rendered_file_is_taken_by_train_and_priced_as_it_says(vast: Account, 
     assert priced.estimate.most > plain.estimate.most, "its disk is part of its price"
     with pytest.raises(UserError, match="there is no such file"):
         foresee(work, replace(request, request_file=tmp_path / "none.json"))
+
+
+def test_without_a_key_it_is_said_what_it_is_needed_for(vast: Account, tmp_path: Path) -> None:
+    work = work_at(vast, tmp_path / "w")
+    work = CommandContext(work.places, {name: value for name, value in work.env.items() if name != "VAST_API_KEY"}, work.ui)
+    with pytest.raises(UserError, match="VAST_API_KEY is not set: a request names an offer and its price") as refused:
+        render_run(work, TrainRequest("vast", recipe="command", words=("true",), sets=("code=none",)), tmp_path / "bundle")
+    assert "leave --stack out" in str(refused.value.hint) and not (tmp_path / "bundle").exists()
 
 
 def test_what_is_submitted_with_a_file_is_begun_and_run_again_as_that_file_says(vast: Account, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -294,17 +295,19 @@ def render(
     """Write a run's bundle into a folder; `sh DIR/run.sh` runs it by hand on any machine."""
     from trainyard.runs.verbs.render import render_bundle, render_run
 
-    work = context()
+    work, words = context(), words_behind()
     if stack is None:
         if from_ is not None or hours is not None:
             raise UserError("--from and --hours are about the request of a stack", hint=f"Say which: {_stacks_here()}")
-        written = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words_behind())
+        written = render_bundle(work, recipe, data, optional_path(config), tuple(set or ()), Path(to), words)
     else:
         asked = asked_run(stack, recipe, data, config, set, None, hours, None, None, False, None, None, from_)
         written = render_run(work, asked, Path(to))
     work.ui.say(f"{to}: bundle {written.bundle.sha256[:12]}; run it with: sh {to}/run.sh")
     if written.request is not None:
-        again = f"invoke train --stack {stack} --recipe {recipe} --from {written.request}"
+        options = {"data": data, "config": config, "hours": hours and f"{hours:g}", "from": written.request}
+        said = [*(f"--set={one}" for one in set or ()), *(f"--{name}={value}" for name, value in options.items() if value is not None)]
+        again = shlex.join(["invoke", "train", f"--stack={stack}", f"--recipe={recipe}", *said, *(["--", *words] if words else [])])
         work.ui.say(f"{written.request}: what the cloud would be asked for; edit it, then: {again}")
     elif stack is not None:
         work.ui.say(f"request    none: stack '{stack}' is sent no request that could be read or edited; its settings say everything")

@@ -10,6 +10,9 @@ from trainyard.errors import CloudRefused, UserError
 from trainyard.secret import Secret
 from trainyard.settings.clouds import entries
 
+MISSING = "missing"
+"""Fact of an error: the names of keys that are not set."""
+
 
 def account_keys(name: str, env: Mapping[str, str]) -> tuple[Secret, ...]:
     """Return the keys that open a cloud's account, in its row's order; raises UserError for those that are not set, by name."""
@@ -18,7 +21,8 @@ def account_keys(name: str, env: Mapping[str, str]) -> tuple[Secret, ...]:
     missing = [name for name, value in zip(cloud.keys, values, strict=True) if value is None]
     if missing:
         verb = "is" if len(missing) == 1 else "are"
-        raise UserError(f"{', '.join(missing)} {verb} not set", hint=f"Make a key in {cloud.key_page}, then: invoke setup --stack {name}")
+        hint = f"Make a key in {cloud.key_page}, then: invoke setup --stack {name}"
+        raise UserError(f"{', '.join(missing)} {verb} not set", hint=hint, facts={MISSING: missing})
     return tuple(value for value in values if value is not None)
 
 

@@ -8,6 +8,7 @@ machine can end itself. Nothing is ever paused or resumed here: a resume may mak
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from trainyard import __version__
 from trainyard.clouds.http import Api, Pace, check_address
 from trainyard.clouds.jarvislabs import answers, catalog
 from trainyard.clouds.keys import account_keys, refuse_key_in
-from trainyard.clouds.protocol import Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
+from trainyard.clouds.protocol import SETTING, VALUE, Account, Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.values import json_object, mapping, path_id, seconds_of
 from trainyard.clouds.vm import AccountKey, forget, refuse_containers, register
@@ -112,7 +113,10 @@ class JarvisLabsCloud:
 
     def _request(self, spec: PodSpec, offer: Offer) -> tuple[str, catalog.JarvisChoice, dict[str, object]]:
         refuse_containers("JarvisLabs", spec)
-        template = path_id("JarvisLabs", spec.template or TEMPLATE)
+        template = spec.template or TEMPLATE
+        if not re.fullmatch(r"[\w-]+", template, re.ASCII):
+            facts = {SETTING: "template", VALUE: template}
+            raise CloudRefused(f"'{template}' is no template of JarvisLabs; nothing was sent", facts=facts)
         if template == "vm":
             raise CloudRefused("virtual machines of JarvisLabs are not rented here; name a template of containers")
         try:

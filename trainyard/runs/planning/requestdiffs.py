@@ -11,7 +11,7 @@ from trainyard.nearest import suggest
 from trainyard.reading import display, read
 from trainyard.runs.planning.cloudrequest import REFERENCE
 from trainyard.settings.clouds import CloudEntry, entries
-from trainyard.settings.table import SETTINGS, StackSettings
+from trainyard.settings.table import OF_OURS, SETTINGS, StackSettings
 from trainyard.yamlfile import Map, Node, Seq
 
 Names = tuple[str, ...]
@@ -77,6 +77,13 @@ def _fields_of(row: CloudEntry, document: Map) -> int:
 
 def _not_sent(row: CloudEntry, path: Names, where: Location, sent: Mapping[Names, Node], document: Map) -> UserError:
     named, setting = ".".join(path), _setting(row, path)
+    if setting == "pod_env" and path[-1].startswith(OF_OURS):
+        return UserError(f"'{named}' is called like Trainyard's own variables", where=where, hint="Call it otherwise, or leave it out.")
+    whole = next((path[:length] for length in range(1, len(path)) if path[:length] in sent), path)
+    if whole in sent or any(each[: len(path)] == path for each in sent):
+        theirs = display(sent[whole]) if whole in sent else "more than one value"
+        said = f"'{'.'.join(whole)}' is {display(at(document, whole)[0])} here, and what would be sent has {theirs}"
+        return UserError(said, where=at(document, whole)[1] or where, hint=_put_back(row, sent, document))
     if setting is not None:
         others = (pattern for pattern, one in row.request_edits if one == setting and any(_fits(pattern, each) for each in sent))
         other = next(others, None)
@@ -98,7 +105,7 @@ def _differs(
         mine, other, lines = _where_unlike(value, theirs)
         where = replace(where, line=where.line + lines, column=1, text=None) if path == (PROGRAM,) else where
     said = f"'{named}' is {mine} here, and what would be sent has {other}"
-    if setting is None:
+    if setting is None or setting == "pod_env":
         return UserError(said, where=where, hint=_put_back(row, sent, document))
     if refers(value) and not refers(theirs):
         return UserError(f"'{named}' refers to a value that nobody has", where=where, hint=f"Say it, like {display(theirs)}.")
@@ -107,7 +114,7 @@ def _differs(
             return UserError(wrong, where=where)
         hint = f"What says nothing stays as the stack's settings have it: say a value, or take trainyard:{setting} out there."
         return UserError(said, where=where, hint=hint)
-    held, read_here = getattr(settings, setting), read(SETTINGS[setting].shape, value, named) if setting != "pod_env" else value
+    held, read_here = getattr(settings, setting), read(SETTINGS[setting].shape, value, named)
     raised = held != read_here and not (isinstance(held, tuple) and isinstance(read_here, tuple) and set(read_here) <= set(held))
     return UserError(said, where=where, hint=f"{'The recipe' if raised else f'What {row.title} has now'} wants it so.")
 

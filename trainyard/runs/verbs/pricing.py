@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import SETTING, VALUE, Cloud
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import CloudRefused, RefusedError, UserError
 from trainyard.recipes.values import needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import modelcache, shape, storageplan
@@ -28,7 +28,7 @@ def estimated(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     """
     try:
         return _judged(context, cloud, plan)
-    except UserError as error:
+    except (UserError, CloudRefused) as error:
         setting, value = error.facts.get(SETTING), str(error.facts.get(VALUE))
         if error.where is not None or not isinstance(setting, str):
             raise

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from trainyard.errors import RefusedError
+from trainyard.clouds.keys import MISSING
+from trainyard.errors import RefusedError, UserError
 from trainyard.recipes import bundle, data
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import resolve, sets_with
@@ -48,6 +49,7 @@ def render_run(context: CommandContext, request: TrainRequest, to: Path) -> Rend
     Raises what `invoke train` would before it rents: what is asked for is found right, priced, and held against what there is.
     """
     bundle.refuse_full(to)
+    _open(context, request.stack)
     plan, cloud = planned_run(context, request)
     try:
         containers.refuse(context, cloud, plan.settings, plan.hours)
@@ -68,3 +70,20 @@ def render_run(context: CommandContext, request: TrainRequest, to: Path) -> Rend
     file = to / asked.file
     file.write_text(asked.text, encoding="utf-8")
     return RenderedRun(content, file)
+
+
+def _open(context: CommandContext, stack: str) -> None:
+    """Raise UserError for an account that cannot be opened, with why it is needed here."""
+    try:
+        context.cloud(stack)
+    except UserError as error:
+        row = entry(context.settings(stack).cloud)
+        if row is None or MISSING not in error.facts:
+            raise
+        hint = f"{error.hint}\nThe bundle alone needs none: leave --stack out."
+        if row.emulator:
+            hint += (
+                f"\nTo see such a file without an account: python -m trainyard.rehearsal {row.name} --root DIR (docs/clouds/requests.md)"
+            )
+        said = f"{error.message}: a request names an offer and its price, and only {row.title} tells them; nothing is rented by asking"
+        raise UserError(said, hint=hint) from None
