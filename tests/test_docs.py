@@ -62,6 +62,8 @@ def test_every_command_that_a_message_or_a_page_shows_would_work_as_it_is_shown(
 
     assert problems(found, verbs) == []
     assert len([one for one in found if one.message]) > 30, "the messages are not found any more"
+    vague = [one.where for one in found if one.message and {"--stack", "NAME"} <= {*one.words}]
+    assert vague == [], "a message names the stack, or says how those that there are can be listed"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tests.runs.road import STACK
 from tests.runs.test_identity_and_record import make_record
 from tests.sources import ROOT
 from trainyard.clock import Clock
-from trainyard.errors import Detached, KeyRefused, PodFailed, TrainyardError, UserError
+from trainyard.errors import Detached, KeyRefused, PodFailed, StillThere, TrainyardError, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import plan, schema, sync, watch
 from trainyard.runs.gitops.committed import committed_runs
@@ -22,6 +22,7 @@ from trainyard.runs.gitops.runfile import read_run_file
 from trainyard.runs.life import alone
 from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.parts import RunPod
+from trainyard.runs.signals import LeaveSignal
 from trainyard.runs.verbs import account, train
 from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.prepare import PricedRun
@@ -269,6 +270,36 @@ def test_an_interrupted_sync_leaves_nothing_and_the_next_one_begins_the_run(road
 
     assert left == [] and report.started == [f"gitops/first-{commit}"]
     assert sorted(run.attempt for run in all_runs(road.context.places.runs)) == [1, 2]
+
+
+def test_a_sync_that_leaves_a_training_behind_tells_how_to_come_back(road: GitRoad) -> None:
+    road.write("first.yaml")
+    commit = road.commit()
+
+    def interrupted(*_: object) -> bool:
+        raise LeaveSignal("SIGTERM")
+
+    road.patch(alone, "hand_over", interrupted)
+    with pytest.raises(LeaveSignal):
+        sync.sync(road.context)
+
+    said = road.said()
+    assert f"invoke attach gitops/first-{commit}" in said and "left (SIGTERM): the next sync goes on" in said
+    assert len(road.cloud.alive()) == 1, "a training goes on whoever leaves"
+
+
+@pytest.mark.parametrize("left", [LeaveSignal("SIGTERM"), StillThere("a pod may be there")])
+def test_a_signal_ends_a_watcher_also_where_it_leaves_something_that_costs_money(road: GitRoad, left: BaseException) -> None:
+    def gone(*_: object) -> None:
+        if isinstance(left, StillThere):
+            signal = LeaveSignal("SIGTERM")
+            signal.__cause__ = left
+            raise signal
+        raise left
+
+    road.patch(sync, "_carry_out", lambda *_, **__: gone())
+    with pytest.raises(type(left)):
+        watch.watch(road.context, every=60.0, yes=False, rounds=1)
 
 
 def test_a_training_whose_pod_takes_no_plan_is_told_and_left_at_work(road: GitRoad) -> None:
