@@ -18,7 +18,7 @@ from tests.storage.test_result_verbs import HASTE, Clone, claimed, fresh_clone
 from trainyard.cli.common import only_stack
 from trainyard.clock import format_time
 from trainyard.config import Places
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import RefusedError, StoreError, UserError
 from trainyard.runs.verbs import gc
 from trainyard.storage import lifecycle, versions
 from trainyard.storage.client import StoreSettings, s3
@@ -272,6 +272,15 @@ def test_gc_shows_what_goes_and_removes_nothing_unless_somebody_agrees(
     assert len(keys(settings)) == 2
     code, report = gc.collect(clone.context, None, dry_run=False, yes=True)
     assert code == 0 and report.removed and keys(settings) == set()
+
+
+def test_a_stack_that_nothing_was_run_on_yet_does_not_fail_the_gc_of_all(clone: Clone) -> None:
+    (clone.context.places.root / "Pulumi.local.yaml").write_text("config:\n  trainyard:bucket: never-made\n")
+
+    assert gc.collect(clone.context, None, dry_run=True, yes=False)[0] == 0
+    assert "never-made: left out: there is no such bucket" in clone.said()
+    with pytest.raises(StoreError, match="NoSuchBucket"):
+        gc.collect(clone.context, "local", dry_run=True, yes=False)
 
 
 def test_gc_says_which_uploads_it_could_not_see(clone: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ _HINTS = {
     "RequestTimeTooSkewed": "The clock of this machine is wrong: set it, then repeat the command.",
     "ExpiredToken": "The session token is over: get a new one.",
     "InvalidToken": "The session token is not known to this store.",
-    "NoSuchBucket": "Create the bucket first, by `invoke up` of its stack: --stack names it, without it that is `local`.",
+    "NoSuchBucket": "The stack whose bucket it is makes it: invoke up --stack NAME (without --stack: local).",
     "InsufficientStorage": "Its disk is full: make room and repeat the command.",
     "507": "Its disk is full: make room and repeat the command.",
     "AuthorizationHeaderMalformed": "The region is wrong for this bucket.",

@@ -59,6 +59,9 @@ def collect(context: CommandContext, stack: str | None, *, dry_run: bool, yes: b
         except StoreError as error:
             if stack is not None:
                 raise
+            if error.code == "NoSuchBucket":  # nobody has run anything on its stack yet
+                context.ui.say(f"{store.url}: left out: there is no such bucket")
+                continue
             context.ui.fail(f"{store.url}: {error}")
             problems.append(f"{store.url}: {error.message}")
             code = error.exit_code
