@@ -493,7 +493,30 @@ def test_a_stalled_training_that_does_not_listen_is_ended_and_what_it_left_is_ke
     summary, _ = road.while_training(lambda: road.armed(state="stopping", reason="the job has stalled", stalled=True), script)
 
     assert not summary.success and "warning: the job has stalled: the training is stopped" in road.said()
+    assert "exited 137: it did not end when it was told to (the job has stalled), and was killed" in str(summary.error)
     assert (Path(str(summary.local_path)) / "model" / "m").read_text() == "x\n"
+
+
+def test_a_pod_that_its_watchdog_ends_after_a_stop_is_not_told_lost_to_the_cloud(road: Road, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sshlink, "EVERY", 0.0)
+    monkeypatch.setattr(follow, "STOP_GRACE", 60.0)
+    monkeypatch.setattr(follow, "_ASK_CLOUD_EVERY", 0.0)
+    monkeypatch.setattr(follow, "_ASK_CLOUD_FIRST", 0.0)
+
+    def act() -> None:
+        road.armed(state="stopping", reason="the job has stalled", stalled=True)
+        deadline = time.monotonic() + 60
+        while "the job has stalled: the training" not in road.said() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        road.cloud.terminate("p0")
+        road.unreachable = 10**6
+        road.lose_pod()
+
+    summary, _ = road.while_training(act, "trap '' TERM; echo going; for i in $(seq 600); do sleep 0.1; done")
+
+    assert "pod p0 is gone, after the training was told to stop: the job has stalled" in str(summary.error)
+    (run,) = all_runs(road.context.places.runs)
+    assert not RunFolder(run.folder(road.context.places.runs)).load().lost, "what was told to stop is not begun anew elsewhere"
 
 
 def test_a_training_that_was_killed_has_no_verdict_and_what_it_left_is_kept(road: Road) -> None:

@@ -133,6 +133,8 @@ def ended_from_outside(context: CommandContext, record: RunRecord, pod: Reachabl
         return Verdict("lease", f"the lease was over at {record.pod.end}: {said}", CloudError.exit_code)
     if ended_by_hand(context, record, pod.id):
         return Verdict("cloud", f"pod {pod.id} was ended by a person, not by the cloud", CloudError.exit_code)
+    if record.stop_reason:  # its watchdog's doing, most likely: going on elsewhere is not what the stop was for
+        return Verdict("cloud", f"{said}, after the training was told to stop: {record.stop_reason}", CloudError.exit_code)
     return Verdict("cloud", said, CloudError.exit_code, lost=True)
 
 

@@ -21,6 +21,8 @@ _LOG_TAIL = 64 * 1024
 _MISSING = 70
 """run.sh's exit code when the program said done and an expected file is missing, or a place could not be made."""
 
+_KILLED = 137
+
 
 def declared_of(folder: RunFolder) -> Declaration:
     """Return what the run's bundle at home says of its recipe; raises UserError when it is lost or damaged."""
@@ -84,7 +86,11 @@ def _end(record: RunRecord, folder: RunFolder) -> str:
         return f"has no verdict: {record.vanished}"
     if missing := _missing(record, folder):
         return f"said done, but left nothing that matches {', '.join(missing)}, which is expected of it"
-    return f"exited {record.exit_code}" + (": out of memory" if OUT_OF_MEMORY in _tail(folder.log) else "")
+    if OUT_OF_MEMORY in _tail(folder.log):
+        return f"exited {record.exit_code}: out of memory"
+    asked = "cancelled" if record.cancelled else record.stop_reason
+    ended = f": it did not end when it was told to ({asked}), and was killed" if asked and record.exit_code == _KILLED else ""
+    return f"exited {record.exit_code}{ended}"
 
 
 def _missing(record: RunRecord, folder: RunFolder) -> list[str]:
