@@ -244,6 +244,16 @@ def test_last_is_the_newest_run_of_this_user_that_nobody_has_deleted(
     assert results.check(clone.context, "local", "last", deep=False, as_json=False)[0] == 0
 
 
+def test_a_bucket_of_which_all_was_deleted_is_listed_as_one_without_runs(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
+    gone = Claim("t", "greg", "laptop", "2026-11-24T10:12:35Z", "lora")
+    markers.claim_attempt(settings, places_at(pod.root), FIRST, gone)
+    markers.mark_deleted(settings, FIRST, gone, "2026-11-24T10:12:36Z")
+
+    store, rows = results.list_rows(clone.context, "local", None)
+
+    assert results.table(store, rows) == [f"{store.url} holds no run; 1 deleted, their numbers stay taken"]
+
+
 @pytest.mark.parametrize("word", ["greg/first/x", "greg/first/0", "greg/first/" + "9" * 900, "9" * 5000])
 def test_what_is_no_attempt_means_none(word: str, clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
     committed(settings, pod, FIRST)

@@ -78,10 +78,11 @@ def list_rows(context: CommandContext, stack: str, user: str | None) -> tuple[St
 
 def table(store: StoreSettings, rows: Sequence[ResultRow], user: str | None = None) -> list[str]:
     """Return the attempts for a person: one line each on 80 columns, two where a name is long."""
-    if not rows:
-        return [f"{store.url} holds no run{f' of {slug(user)}' if user else ''}"]
     gone = sum(r.kind == "deleted" for r in rows)
+    deleted = f"; {gone} deleted, their numbers stay taken" if gone else ""
     rows = [r for r in rows if r.kind != "deleted"]
+    if not rows:
+        return [f"{store.url} holds no run{f' of {slug(user)}' if user else ''}{deleted}"]
     cells = [(r.result, r.when[:16].replace("T", " "), r.kind, human_size(r.bytes) if r.bytes else "", r.recipe) for r in rows]
     rest = [max(len(line[column]) for line in (_HEAD, *cells)) for column in range(1, len(_HEAD))]
     first = max(len(_HEAD[0]), min(max(len(line[0]) for line in cells), _WIDTH - sum(rest) - 2 * len(rest)))
@@ -94,7 +95,6 @@ def table(store: StoreSettings, rows: Sequence[ResultRow], user: str | None = No
             lines.append(f"{line[0]:{first}}  {tail}".rstrip())
     more = [(sum(r.checkpoint_bytes for r in rows), "checkpoints"), (sum(r.log_bytes for r in rows), "logs")]
     sums = [f"{human_size(sum(r.bytes for r in rows))} of results", *(f"{human_size(size)} of {what}" for size, what in more if size)]
-    deleted = f"; {gone} deleted, their numbers stay taken" if gone else ""
     lines += [f"{len(rows)} attempt{'s' * (len(rows) != 1)} in {store.url}{deleted}", ", ".join(sums)]
     alone_ones = sum(r.kind == "pod-committed" for r in rows)
     return [*lines, f"{alone_ones} committed by the pod alone, to be sealed: invoke recover"] if alone_ones else lines
