@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tests.faults.endings import endings
@@ -138,16 +139,18 @@ LIVES = (
 )  # fmt: skip
 
 
-def _lies(how: str, *calls: str, when: When = PREPARED, codes: tuple[int, ...] = (0,)) -> Trial:
+def _lies(how: str, *calls: str, when: When = PREPARED, codes: tuple[int, ...] = (0,), **does: object) -> Trial:
     """A whole training in which these answers have something untrue in them; its summary must cost what the ledger says."""
     when_said = "from the training on" if when is TRAINING else "from the create on"
-    faults = tuple(Fault(f"lie-{call}", None, when, {"how": how}) for call in calls)
+    faults = tuple(Fault(f"lie-{call}", None, when, {"how": how, **does}) for call in calls)
     return Trial(f"{how} in {', '.join(calls)} {when_said}", "true answers with something untrue in them", faults, codes, least_pods=1)
 
 
 ALTERED = (
     *(_lies(how, "create", "list", "get") for how in ("price null", "price text", "price NaN", "price negative", "price zero")),
-    *(_lies(how, "list", "get", when=TRAINING) for how in ("price x10", "price null", "end far", "no marks", "status null")),
+    *(_lies(how, "list", "get", when=TRAINING) for how in ("price x10", "price null", "end far", "no marks")),
+    # Not for good: where a cloud keeps on its lists what has ended, nothing else tells that it has (tests.faults.lies asks that).
+    replace(_lies("status null", "list", "get", when=TRAINING, seconds=30.0), missed=35.0),
     _lies("another pod", "create", codes=(0, 4)),
     _lies("name upper case", "create", "list", codes=(0, 4)),
 )
