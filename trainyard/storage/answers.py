@@ -22,7 +22,7 @@ _HINTS = {
     "RequestTimeTooSkewed": "The clock of this machine is wrong: set it, then repeat the command.",
     "ExpiredToken": "The session token is over: get a new one.",
     "InvalidToken": "The session token is not known to this store.",
-    "NoSuchBucket": "The stack whose bucket it is makes it: invoke up --stack NAME (without --stack: local).",
+    "NoSuchBucket": "The stack whose bucket it is makes it: 'invoke up' with the --stack that it is of (each has a Pulumi.*.yaml here).",
     "InsufficientStorage": "Its disk is full: make room and repeat the command.",
     "507": "Its disk is full: make room and repeat the command.",
     "AuthorizationHeaderMalformed": "The region is wrong for this bucket.",
