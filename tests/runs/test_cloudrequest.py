@@ -237,6 +237,24 @@ def test_what_a_promise_rests_on_is_refused_at_its_place(vast: Account, tmp_path
         assert (where.line, where.column) == (before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1)
 
 
+def test_a_rehearsal_takes_a_request_to_the_real_cloud_by_what_it_asks_for(vast: Account, tmp_path: Path) -> None:
+    settings = settings_for(vast)
+    file = edit(
+        vast, tmp_path, settings, (f'"VAST_URL": "{vast.emulator.url}"', '"VAST_HASTE": "1"'), ('"client_id": "me"', '"client_id": "you"'),
+        ('"MINE": "1"', '"MINE": "2"'), ('"disk": 100', '"disk": 900'),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"'request\.client_id' is 'you' here"):
+        taken(vast, file, settings)
+
+    edited = replace(load(file, "vast"), rehearsed=True)
+    judged = edited.judged(vast.cloud, edited.settings(settings, "vast"), [vast.offer()], HOURS, "vast")
+    assert judged.pod_env == {"MINE": "2"} and judged.disk_gb == 100, "what a rehearsal has room for"
+    file.write_text(file.read_text().replace('"client_id"', '"client"'))
+    edited = replace(load(file, "vast"), rehearsed=True)
+    with pytest.raises(UserError, match=r"unknown field 'request\.client'"):
+        edited.judged(vast.cloud, edited.settings(settings, "vast"), [vast.offer()], HOURS, "vast")
+
+
 @pytest.mark.parametrize(
     ("text", "name", "words"),
     [
@@ -306,6 +324,7 @@ def test_a_program_for_modal_is_read_by_its_constants() -> None:
     for text, words in (
         ("IMAGE = \n", "no program for Python"), (f"GPU_COUNT = {'9' * 6000}\n", "a number of 6,000 digits"),
         (f"GPU_COUNT = 0x{'f' * 6000}\n", "digits"), ("A = 1; import os\n", "one constant a line"), ("A = 1\nA = 2\n", "given twice"),
+        ("A = '\\ud800'\n", "half a surrogate pair"),
         ("A = " + "-" * 5000 + "1\n", "no program|too deeply"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=words) as refused:

@@ -240,6 +240,7 @@ def rehearse(
     from trainyard.runs.context import CommandContext
 
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver, from_)
+    request = replace(request, rehearsed=True)
     here = context(as_json=json)
     with rehearsal(stack, here.places, here.env) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)

@@ -113,6 +113,8 @@ def _literal(node: ast.expr, source: YamlSource) -> Node:
         constant = b""
     if constant is not None and not isinstance(constant, (str, int, float, bool)):
         raise UserError("a value here must be a plain one: a text, a number, a list or a dict", where=source.at(*_place(node)))
+    if isinstance(constant, str) and any("\ud800" <= letter <= "\udfff" for letter in constant):
+        raise UserError("half a surrogate pair stands for no letter", where=source.at(*_place(node)))
     if isinstance(constant, int) and abs(constant) >= 10**MOST_DIGITS:
         raise too_long(math.ceil(constant.bit_length() * math.log10(2)), source.at(*_place(node)))
     return constant

@@ -15,14 +15,26 @@ from trainyard.settings.table import OF_OURS, SETTINGS, StackSettings
 from trainyard.yamlfile import Map, Node, Seq
 
 Names = tuple[str, ...]
+ROOM = "disk_gb"
+"""The setting that a rehearsal says itself: what the rented pod would have need not be free on this machine."""
 _WHOLE, _BEFORE = 60, 15
 """Characters of a text that is shown as a whole; of a longer one, those shown before the first that differs."""
 
 
-def difference(row: CloudEntry, document: Map, sent: Mapping[Names, Node], settings: StackSettings) -> UserError | None:
-    """Return the first thing in a file that would not be sent so, None where there is none; ``settings``: what the request is made by."""
+def difference(
+    row: CloudEntry, document: Map, sent: Mapping[Names, Node], settings: StackSettings, *, rehearsed: bool = False
+) -> UserError | None:  # fmt: skip
+    """Return the first thing in a file that would not be sent so, None where there is none; ``settings``: what the request is made by.
+
+    ``rehearsed``: an emulator has other addresses, ids and prices than the cloud, and what the file has of these is let be.
+    """
     top = document.where() or Location("", 1)
     said = leaves(document)
+    if rehearsed:
+        let_be = (None, "pod_env", ROOM)
+        sent = {path: said[path][0] if path in said and _setting(row, path) in let_be else value for path, value in sent.items()}
+        sent = {path: value for path, value in sent.items() if path[-1] not in row.more}
+        said = {path: leaf for path, leaf in said.items() if path[-1] not in row.more}
     for path, leaf in said.items():
         if path not in sent and not leaf[0] and any(each[: len(path)] == path for each in sent):
             continue  # an empty map or list: what it lacks is missing

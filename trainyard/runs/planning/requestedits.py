@@ -16,7 +16,7 @@ from trainyard.errors import Location, NoCapacity, UserError
 from trainyard.reading import display, read
 from trainyard.runs.planning.cloudrequest import cloud_request, row_that_renders
 from trainyard.runs.planning.estimate import allowed_offers, query_of
-from trainyard.runs.planning.requestdiffs import Names, at, difference, other_cloud, refers, says_nothing
+from trainyard.runs.planning.requestdiffs import ROOM, Names, at, difference, other_cloud, refers, says_nothing
 from trainyard.settings.clouds import CloudEntry
 from trainyard.settings.flaws import clear_secret, flaw
 from trainyard.settings.setting import is_secret
@@ -39,6 +39,8 @@ class EditedRequest:
     text: str
     document: Map
     row: CloudEntry
+    rehearsed: bool = False
+    """It is a request to the real cloud, and an emulator is asked."""
 
     def settings(self, stated: StackSettings, stack: str) -> StackSettings:
         """Return the settings with what the file says in their place, variables of the pod left out: those are told by comparison.
@@ -49,7 +51,7 @@ class EditedRequest:
         said: dict[str, object] = {}
         for pattern, setting in self.row.request_edits:
             path = tuple(pattern.split("."))
-            if setting == "pod_env":
+            if setting == "pod_env" or (self.rehearsed and setting == ROOM):
                 continue
             value, where = self._ports(path) if path[-1].endswith("*") else at(self.document, path)
             if says_nothing(value) or refers(value):
@@ -78,7 +80,7 @@ class EditedRequest:
         settings = self._with_variables(settings, _sent(cloud, settings, offers[0], hours), stack)
         fitting, first = [], None
         for offer in offers[:MOST_OFFERS]:
-            problem = difference(self.row, self.document, _sent(cloud, settings, offer, hours), settings)
+            problem = difference(self.row, self.document, _sent(cloud, settings, offer, hours), settings, rehearsed=self.rehearsed)
             fitting += [offer.id] if problem is None else []
             first = first or problem
         if not fitting:
@@ -97,7 +99,8 @@ class EditedRequest:
         if not path or not isinstance(stated, Mapping):
             return settings
         ours = {key[len(path)] for key in sent if key[: len(path)] == path and len(key) > len(path)} - set(stated)
-        own = {key: leaf for key, leaf in said.items() if key[0] not in ours and not key[0].startswith((*OF_OURS, "-p "))}
+        of_cloud = self.row.more if self.rehearsed else ()
+        own = {key: leaf for key, leaf in said.items() if not (key[0] in (*ours, *of_cloud) or key[0].startswith((*OF_OURS, "-p ")))}
         variables = {key[0]: _variable(key, leaf, stated) for key, leaf in own.items()}
         if variables == stated:
             return settings

@@ -68,6 +68,8 @@ class TrainRequest:
     """Ids of the only offers to try, in this order; None: as the settings say."""
     request_file: Path | None = None
     """An edited create request: what it says wins over the stack's settings, and nothing else is sent."""
+    rehearsed: bool = False
+    """An emulator stands for the cloud, and the request file is one to the real cloud."""
     base: Path | None = None
     """The folder that stands for the one in which a command is typed; None: the working directory."""
 
@@ -124,7 +126,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     if request.request_file is not None:
         from trainyard.runs.planning.requestedits import load  # brings the provider
 
-        edited = load(request.request_file, settings.cloud)
+        edited = replace(load(request.request_file, settings.cloud), rehearsed=request.rehearsed)
         settings = edited.settings(settings, request.stack)
         ui.say(f"request    as {edited.name} says; an attempt that goes on is asked for as the stack's settings say")
     for line in told_by_env:
