@@ -19,8 +19,10 @@ from trainyard.errors import CloudUnknown, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.market import CloudReply, Question, ask, cheapest_first, types_with
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs.auto import rank
 from trainyard.runs.verbs.offers import Market, OfferSearch, lines, search_offers
 from trainyard.runs.verbs.pricetable import Purchase
+from trainyard.runs.verbs.train import TrainRequest
 from trainyard.settings.clouds import entries
 from trainyard.settings.ofcloud import unsaid
 
@@ -207,3 +209,13 @@ def test_a_cloud_that_no_stack_names_the_machines_of_is_not_asked(tmp_path: Path
         search_offers(context, OfferSearch(clouds=("slurm",)))
     (tmp_path / "Pulumi.lab.yaml").write_text("config:\n  trainyard:cloud: ssh\n  trainyard:hosts: [gpu1]\n")
     assert unsaid(tmp_path, entries()["ssh"]) == ()
+
+
+def test_auto_leaves_out_a_cloud_without_ssh_where_there_is_no_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: trainyard\n")
+    (tmp_path / "Pulumi.ionet.yaml").write_text("config:\n  trainyard:cloud: ionet\n  trainyard:gpu: [RTX 4090]\n")
+    env = {"IOCLOUD_API_KEY": "io-v2-0123456789", "IOCLOUD_API_URL": "http://127.0.0.1:9"}
+    with pytest.raises(UserError, match="no stack of a cloud can be asked") as told:
+        rank(CommandContext(places(tmp_path, env), env, Ui()), TrainRequest(stack="auto", recipe="lora", data="sample.jsonl"))
+    assert "invoke setup --all" in str(told.value.hint)
+    assert "not ionet: pods of ionet have no SSH" in " ".join(capsys.readouterr().out.split())

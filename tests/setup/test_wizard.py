@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.config import places
+from trainyard.doctor import stackneeds
 from trainyard.doctor.wizard import SetupReport, SetupRequest, lines, set_up
 from trainyard.envfile import read_env_file
 from trainyard.errors import RefusedError, UserError
@@ -103,6 +104,22 @@ def test_a_key_that_is_refused_is_not_kept_unless_one_insists(bench: Bench) -> N
     assert bench.set_up(stacks=("vast",), keys={"VAST_API_KEY": WRONG}, force=True).written == ("VAST_API_KEY",)
 
 
+def test_what_a_person_has_to_make_first_is_said_by_setup_and_doctor(bench: Bench, tmp_path: Path) -> None:
+    emulator = start(rehearsed("replicate"), tmp_path / "re", timing=Timing(provisioning=1e9), env={})  # type: ignore[arg-type]
+    there = Bench(bench.root, emulator, {name: value for name, value in emulator.env.items() if name != "REPLICATE_API_TOKEN"})
+    try:
+        report = there.set_up(stacks=("replicate",), keys={"REPLICATE_API_TOKEN": emulator.key})
+        text = "\n".join(lines(report))
+        assert (report.exit_code, report.ready, report.written) == (2, [], ("REPLICATE_API_TOKEN",))
+        assert "0 pods (an emulator); trainyard:template is still the shipped file's" in text and "How: docs/clouds/replicate.md" in text
+        [stack] = stackneeds.settings(places(bench.root, {}), {}, "replicate")
+        assert (stack.status, stack.remedy) == ("fail", "How: docs/clouds/replicate.md")
+        made = {"template": f"you/trainyard:{'1' * 64}"}
+        assert "trainyard:template" not in "\n".join(lines(there.set_up(stacks=("replicate",), settings=made)))
+    finally:
+        emulator.stop(end_pods=True)
+
+
 @pytest.fixture
 def ionet(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
     """The same with io.net's containers, whose key its machines share; machines are refused there."""
@@ -113,7 +130,12 @@ def ionet(bench: Bench, tmp_path: Path) -> Iterator[Bench]:
 
 
 def test_a_key_that_two_clouds_share_is_tried_where_the_person_wants_it(ionet: Bench) -> None:
-    keys = {"IOCLOUD_API_KEY": ionet.key}
+    keys, store = {"IOCLOUD_API_KEY": ionet.key}, {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+    without = ionet.set_up(stacks=("ionet",), keys=keys)
+    assert (without.exit_code, without.ready, without.written) == (2, [], ("IOCLOUD_API_KEY",))
+    said = "\n".join(lines(without))
+    assert "and none is set" in said and "invoke setup --store r2" in said and "invoke train --stack ionet" not in said
+    ionet.env |= store
     assert [stack.name for stack in ionet.set_up(stacks=("ionet",), keys=keys).stacks] == ["ionet"]
     both = ionet.set_up(keys=keys)
     assert {stack.name: stack.holder.verdict for stack in both.stacks} == {"ionet": "ready", "ionet-vm": "wrong"}

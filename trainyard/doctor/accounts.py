@@ -126,7 +126,7 @@ def settle(context: CommandContext, holders: Iterable[KeyHolder], person: Person
                 holder.values = {name: value for name, value in holder.values.items() if name in (*holder.usual, *holder.more)}
                 holder.ask(person, again=True)
         for holder in left:
-            holder.verdict, holder.says = "missing", f"{', '.join(holder.lacks)} not set"
+            holder.verdict, holder.says, holder.hint = "missing", f"{', '.join(holder.lacks)} not set", None
         _try_all(context, [holder for holder in left if not holder.lacks], patience)
         left = [holder for holder in left if holder.verdict == "wrong"]
         if not left:

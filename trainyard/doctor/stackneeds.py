@@ -13,6 +13,7 @@ from trainyard.runs.notices import readiness
 from trainyard.runs.planning import containers
 from trainyard.settings import reader
 from trainyard.settings.clouds import entry, problems
+from trainyard.settings.ofcloud import unmade
 from trainyard.settings.table import known_to
 from trainyard.settings.variables import NO_EFFECT, account_keys, groups
 from trainyard.stacks.facade import choose_engine, environment_stack, settings_of
@@ -45,7 +46,12 @@ def credentials(places: Places, env: Mapping[str, str]) -> Iterator[Finding]:
 
 def settings(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
     """Whether everything in the stack's file is right."""
-    yield Finding("stack", "ok", f"{stack}: cloud {settings_of(stack, places, env).cloud}")
+    values = settings_of(stack, places, env)
+    lack = unmade(values)
+    if lack is None:
+        yield Finding("stack", "ok", f"{stack}: cloud {values.cloud}")
+    else:
+        yield Finding("stack", "fail", f"{stack}: {lack}", f"How: docs/clouds/{values.cloud}.md")
 
 
 def engine(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:

@@ -9,18 +9,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.config import git, stack_names
 from trainyard.doctor.accounts import KeyHolder, Person, of_cloud, of_store, settle
 from trainyard.envfile import read_env_file, write_env_file
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import RefusedError, TrainyardError, UserError
 from trainyard.files import write_atomic, write_new
 from trainyard.nearest import suggest
 from trainyard.runs.context import CommandContext
+from trainyard.runs.planning import containers
 from trainyard.runs.planning.asking import PATIENCE, ask_all
 from trainyard.runs.verbs.clouds import look
 from trainyard.settings import reader, writer
 from trainyard.settings.clouds import CloudEntry, entries
-from trainyard.settings.ofcloud import unsaid
+from trainyard.settings.ofcloud import unmade, unsaid
 from trainyard.settings.table import known_to
 from trainyard.settings.variables import SETTABLE, groups
 from trainyard.shipped import shipped
@@ -104,6 +106,7 @@ def set_up(context: CommandContext, request: SetupRequest, person: Person | None
     for stack in stacks:
         _write(context, stack, request)
     _try_named(context, stacks, request)
+    _still_lacking(context, stacks, values)
     return SetupReport(stacks=tuple(stacks), stores=tuple(stores), written=tuple(values), notes=tuple(notes))
 
 
@@ -135,6 +138,8 @@ _WORDS = {"ready": "ready", "missing": "not ready", "wrong": "refused", "untried
 def _how(holder: KeyHolder, takers: list[str]) -> str | None:
     if holder.verdict == "missing" and holder.cloud is not None and not holder.keys:
         return f"Say it: --setting {holder.cloud.needs[0]}=..."
+    if holder.verdict == "missing" and holder.hint:
+        return holder.hint
     if holder.verdict == "missing":
         where = f" made in {holder.page}," if holder.page else ""
         return f"Keys are{where} typed at a terminal, or come from the environment or --keys-from."
@@ -249,3 +254,25 @@ def _try_named(context: CommandContext, stacks: list[StackSetup], request: Setup
             stack.holder.verdict, stack.holder.says, stack.holder.hint = "untried", answer.problem or "", answer.hint
         else:
             stack.holder.says = f"it answers, {answer.value.pods} pods of ours"
+
+
+def _still_lacking(context: CommandContext, stacks: list[StackSetup], kept: Mapping[str, str]) -> None:
+    """Say of each stack whose key is taken what a run there needs besides."""
+    for stack in stacks:
+        if stack.holder.verdict == "ready" and (lack := _lack(context, stack, {**context.env, **kept})):
+            stack.holder.verdict, stack.holder.hint = "missing", lack.hint
+            stack.holder.says = f"{stack.holder.says}; {lack.message}"
+
+
+def _lack(context: CommandContext, stack: StackSetup, env: Mapping[str, str]) -> TrainyardError | None:
+    settings = reader.load(context.places.root, stack.name)
+    if lack := unmade(settings):
+        return UserError(lack, hint=f"How: docs/clouds/{stack.cloud.name}.md")
+    if not stack.cloud.ssh:
+        try:
+            emulated = any(is_rehearsal(stack.holder.values.get(key, "")) for key in stack.cloud.keys)
+            containers.refuse_bucket(env, context.places, stack.cloud.name, settings, emulated=emulated)
+        except TrainyardError as error:
+            error.hint = f"A store's keys: invoke setup --store r2 (or aws). {error.hint or ''}".strip()
+            return error
+    return None

@@ -65,6 +65,8 @@ class CloudEntry:
     """Those of them that mean something to it alone: they are passed on to it by their names, as texts (OfferQuery, PodSpec)."""
     needs: tuple[str, ...] = ()
     """Settings without which there is nothing to ask it: it has no account, and a stack says where it is."""
+    unmade: tuple[tuple[str, str], ...] = ()
+    """Settings whose shipped value stands for what a person has to make first, with the ending of such a value."""
     machines: bool = False
     """It rents machines with an operating system: settings of containers mean nothing there, and that is said."""
     self_terminate: bool = False
@@ -91,6 +93,8 @@ class CloudEntry:
 
 _SLURM = ("login", "partition", "account", "qos", "gres", "nodes", "sbatch", "modules", "container", "workspace", "queue_hours", "internet")
 _IONET = ("IOCLOUD_API_URL", "IOCLOUD_SETTLE_SECONDS", "IOCLOUD_POST_SECONDS")
+NO_VERSION = "0" * 64
+"""The id of a model's version at Replicate in the settings that Trainyard ships: none has it."""
 IMAGE_SETTINGS = ("image", "image_gb", "registry")
 """Of clouds that start a container of the user's choice."""
 
@@ -187,8 +191,8 @@ BUILT_IN: tuple[CloudEntry, ...] = (
         more=(
             "REPLICATE_BASE_URL", "REPLICATE_PRICES", "REPLICATE_PREDICTION_MINUTES", "REPLICATE_POST_SECONDS", "REPLICATE_SETTLE_SECONDS",
         ),
-        settings=("template", "destination", "image_gb"), options=("template", "destination"), self_terminate=True,
-        emulator="trainyard.rehearsal.replicate:REPLICATE", request_file="replicate_job.json",
+        settings=("template", "destination", "image_gb"), options=("template", "destination"), unmade=(("template", NO_VERSION),),
+        self_terminate=True, emulator="trainyard.rehearsal.replicate:REPLICATE", request_file="replicate_job.json",
         request_edits=_edits("destination=destination version=template input.env.*=pod_env"),
     ),
     CloudEntry(

@@ -41,6 +41,15 @@ def unsaid(root: Path, cloud: CloudEntry) -> tuple[str, ...]:
     return cloud.needs
 
 
+def unmade(settings: StackSettings) -> str | None:
+    """Return what a person has to make first, where a stack's settings hold the shipped stand-in for it; None where they do not."""
+    row = entry(settings.cloud)
+    for name, ending in row.unmade if row else ():
+        if str(getattr(settings, name)).endswith(ending):
+            return f"trainyard:{name} is still the shipped file's, which stands for what you make first"
+    return None
+
+
 def _says(root: Path, stack: str, cloud: CloudEntry) -> bool:
     try:
         settings = reader.partly(root, stack, *cloud.needs)

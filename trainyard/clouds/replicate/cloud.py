@@ -24,11 +24,12 @@ from trainyard.clouds.protocol import SETTING, VALUE, Account, Capabilities, Cos
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.replicate import answers
 from trainyard.clouds.replicate.hardware import RATES, SOURCE, Hardware, read_hardware
-from trainyard.clouds.replicate.request import NONE, PUSH, job_request, parse_version
+from trainyard.clouds.replicate.request import PUSH, job_request, parse_version
 from trainyard.clouds.values import json_object, mapping, path_id, price_of, seconds_of, text
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
 from trainyard.secret import Secret
+from trainyard.settings.clouds import NO_VERSION
 
 URL = "https://api.replicate.com"
 POST_TIMEOUT = 60.0
@@ -196,7 +197,7 @@ class ReplicateCloud:
         """Raise UserError for a version that is not there, or that no wrapper of ours can be: who has none is told before he pays."""
         facts = {SETTING: "template", VALUE: said}
         version = parse_version(said)
-        if version.id == NONE and not self.simulated:
+        if version.id == NO_VERSION and not self.simulated:
             raise UserError(
                 f"{version} stands for a version that you push: its id is all zeros, and no version has it", hint=PUSH, facts=facts
             )

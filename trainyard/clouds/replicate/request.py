@@ -16,8 +16,6 @@ from trainyard.errors import CloudRefused, UserError
 from trainyard.pod.endings import ending_env
 
 PUSH = "Push the wrapper once, and say its version: trainyard:template: you/trainyard:ID (docs/clouds/replicate.md)."
-NONE = "0" * 64
-"""The id in the settings that Trainyard ships."""
 _VERSION = re.compile(r"([\w.-]+)/([\w.-]+):([0-9a-f]{64})")
 _SHORTEST = 5
 

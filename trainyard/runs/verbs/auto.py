@@ -94,7 +94,8 @@ class _Choice:
 def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
     """Return the stacks that can have a run now, the cheapest first, having said what they cost and why others are left out.
 
-    Asked are, at once, all stacks of the repository that rent GPUs and whose keys are set. Raises NoCapacity where none is left.
+    Asked are, at once, all stacks of the repository that rent GPUs and whose keys are set. Raises NoCapacity where none is left,
+    UserError where none could be asked.
     """
     if request.request_file is not None:
         raise UserError(
@@ -117,6 +118,8 @@ def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
         context.ui.say(f"auto       {one}, ${one.offers[0].dollars:.2f} for {one.offers[0].hours:g} h")
     for stack, why in out.items():
         context.ui.say(f"auto       not {stack}: {why}")
+    if not settings:
+        raise UserError("no stack of a cloud can be asked for this run", hint="Keys and stacks: invoke setup --all")
     if not stacks:
         raise NoCapacity("no stack has a pod for this run now", hint="invoke offers shows what all clouds have.")
     return stacks
