@@ -178,6 +178,7 @@ def test_a_login_of_a_registry_is_a_secret_however_its_file_holds_it() -> None:
 def test_the_page_of_a_run_fits_80_columns_and_ends_with_commands_that_go_on(road: Road) -> None:
     trained(road)
     page = show.show(road.context, "ann/a", None)
+    page = replace(page, settings={**page.settings, "lifecycle": [{"id": "old", "expire_days": 30}], "gpus": ["L4", "RTX 4090"]})
     text = show.lines(page)
     assert json.dumps(asdict(page))
     assert page.state == "succeeded" and page.here and page.events[0].kind == "prepared"
@@ -192,6 +193,8 @@ def test_the_page_of_a_run_fits_80_columns_and_ends_with_commands_that_go_on(roa
         "versions   trainyard",
         f"stack {STACK}",
         "3.5000 -> 3.2500",
+        'lifecycle: [{"id": "old", "expire_days": 30}]',
+        "gpus: L4 'RTX 4090'",
     ):
         assert part in joined
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from trainyard.runs.records.progress import duration
 from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.verbs.past import SeenAttempt, all_seen
-from trainyard.runs.verbs.show import WIDTH
+from trainyard.runs.verbs.show import WIDTH, list_in_words
 from trainyard.sizes import human_size
 
 _OF_VALUES = ("config.json", *BOUND_BY, DECLARED)
@@ -201,7 +200,7 @@ def _word(name: str, value: object) -> str:
     if name == "bytes" and isinstance(value, int):
         return human_size(value)
     if isinstance(value, list):
-        return shlex.join(map(str, value))
+        return list_in_words(value)
     return _digest(str(value)) if name == "manifest" else str(value)
 
 

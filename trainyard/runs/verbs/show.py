@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -200,7 +201,12 @@ def _training(summary: RunSummary) -> Iterator[str]:
 def _pairs(values: Mapping[str, object]) -> Iterator[str]:
     for name, value in sorted(values.items()):
         if value not in (None, [], {}, ""):
-            yield f"{name}: {shlex.join(map(str, value)) if isinstance(value, list) else value}"
+            yield f"{name}: {list_in_words(value) if isinstance(value, list) else value}"
+
+
+def list_in_words(values: list[Any]) -> str:
+    """Return a list as it could be typed: words of a shell or, where it holds maps (rules, pods), YAML on one line."""
+    return json.dumps(values) if any(isinstance(value, dict) for value in values) else shlex.join(map(str, values))
 
 
 def _data(summary: RunSummary) -> Iterator[str]:
