@@ -586,6 +586,11 @@ def test_another_machine_takes_a_run_over_by_its_pod(road: Road, monkeypatch: py
         adopt.adopt(road.context, STACK, "9" * 5000, key)
     with pytest.raises(UserError, match="no SSH address"):
         adopt.adopt(road.context, STACK, "p0", key)
+    with monkeypatch.context() as without:
+        without.setattr(road.cloud, "capabilities", replace(road.cloud.capabilities, ssh=False))
+        with pytest.raises(UserError, match="it commits alone") as refused:
+            adopt.adopt(road.context, STACK, "p0", key)
+    assert "finishes its run: invoke recover\nThis ends it, and saves nothing: invoke end p0" in str(refused.value.hint)
     road.cloud.change("p0", host=["127.0.0.1", 22, "root"])
     with pytest.raises(UserError, match="no such SSH key"):
         adopt.adopt(road.context, STACK, "p0", key.parent / "other")

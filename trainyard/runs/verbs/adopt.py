@@ -63,6 +63,13 @@ def adopt(context: CommandContext, environment: str, reference: str, key_file: P
     """
     cloud = context.cloud(environment)
     pod = find_pod(cloud, reference)
+    if not cloud.capabilities.ssh:
+        finishes = "With the settings and keys of its bucket this finishes its run: invoke recover"
+        ends = f"This ends it, and saves nothing: invoke end {pod.id} --stack {environment}"
+        raise UserError(
+            f"pods of {cloud.name} have no SSH, so {pod.id} is not taken over: it commits alone, into its bucket, what its training leaves",
+            hint=f"{finishes}\n{ends}",
+        )
     if pod.ssh is None and (alone := cloud.get(pod.id)) is not None and alone.lease_id == pod.lease_id:
         pod = alone  # a list tells less of an address than the pod by itself
     if pod.ssh is None:
