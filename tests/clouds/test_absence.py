@@ -156,7 +156,7 @@ def test_what_could_not_be_asked_for_is_not_said_to_be_denied(site: Site) -> Non
     pod = site.rent()
     site.lie("everything-500")
     (left,) = (left for left in site.prove(pod.id).unknown if left.id)
-    assert left.why.startswith("not to be seen, but ending it failed: ") and "denied" not in left.why
+    assert left.why.startswith("whether it is there is not told, and ending it failed: ") and "denied" not in left.why
 
 
 def test_what_only_the_list_knows_is_found_and_ended_and_an_empty_list_is_not_trusted_too_early(site: Site) -> None:

@@ -340,8 +340,9 @@ class _Search:
 
     def _why(self, track: _Track) -> str:
         if track.refusal is not None:
-            seen = track.status or ("not to be seen" if track.unreadable else "denied")
-            return f"{seen}, but ending it failed: {track.refusal.message}"
+            if track.unreadable and not track.status:
+                return f"whether it is there is not told, and ending it failed: {track.refusal.message}"
+            return f"{track.status or 'denied'}, but ending it failed: {track.refusal.message}"
         if track.status:
             return f"{track.status}, though {self.cloud.name} has taken the request to end it"
         return track.unreadable or f"{self.cloud.name} has not said often enough that it is gone"
