@@ -11,6 +11,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from cog import BaseModel, BasePredictor, Input, Path, Secret
@@ -55,13 +56,15 @@ def run(hardware: str, command: str, env: str, secrets: Secret) -> None:
     given = {**os.environ, **json.loads(env), **json.loads(secrets.get_secret_value())}
     if "WORKSPACE" not in given and not os.access("/", os.W_OK):
         given["WORKSPACE"] = tempfile.mkdtemp(prefix="workspace-")
-    process = subprocess.Popen(json.loads(command), env=given, stdin=subprocess.DEVNULL, start_new_session=True)
-    try:
-        code = process.wait(timeout=seconds_left(given.get("TRAINYARD_END")))
-    except subprocess.TimeoutExpired:
-        raise RuntimeError("the lease is over, and the run has not ended by itself") from None
-    finally:
-        stop(process)
+    # In a thread: a cancel that comes while the process is being started would leave it running, and nobody would know of it.
+    with ThreadPoolExecutor(1) as pool:
+        begun = pool.submit(subprocess.Popen, json.loads(command), env=given, stdin=subprocess.DEVNULL, start_new_session=True)
+        try:
+            code = begun.result().wait(timeout=seconds_left(given.get("TRAINYARD_END")))
+        except subprocess.TimeoutExpired:
+            raise RuntimeError("the lease is over, and the run has not ended by itself") from None
+        finally:
+            stop(begun.result())
     if code:
         raise RuntimeError(f"the run's command has ended with exit code {code}")
 

@@ -34,6 +34,10 @@ def _target(descriptor: Path) -> str:
         return ""
 
 
+def _status(proc: Path) -> dict[str, str]:
+    return dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines())
+
+
 def look(start: Starter, folder: Path, ends_by: int) -> dict[str, object]:
     """Start a provider that ignores SIGHUP, look at it as it serves, end it."""
     env = {**os.environ, "ONE": "a b=c\nd", "TWO": ""}
@@ -45,7 +49,9 @@ def look(start: Starter, folder: Path, ends_by: int) -> dict[str, object]:
         signal.signal(signal.SIGHUP, kept)
     assert process.stdout and process.stdin and process.stdout.readline().strip().isdigit()
     proc = Path("/proc", str(process.pid))
-    status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines())
+    until = time.monotonic() + 60
+    while (status := _status(proc))["SigBlk"].strip("0") and time.monotonic() < until:
+        time.sleep(0.01)  # it starts a thread just now
     seen = {
         "command line": (proc / "cmdline").read_bytes().rstrip(b"\0").split(b"\0"),
         "environment": sorted(filter(None, (proc / "environ").read_bytes().split(b"\0"))),

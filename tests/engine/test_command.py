@@ -53,7 +53,8 @@ def outputs(bench: Bench) -> dict[str, Any]:
 def ran(bench: Bench) -> list[str]:
     path = bench.root / "ran"
     lines = path.read_text().splitlines() if path.exists() else []
-    path.unlink(missing_ok=True)
+    if lines:  # an empty one is being written to
+        path.unlink()
     return lines
 
 

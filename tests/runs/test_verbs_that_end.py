@@ -332,4 +332,4 @@ def test_a_training_is_not_given_up_for_untrue_404s_while_the_list_shows_its_pod
     assert watched.over(sleep=lambda seconds: None) is None
     site.emulator.faults.off()
     site.emulator.fleet.delete(pod.id, "by the cloud")
-    assert "has ended" in str(watched.over(sleep=lambda seconds: None))
+    assert "is gone" in str(watched.over(sleep=lambda seconds: None))
