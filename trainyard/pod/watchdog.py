@@ -178,8 +178,8 @@ def take_keys(arguments: Sequence[str]) -> None:
         with open(int(arguments[arguments.index("--keys") + 1])) as pipe:
             os.environ.update(json.load(pipe))
         return
-    names = pod_keys(os.environ)
-    keys = {name: value for name, value in os.environ.items() if name in names}
+    rest = without_keys(os.environ)
+    keys = {name: value for name, value in os.environ.items() if name not in rest}
     if not keys:
         return
     with contextlib.suppress(OSError):
@@ -187,13 +187,18 @@ def take_keys(arguments: Sequence[str]) -> None:
         os.write(write_end, json.dumps(keys).encode())
         os.close(write_end)
         os.set_inheritable(taken, True)
-        rest = {name: value for name, value in os.environ.items() if name not in names}
         os.execve(sys.executable, [sys.executable, os.path.abspath(__file__), *arguments, "--keys", str(taken)], rest)
 
 
 def pod_keys(env: Mapping[str, str]) -> Sequence[str]:
     """Return the names of the variables that only the watchdog and the SSH server are to know."""
     return (*KEYS, *env.get("TRAINYARD_POD_KEYS", "").split())
+
+
+def without_keys(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an environment every process of the pod may know."""
+    names = pod_keys(env)
+    return {name: value for name, value in env.items() if name not in names}
 
 
 def claim(env: Mapping[str, str]) -> int | None:
@@ -595,8 +600,7 @@ def gpu_is_busy() -> bool:
     if not shutil.which("nvidia-smi"):
         return False
     words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
-    keys = pod_keys(os.environ)
-    env = {name: value for name, value in os.environ.items() if name not in keys}  # every process of the pod can read it in /proc
+    env = without_keys(os.environ)  # every process of the pod can read it in /proc
     try:
         said = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=20, check=True, env=env).stdout.decode()
         return any(float(line) > BUSY_GPU for line in said.split())
