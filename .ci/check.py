@@ -36,6 +36,7 @@ SCRIPT = ROOT / "tests" / "recipes" / "data" / "count.sh"
 CODE = ROOT / "tests" / "recipes" / "data" / "code"
 SHAPES = {
     "lora": ((), ("base_model=Qwen/Qwen3-8B", "load_in_4bit=true"), ("base_model=Qwen/Qwen3-30B-A3B", "backend=unsloth")),
+    "dataset": ((),),
     "command": (
         (f"script={SCRIPT}",),
         (f"script={SCRIPT}", "interpreter=bash", "args=1 'a b'"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainyard.pod import podprogram
-from trainyard.recipes import bundle
+from trainyard.recipes import contract
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,7 +82,7 @@ GROUND_BEFORE_PACKAGES = {"errors", "filelock", "files", "phrasing", "secret", "
 ON_PODS = {
     "trainyard/pod/entry.py",
     "trainyard/pod/watchdog.py",
-    *("trainyard/recipes/" + name for name in bundle._POD_MODULES),
+    *("trainyard/recipes/" + name for name in contract.POD_MODULES),
 }
 # The S3 server's program; the way to uv with pip's settings, for recipes' environments.
 MAY_IMPORT_SETUP = {"trainyard/cli/setupverbs.py", "trainyard/storage/local.py", "trainyard/recipes/venvs.py"}

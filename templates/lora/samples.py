@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -103,7 +102,9 @@ def read(run_dir: str, input_dir: str, config: dict[str, Any], report: Report | 
     """
     with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
         data = json.load(file)
-    names = hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
+    names = rows.hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
+    if data["hub"]:
+        print(f"train: data {', '.join(names) or 'none'}", flush=True)
     for name in names:
         with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
             for line, row in rows.read_rows(stream, name, lambda fields: forms.understand(fields, config["ignore_columns"])):
@@ -112,21 +113,6 @@ def read(run_dir: str, input_dir: str, config: dict[str, Any], report: Report | 
                 elif report is not None:
                     report.rows += 1
                     report.note("flawed", f"{name}:{line}", row.message)
-
-
-def hub_files(input_dir: str, split: str | None = None) -> list[str]:
-    """Return the files of rows of a data set of the Hub: those of the split, unless one is asked for the training split's, else all."""
-    names: list[str] = []
-    for root, folders, found in os.walk(os.path.join(input_dir, "hub")):
-        folders[:] = [folder for folder in folders if not folder.startswith(".")]
-        names += [os.path.relpath(os.path.join(root, name), input_dir) for name in found
-                  if name.endswith(rows.SUFFIXES) and not name.startswith("dataset_info")]  # fmt: skip
-    of_split = re.compile(rf"(?:^|[/_.-]){re.escape(split or 'train')}(?:[/_.-]|$)", re.IGNORECASE)
-    chosen = sorted([name for name in names if of_split.search(name.removeprefix("hub/"))] or ([] if split else names))
-    if split and not chosen:
-        raise BadRows(f"the data set has no file of split '{split}': fetched are {', '.join(sorted(names)[:10]) or 'none'}")
-    print(f"train: data {', '.join(chosen) or 'none'} ({len(chosen)} of {len(names)} files)", flush=True)
-    return chosen
 
 
 def encode(run_dir: str, input_dir: str, config: dict[str, Any], encoder: Encoder) -> Samples:

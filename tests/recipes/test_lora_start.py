@@ -81,14 +81,14 @@ def test_every_failure_before_the_weights_has_a_remedy() -> None:
 
 
 FILES = """
-import sys, os, samples
+import sys, os, rows
 os.makedirs(sys.argv[1] + "/hub/data")
 for name in ("data/train-0.parquet", "data/test-0.parquet", "data/training_notes.jsonl", "other.csv", "train.txt"):
     open(sys.argv[1] + "/hub/" + name, "w").close()
-print(samples.hub_files(sys.argv[1]), samples.hub_files(sys.argv[1], "test"))
+print(rows.hub_files(sys.argv[1]), rows.hub_files(sys.argv[1], "test"))
 try:
-    samples.hub_files(sys.argv[1], "validation")
-except samples.BadRows as error:
+    rows.hub_files(sys.argv[1], "validation")
+except rows.RowError as error:
     print(error)
 """
 

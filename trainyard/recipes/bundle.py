@@ -22,7 +22,7 @@ from trainyard.pod.boot import watchdog_source
 from trainyard.recipes import code as own_code
 from trainyard.recipes import requirements
 from trainyard.recipes.code import Code
-from trainyard.recipes.contract import Recipe
+from trainyard.recipes.contract import POD_MODULES, Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declaration import DECLARED, declaration
 from trainyard.recipes.requirements import Requirements
@@ -31,8 +31,6 @@ from trainyard.recipes.values import artefacts_of
 from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"
-_POD_MODULES = ("rows.py", "forms.py", "basemodel.py")
-"""What the controller and the training script judge with alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +65,12 @@ def build(
     _write_json(dest / DECLARED, declaration(recipe, values, versions or {"trainyard": trainyard.__version__}, packages))
     known = _names(recipe, values, data, code, needs)
     for name in recipe.files:
-        _render(recipe.folder, name, dest / name.removesuffix(".j2"), known)
+        _render(recipe.folder, name, dest / Path(name).name.removesuffix(".j2"), known)
     program = recipe.shared("run.sh.j2")
     _render(program.parent, program.name, dest / "run.sh", known)
     if data.kind == "hf":
         shutil.copyfile(recipe.shared("fetch.py"), dest / "fetch.py")
-    for name in _POD_MODULES if recipe.data == "rows" else ():
+    for name in POD_MODULES if recipe.data == "rows" else recipe.modules:
         shutil.copyfile(Path(__file__).with_name(name), dest / name)
     if recipe.locks or needs:
         shutil.copyfile(recipe.shared("installer.lock"), dest / "installer.lock")

@@ -28,6 +28,8 @@ DataMode = Literal["rows", "files", "none"]
 RESERVED = frozenset(
     "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
 ) | {"with_code", "packages", "install"}
+POD_MODULES = ("rows.py", "forms.py", "basemodel.py")
+"""What the controller and the programs of recipes judge data and bases with alike."""
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 
@@ -111,6 +113,8 @@ class Recipe:
     locks: Mapping[str, Path]
     imports: tuple[str, ...]
     files: tuple[str, ...]
+    modules: tuple[str, ...]
+    """Modules that read rows (rows.py, forms.py), for a recipe whose data are files."""
 
     def variable(self, name: str) -> Variable | None:
         """Return a variable by its name or one of its aliases."""
@@ -199,6 +203,7 @@ def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> R
         locks=_locks(top, folder),
         imports=tuple(top.words("imports")),
         files=_files(top, folder),
+        modules=_modules(top),
     )
 
 
@@ -307,6 +312,13 @@ def _locks(top: Fields, folder: Path) -> dict[str, Path]:
             raise UserError(f"locks: '{key}: {value}' must be cpu or gpu and an existing file", where=node.where(key))
         locks[key] = path
     return locks
+
+
+def _modules(top: Fields) -> tuple[str, ...]:
+    names = top.words("modules")
+    if wrong := next((name for name in names if name not in POD_MODULES), None):
+        raise top.error("modules", f"'{wrong}' is no module that a bundle can have{suggest(wrong, POD_MODULES)}: {', '.join(POD_MODULES)}")
+    return tuple(names)
 
 
 def _files(top: Fields, folder: Path) -> tuple[str, ...]:

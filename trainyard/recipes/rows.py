@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import io
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
@@ -38,6 +39,21 @@ def unknown_suffix(name: str) -> RowError | None:
         return None
     hint = "Put files that are not data elsewhere, or name the data file itself."
     return RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES), hint=hint)
+
+
+def hub_files(input_dir: str, split: str | None = None) -> list[str]:
+    """Return the files of rows of a data set of the Hub: those of the split, unless one is asked for the training split's, else all."""
+    names: list[str] = []
+    for root, folders, found in os.walk(os.path.join(input_dir, "hub")):
+        folders[:] = [folder for folder in folders if not folder.startswith(".")]
+        below = PurePath(root).relative_to(input_dir)
+        names += [str(below / name) for name in found if name.endswith(SUFFIXES) and not name.startswith("dataset_info")]
+    of_split = re.compile(rf"(?:^|[/_.-]){re.escape(split or 'train')}(?:[/_.-]|$)", re.IGNORECASE)
+    chosen = sorted([name for name in names if of_split.search(name.removeprefix("hub/"))] or ([] if split else names))
+    if split and not chosen:
+        fetched = ", ".join(sorted(names)[:10]) or "none"
+        raise RowError("hub", 1, f"the data set has no file of split '{split}': fetched are {fetched}")
+    return chosen
 
 
 def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[Any], Any]) -> Iterator[tuple[int, Any]]:
@@ -209,9 +225,8 @@ class _Window:
 
 
 def _csv(stream: io.BufferedReader[Any], name: str, delimiter: str) -> Iterator[Any]:
-    _skip_mark(stream, name)
     csv.field_size_limit(LIMIT)
-    reader = csv.reader((line for _, line in _text_lines(stream, name)), delimiter=delimiter, strict=True)
+    reader = csv.reader((line for _, line in text_lines(stream, name)), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 1
     try:
@@ -230,7 +245,9 @@ def _csv(stream: io.BufferedReader[Any], name: str, delimiter: str) -> Iterator[
         raise RowError(name, line, f"not valid CSV: {error}") from None
 
 
-def _text_lines(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, str]]:
+def text_lines(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of a file; raises RowError where it is no UTF-8."""
+    _skip_mark(stream, name)
     for number, raw in _raw_lines(stream, name):
         yield number, _decoded(raw, name, number)
 

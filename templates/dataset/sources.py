@@ -1,0 +1,132 @@
+"""Every row of the sources as an example, or the reason why it is none, with its file and line."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import documents
+import forms
+import memories
+import preferences
+import rows
+from cleaning import Cleaner
+from quality import QualityFilter
+from spool import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a row is no example; ``flawed``: it cannot be read or learnt, else it was filtered out."""
+
+    reason: str
+    flawed: bool = False
+
+
+def read(run_dir: str, input_dir: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[str, Any]]:
+    """Yield (file:line, Example or Refused) of all sources, in the order of data.json.
+
+    Raises rows.RowError with file:line where a file cannot be read on.
+    """
+    with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
+        data = json.load(file)
+    names = rows.hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
+    for name in names:
+        with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
+            for line, found in _rows(stream, name, make, chunk):
+                place = f"{name}:{line}"
+                yield place, Refused(found.message, flawed=True) if isinstance(found, rows.RowError) else found
+
+
+def _rows(stream: io.BufferedReader[Any], name: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[int, Any]]:
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in documents.SUFFIXES:
+        if problem := rows.unknown_suffix(name):
+            raise rows.RowError(name, 1, f"{problem.message}, {', '.join(documents.SUFFIXES)}", hint=problem.hint)
+        yield from rows.read_rows(stream, name, make)
+        return
+    for line, fields in documents.read(stream, name, chunk):
+        try:
+            yield line, make(fields)
+        except forms.RowFlaw as error:
+            yield line, rows.RowError(name, line, str(error))
+
+
+class Maker:
+    """Make examples of rows: clean them, understand them as the training will, filter them."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.cleaner = Cleaner(config["unicode"], config["mask_pii"])
+        self.unused: Counter[str] = Counter()
+        self.odd_times = 0
+        self._ignored = frozenset(config["ignore_columns"])
+        self._talks = config["form"] == "messages"
+        self._filter = QualityFilter(config)
+        self._asker = memories.Asker(config)
+
+    def __call__(self, fields: Any) -> Example | Refused:
+        """Return a row as an example, or why it is filtered out. Raises RowFlaw where it cannot be learnt."""
+        if isinstance(fields, str):
+            fields = {"text": fields}
+        if not isinstance(fields, dict):
+            forms.understand(fields)
+        at, odd = memories.time_of(fields)
+        self.odd_times += odd
+        tags = memories.tags_of(fields)
+        fields = self.cleaner.value({name: value for name, value in fields.items() if name not in self._ignored})
+        if preferences.is_one(fields):
+            return self._preference(fields, at, tags)
+        content = None
+        if memories.is_memory(fields) and not _has_form(fields):
+            content = memories.content_of(fields)
+            fields = self._asker.row(content, fields, at)
+        row = forms.understand(fields, self._ignored)
+        if not any(row.learnt):
+            return Refused("weight 0: not learnt")
+        self.unused.update(row.unused)
+        if self._talks and row.form != forms.TEXT:
+            kept, form = _as_messages(row), forms.MESSAGES
+        else:
+            kept, form = {name: value for name, value in fields.items() if name not in row.unused and value not in (None, "", [])}, row.form
+        text, prompt = (content, "") if content is not None else ("\n".join(row.texts), _asked(row))
+        if problem := self._filter.problem(text):
+            return Refused(problem)
+        return Example(form, kept, text, prompt, at, tags)
+
+    def _preference(self, fields: dict[str, Any], at: float | None, tags: tuple[str, ...]) -> Example | Refused:
+        kept = preferences.unified(fields)
+        chosen, rejected = preferences.rows_of(kept, self._ignored)
+        if chosen == rejected:
+            return Refused("chosen and rejected are the same")
+        for row in (chosen, rejected):
+            if problem := self._filter.problem("\n".join(row.texts)):
+                return Refused(problem)
+        text = "\n".join((*chosen.texts, *rejected.texts))
+        return Example(preferences.FORM, kept, text, _asked(chosen), at, tags)
+
+
+def _has_form(fields: Mapping[str, Any]) -> bool:
+    return any(fields.get(name) is not None for name in ("messages", "conversations", "prompt", "instruction", "text"))
+
+
+def _asked(row: forms.Row) -> str:
+    """Return what stands before the first answer that is learnt."""
+    if not row.messages:
+        return row.prompt
+    first = next((number for number, learnt in enumerate(row.learnt) if learnt), 0)
+    return "\n".join(str(message["content"]) for message in row.messages[:first] if message["role"] != "system")
+
+
+def _as_messages(row: forms.Row) -> dict[str, Any]:
+    if not row.messages:
+        said = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.answer}]
+        return {"messages": said}
+    pairs = zip(row.messages, row.learnt, strict=True)
+    said = [message if learnt or message["role"] != "assistant" else {**message, "weight": 0} for message, learnt in pairs]
+    return {"messages": said, **({"tools": row.tools} if row.tools else {})}
