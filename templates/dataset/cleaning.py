@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections import Counter
@@ -35,7 +36,8 @@ def _address(match: re.Match[str]) -> bool:
     return ":" in match[0] or all(int(part) < 256 for part in match[0].split("."))
 
 
-_MASKS: dict[str, tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]]] = {
+Mask = tuple[str, re.Pattern[str], Callable[[re.Match[str]], bool]]
+_MASKS: dict[str, Mask] = {
     "key": (
         "[KEY]",
         re.compile(
@@ -58,7 +60,7 @@ class Cleaner:
     """Clean every text of a row; counts what was changed."""
 
     def __init__(self, unicode: str, masked: Collection[str]) -> None:
-        self._form = "" if unicode == "none" else unicode.upper()
+        self._form: Any = "" if unicode == "none" else unicode.upper()
         self._masks = [mask for name, mask in _MASKS.items() if name in masked or "all" in masked]
         self.counts: Counter[str] = Counter()
 
@@ -82,11 +84,12 @@ class Cleaner:
             without = _CONTROL.sub("", found)
             self.counts["control characters taken out"] += len(found) - len(without)
             found = without
-        for name, pattern, is_one in self._masks:
-            found = pattern.sub(lambda match, name=name, is_one=is_one: self._masked(match, name, is_one), found)
+        for mask in self._masks:
+            found = mask[1].sub(functools.partial(self._masked, mask), found)
         return found
 
-    def _masked(self, match: re.Match[str], name: str, is_one: Callable[[re.Match[str]], bool]) -> str:
+    def _masked(self, mask: Mask, match: re.Match[str]) -> str:
+        name, _, is_one = mask
         if not is_one(match):
             return match[0]
         self.counts[name] += 1

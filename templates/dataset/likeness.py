@@ -67,12 +67,9 @@ def _pieces(text: str) -> list[str]:
 def drop_same(spool: Spool) -> None:
     """Drop all but one of the rows that say the same: the newest stays, else the first."""
     gone, stay = array("q"), array("q")
-    query = "SELECT hash, id FROM meta WHERE reason IS NULL ORDER BY hash, at IS NULL, at DESC, id"
-    for _, rows in groupby(spool.select(query), key=operator.itemgetter(0)):
-        first = next(rows)[1]
-        for _, number in rows:
-            gone.append(number)
-            stay.append(first)
+    for first, number in _pairs(spool, "SELECT hash, id FROM meta WHERE reason IS NULL ORDER BY hash, at IS NULL, at DESC, id"):
+        gone.append(number)
+        stay.append(first)
     spool.drop("duplicate", gone, stay)
     spool.change("DELETE FROM signatures WHERE id = ?", ((number,) for number in gone))
 
@@ -82,14 +79,20 @@ def drop_alike(spool: Spool, likeness: float, drop: bool) -> None:
     parents = array("q", range(spool.count + 1))
     for band in range(BANDS):
         _link_band(spool, band, min(LINKED, likeness), parents)
-    query = "SELECT prompt, id FROM meta WHERE reason IS NULL AND prompt IS NOT NULL ORDER BY prompt, id"
-    for _, rows in groupby(spool.select(query), key=operator.itemgetter(0)):
-        first = next(rows)[1]
-        for _, number in rows:
-            _join(parents, first, number)
+    for first, number in _pairs(spool, "SELECT prompt, id FROM meta WHERE reason IS NULL AND prompt IS NOT NULL ORDER BY prompt, id"):
+        _join(parents, first, number)
     _write_groups(spool, parents)
     if drop:
         _drop_in_groups(spool, likeness)
+
+
+def _pairs(spool: Spool, query: str) -> Iterator[tuple[int, int]]:
+    """Yield (first, other) of the rows, in their order, that have the same value."""
+    known, first = None, 0
+    for value, number in spool.select(query):
+        if value == known:
+            yield first, number
+        known, first = value, first if value == known else number
 
 
 def _link_band(spool: Spool, band: int, linked: float, parents: array[int]) -> None:
@@ -115,7 +118,7 @@ def _link_band(spool: Spool, band: int, linked: float, parents: array[int]) -> N
 
 def agreement(one: array[int], other: array[int]) -> float:
     """Return the share in which two signatures agree: an estimate of the Jaccard likeness of the texts."""
-    return sum(map(operator.eq, one, other)) / PERMUTATIONS
+    return float(sum(map(operator.eq, one, other)) / PERMUTATIONS)
 
 
 def _write_groups(spool: Spool, parents: array[int]) -> None:

@@ -88,7 +88,7 @@ def _named(messages: Any) -> list[Any]:
     ]
 
 
-def _behind(asked: list[Any], answer: Any) -> list[Any]:
+def _behind(asked: list[Any], answer: Any) -> Any:
     """Return an answer as messages, without the prompt that it may repeat."""
     if isinstance(answer, str):
         return [{"role": "assistant", "content": answer}]

@@ -19,7 +19,8 @@ _TAGS, _SOURCES, _BINS, _EXAMPLES, _SHOWN = 30, 200, 36, 3, 600
 _HEAD = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>Data set</title>"
 _STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
-table{border-collapse:collapse;margin:.5rem 0}td,th{border-bottom:1px solid #8884;padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
+table{border-collapse:collapse;margin:.5rem 0}
+td,th{border-bottom:1px solid #8884;padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}
 td.n{text-align:right}svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:currentColor}svg rect{fill:#3b82f6}
 svg line{stroke:#ef4444}pre{white-space:pre-wrap;background:#8881;padding:.6rem}h2{margin-top:2rem}.note{opacity:.75}
 """

@@ -128,5 +128,5 @@ def _as_messages(row: forms.Row) -> dict[str, Any]:
         said = [{"role": "user", "content": row.prompt}, {"role": "assistant", "content": row.answer}]
         return {"messages": said}
     pairs = zip(row.messages, row.learnt, strict=True)
-    said = [message if learnt or message["role"] != "assistant" else {**message, "weight": 0} for message, learnt in pairs]
-    return {"messages": said, **({"tools": row.tools} if row.tools else {})}
+    messages = [message if learnt or message["role"] != "assistant" else {**message, "weight": 0} for message, learnt in pairs]
+    return {"messages": messages, **({"tools": row.tools} if row.tools else {})}

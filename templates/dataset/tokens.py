@@ -82,8 +82,8 @@ class BaseTokenizer:
         self.all_special_ids = [number for token in self.all_special_tokens if (number := self._own.token_to_id(token)) is not None]
         self.eos_token_id = self._own.token_to_id(self.eos_token) if self.eos_token else None
         self.added_tokens_decoder = self._own.get_added_tokens_decoder()
-        self.chat_template = _template(folder, said)
-        self._compiled: tuple[str, Any] = ("", None)
+        self.chat_template: str | None = _template(folder, said)
+        self._compiled: tuple[str | None, Any] = (None, None)
 
     def get_vocab(self) -> dict[str, int]:
         return dict(self._own.get_vocab())
@@ -99,7 +99,7 @@ class BaseTokenizer:
         self, messages: list[Any], tokenize: bool = False, add_generation_prompt: bool = False, tools: Any = None
     ) -> str:
         if self._compiled[0] != self.chat_template:
-            self._compiled = (self.chat_template, _environment().from_string(self.chat_template))
+            self._compiled = (self.chat_template, _environment().from_string(self.chat_template or ""))
         known = {"messages": messages, "tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt}
         return str(self._compiled[1].render(**known, **self._names))
 
