@@ -19,7 +19,11 @@ def help_first(argv: Sequence[str]) -> list[str]:
     return [name, *ours[: ours.index(verb)], "--help", verb]
 
 
-_NAMED = {"compare": ("--run", ("--run", "--stack", "-s", "--png")), "sweep": ("--name", ("--name", "-n", "--png"))}
+_NAMED = {
+    "compare": ("--run", ("--run", "--stack", "-s", "--png")),
+    "sweep": ("--name", ("--name", "-n", "--png")),
+    "data.build": ("--src", ("--src", "--to", "-t", "--config", "-c", "--set", "-e")),
+}
 """Verbs behind which words may stand, none or several: the option that each of them is, and the options that have a word of their own."""
 
 

@@ -7,6 +7,7 @@ from invoke.collection import Collection
 from trainyard.cli import (
     auditverbs,
     cacheverbs,
+    dataverbs,
     gitopsverbs,
     ledgerverbs,
     machineverbs,
@@ -36,6 +37,7 @@ _ALONE = (
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
     "audit": {"account": stackverbs.audit, "log": auditverbs.audit_log, "verify": auditverbs.audit_verify},
+    "data": {"build": dataverbs.data_build},
     "gitops": {"plan": gitopsverbs.gitops_plan, "sync": gitopsverbs.gitops_sync, "watch": gitopsverbs.gitops_watch},
     "costs": {"spent": ledgerverbs.costs, "table": marketverbs.costs_table},
     "queue": {
