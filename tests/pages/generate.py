@@ -21,12 +21,16 @@ NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
 
 
 BEGIN, END = "<!-- Made by `invoke docs --write` from {source}. -->\n\n", "\n<!-- End of what is made. -->"
-RECIPES = ("lora", "command")
+RECIPES = {"lora": "lora", "command": "command", "data-builder": "dataset"}
+"""Page of a recipe, and its name."""
 
 
 def pages() -> dict[str, str]:
     """Return the text of each page that is made, or has a part that is made, by its name."""
-    recipes = {f"recipes/{name}.md": _filled(f"recipes/{name}.md", f"templates/{name}/recipe.yaml", _variables(name)) for name in RECIPES}
+    recipes = {
+        f"recipes/{page}.md": _filled(f"recipes/{page}.md", f"templates/{name}/recipe.yaml", _variables(name))
+        for page, name in RECIPES.items()
+    }
     architecture = _filled("architecture.md", "tests/test_imports.py", _layers())
     made = {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture}
     requests = {"clouds/requests.md": _filled("clouds/requests.md", "the rows of clouds", _request_fields())}
