@@ -44,10 +44,10 @@ def unknown_suffix(name: str) -> RowError | None:
 def hub_files(input_dir: str, split: str | None = None) -> list[str]:
     """Return the files of rows of a data set of the Hub: those of the split, unless one is asked for the training split's, else all."""
     names: list[str] = []
-    for root, folders, found in os.walk(os.path.join(input_dir, "hub")):
+    for root, folders, files in os.walk(os.path.join(input_dir, "hub")):
         folders[:] = [folder for folder in folders if not folder.startswith(".")]
         below = PurePath(root).relative_to(input_dir)
-        names += [str(below / name) for name in found if name.endswith(SUFFIXES) and not name.startswith("dataset_info")]
+        names += [str(below / name) for name in files if name.endswith(SUFFIXES) and not name.startswith("dataset_info")]
     of_split = re.compile(rf"(?:^|[/_.-]){re.escape(split or 'train')}(?:[/_.-]|$)", re.IGNORECASE)
     chosen = sorted([name for name in names if of_split.search(name.removeprefix("hub/"))] or ([] if split else names))
     if split and not chosen:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.files import sync
+from trainyard.jsontext import parse_json
 from trainyard.pod.files import printable
 from trainyard.recipes import bundle, data, venvs
 from trainyard.recipes.contract import Recipe, load_recipe
@@ -46,14 +45,14 @@ def build_data(context: CommandContext, sources: Sequence[str], to: str, config:
     recipe = load_recipe(context.places.root, RECIPE)
     _refuse_target(to, target, sources)
     values = resolve(recipe, config, sets_with(recipe, sets, None), {}, on_note=context.ui.say)
-    found = _joined([data.inspect(source, recipe, values=values) for source in sources])
-    for remark in found.remarks():
+    dataset = _joined([data.inspect(source, recipe, values=values) for source in sources])
+    for remark in dataset.remarks():
         context.ui.warn(remark)
     venvs.prepare(recipe, values, None, context.places, context.ui.say)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.building-", dir=target.parent) as folder:
         place = Path(folder)
-        bundle.build(recipe, values, found, place / "run")
-        _link(found, place / "input")
+        bundle.build(recipe, values, dataset, place / "run")
+        _link(dataset, place / "input")
         _run(context, recipe, values, place)
         return _take(place / "output", target)
 
@@ -70,28 +69,28 @@ def _refuse_target(to: str, target: Path, sources: Sequence[str]) -> None:
             raise UserError(f"--to {to}: lies in {source}, which is read", hint=hint)
 
 
-def _joined(found: Sequence[Data]) -> Data:
+def _joined(parts: Sequence[Data]) -> Data:
     """Return several sources as one; raises UserError for what cannot stand beside others."""
-    if len(found) == 1:
-        return found[0]
-    if hub := next((each.reference for each in found if each.kind == "hf"), None):
+    if len(parts) == 1:
+        return parts[0]
+    if hub := next((each.reference for each in parts if each.kind == "hf"), None):
         raise UserError(f"{hub}: a data set of the Hub is built alone", hint="Fetch it first, or build it alone and name its rows here.")
     names: set[str] = set()
     files: list[DataFile] = []
-    for number, each in enumerate(found, 1):
+    for number, each in enumerate(parts, 1):
         alike = any(file.dest in names for file in each.files)
         files += [replace(file, dest=f"{number}/{file.dest}") if alike else file for file in each.files]
         names.update(file.dest for file in each.files)
     return Data(
-        reference=None, kind="folder", form=None, rows=0, bytes=sum(each.bytes for each in found), files=tuple(files),
-        left_out=tuple(name for each in found for name in each.left_out), outside=tuple(name for each in found for name in each.outside),
+        reference=None, kind="folder", form=None, rows=0, bytes=sum(each.bytes for each in parts), files=tuple(files),
+        left_out=tuple(name for each in parts for name in each.left_out), outside=tuple(name for each in parts for name in each.outside),
     )  # fmt: skip
 
 
-def _link(found: Data, folder: Path) -> None:
+def _link(dataset: Data, folder: Path) -> None:
     """Put links to local sources where the bundle reads them: no copy is made."""
     folder.mkdir()
-    for item in found.files if found.kind in ("file", "folder") else ():
+    for item in dataset.files if dataset.kind in ("file", "folder") else ():
         path = folder / item.dest
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(item.src)
@@ -133,7 +132,7 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 def _said(status: Path) -> str | None:
     try:
-        return str(json.loads(status.read_bytes())["message"])
+        return str(parse_json(status.read_bytes())["message"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -146,5 +145,5 @@ def _take(output: Path, target: Path) -> BuiltData:
         sync(source)
     target.unlink(missing_ok=True)
     for source, place in places.items():
-        os.replace(source, place)
+        source.replace(place)
     return BuiltData(target, places[output / "report.json"], places[output / "report.html"])
