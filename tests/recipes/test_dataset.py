@@ -69,7 +69,7 @@ def said(draw: random.Random) -> str:
 def source(tmp_path: Path) -> Path:
     """100 rows of which 60 are alone, 20 the same as others and 20 nearly so; they get newer, and have tags."""
     draw = random.Random(5)
-    rows = [{"prompt": f"Tell me number {at}: {said(draw)[:60]}", "completion": said(draw)} for at in range(60)]
+    rows: list[dict[str, Any]] = [{"prompt": f"Tell me number {at}: {said(draw)[:60]}", "completion": said(draw)} for at in range(60)]
     rows += [dict(row) for row in rows[:20]]
     rows += [{**row, "completion": row["completion"] + " again"} for row in rows[20:40]]
     rows = [{**row, "timestamp": 1.7e9 + at * 86_400, "tags": ["even" if at % 2 else "odd"]} for at, row in enumerate(rows)]
