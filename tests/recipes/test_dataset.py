@@ -98,6 +98,8 @@ def test_duplicates_go_the_newest_stays_and_every_row_is_accounted_for(env: dict
     build(env, str(source), "--to", str(tmp_path / "rows.jsonl"), "--set", "eval_share=0.1", "--set", "gradient_accumulation_steps=4")
     assert {path.name: path.read_bytes() for path in tmp_path.glob("rows.*")} == first
     assert not list(tmp_path.glob(".rows*"))
+    build(env, str(source), "--to", str(tmp_path / "rows.jsonl"), "--set", "eval_share=0")
+    assert len(lines(tmp_path / "rows.jsonl")) == 60 and not (tmp_path / "rows.eval.jsonl").exists()
 
 
 def test_age_tags_and_number_choose_and_the_newest_are_held_back(env: dict[str, str], source: Path, tmp_path: Path) -> None:

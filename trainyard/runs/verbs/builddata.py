@@ -21,7 +21,8 @@ from trainyard.runs.context import CommandContext
 from trainyard.textfile import expanded
 
 RECIPE = "dataset"
-_LEFT = {"eval.jsonl": ".eval.jsonl", "dropped.jsonl": ".dropped.jsonl", "report.json": ".report.json", "report.html": ".report.html"}
+_HELD = "eval.jsonl"
+_LEFT = {_HELD: ".eval.jsonl", "dropped.jsonl": ".dropped.jsonl", "report.json": ".report.json", "report.html": ".report.html"}
 """What a build leaves beside the rows, and how it ends beside the file that was asked for."""
 _WRONG, _STOPPED = (2, 66), (75, 143)
 _TAIL = 40
@@ -145,5 +146,8 @@ def _take(output: Path, target: Path) -> BuiltData:
         sync(source)
     target.unlink(missing_ok=True)
     for source, place in places.items():
-        source.replace(place)
+        if source.name == _HELD and not source.stat().st_size:
+            place.unlink(missing_ok=True)  # of an earlier build; a file without a row is none that a training reads
+        else:
+            source.replace(place)
     return BuiltData(target, places[output / "report.json"], places[output / "report.html"])
