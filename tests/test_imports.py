@@ -30,7 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs.verbs",),
     ("runs.life",),
     ("runs.planning",),
-    ("runs.notices",),
+    ("runs.notices", "runs.trackers"),
     ("runs.records", "runs.context"),
     ("runs.ui", "runs.signals", "runs.events"),
     ("ledger",),

@@ -66,6 +66,11 @@ class Places:
         return self.home / "notices"
 
     @property
+    def trackers(self) -> Path:
+        """What trackers keep on this machine."""
+        return self.home / "trackers"
+
+    @property
     def ledger(self) -> Path:
         """The record of all runs."""
         return self.home / "ledger.db"

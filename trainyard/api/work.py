@@ -92,11 +92,13 @@ class Work(Generic[T]):
                 raise
             raise known from error
         finally:
-            if context is not None and context.places.notices.is_dir():
+            if context is not None and (context.places.notices.is_dir() or context.places.trackers.is_dir()):
                 from trainyard.runs.notices.announce import try_again
+                from trainyard.runs.trackers.start import catch_up
 
                 with contextlib.suppress(OSError, TrainyardError):  # as at the end of a verb: it costs nobody what the call has come to
                     try_again(context, time.time())
+                    catch_up(context, time.time())
 
 
 def finish(root: Root | None, call: Callable[[CommandContext], T], on_event: OnEvent | None) -> T:

@@ -46,13 +46,16 @@ def send_notices() -> None:
     with contextlib.suppress(OSError, TrainyardError):
         root = config.find_root()
         places = config.places(root)
-        if not places.notices.is_dir():
+        if not (places.notices.is_dir() or places.trackers.is_dir()):
             return
         from trainyard.runs.context import CommandContext
         from trainyard.runs.notices.announce import try_again
+        from trainyard.runs.trackers.start import catch_up
         from trainyard.runs.ui import Ui
 
-        try_again(CommandContext(places, config.load_env(root), Ui(json=True)), time.time())
+        context = CommandContext(places, config.load_env(root), Ui(json=True))
+        try_again(context, time.time())
+        catch_up(context, time.time())
 
 
 def _say(text: str) -> None:

@@ -11,6 +11,7 @@ from trainyard.doctor.finding import Finding
 from trainyard.errors import UserError
 from trainyard.runs.notices import readiness
 from trainyard.runs.planning import containers
+from trainyard.runs.trackers import readiness as trackers
 from trainyard.settings import reader
 from trainyard.settings.clouds import entry, problems
 from trainyard.settings.ofcloud import unmade
@@ -94,6 +95,12 @@ def notices(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Find
     """Whether those whom ``notify`` names can be told."""
     for lack in readiness.lacks(places.root, env, stack):
         yield Finding("notify", "warn", lack, f"Then try it: invoke notify.test --stack {stack}")
+
+
+def curves(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
+    """Whether the trackers that ``trackers`` names can be told."""
+    for lack in trackers.lacks(places.root, env, stack):
+        yield Finding("trackers", "warn", lack, "How each is set up: docs/trackers.md")
 
 
 def old_names(places: Places, env: Mapping[str, str], stack: str) -> Iterator[Finding]:
@@ -183,4 +190,5 @@ CHECKERS: Mapping[str, Callable[..., Iterable[Finding]]] = {
     "bucket": bucket,
     "lost controller": alone,
     "notify": notices,
+    "trackers": curves,
 }

@@ -21,6 +21,7 @@ ENGINES = ("auto", "cli", "builtin")
 POD_STORES = ("none", "read", "attempt")
 CONSENTS = ("ask", "always", "never")
 CACHES = ("none", "auto")
+TRACKERS = ("wandb", "tensorboard", "trackio", "mlflow")
 NO_BUCKET = "none"
 """As ``bucket``: the environment has none, and results come home over SSH."""
 TIERS = ("SECURE", "COMMUNITY", "ALL")
@@ -212,6 +213,14 @@ class StackSettings:
     notify: tuple[str, ...] = setting(
         "whom notices about runs go to: variables that hold the addresses, which are secrets, like `env:SLACK_URL`", (),
         pattern=_REFERENCE, looks_like="env:NAME", readers="runs",
+    )  # fmt: skip
+    trackers: tuple[str, ...] = setting(
+        "where the curves of runs go, told by this machine: wandb, tensorboard, trackio, mlflow (docs/trackers.md)", (),
+        pattern="|".join(TRACKERS), looks_like=" or ".join(TRACKERS), readers="runs",
+    )  # fmt: skip
+    tracker_project: str = setting(
+        "the project, or MLflow's experiment, that they are shown in", "trainyard", pattern=r"[A-Za-z0-9][\w .-]{0,99}",
+        looks_like="my-models", readers="runs",
     )  # fmt: skip
     boot_accepted_minutes: float = setting(
         "how long a pod may take to be accepted", 5.0, unit="minutes", least=0, travels=True, readers="program runs"

@@ -86,6 +86,14 @@ GROUPS: tuple[VariableGroup, ...] = (
         more_keys=("TRAINYARD_WEBHOOK_KEY",),
     ),
     VariableGroup(
+        sort="token", of="trackers", says="of `trackers`, beside WANDB_API_KEY and HF_TOKEN; they stay on this machine",
+        more_keys=("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD"),
+        more=(
+            "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_USERNAME", "WANDB_ENTITY", "WANDB_BASE_URL", "WANDB_MODE", "TRACKIO_SPACE_ID",
+            "TRACKIO_SERVER_URL",
+        ),
+    ),
+    VariableGroup(
         sort="place", of="places", says="instead of `.trainyard/`, `~/.local/share/trainyard`; the repository to work in",
         more=("TRAINYARD_HOME", "TRAINYARD_LOCAL_ROOT", "TRAINYARD_PROJECT_DIR"),
     ),

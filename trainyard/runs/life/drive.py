@@ -30,6 +30,7 @@ from trainyard.runs.records.parts import NO_POD
 from trainyard.runs.records.record import Phase, RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.signals import how, leaving
+from trainyard.runs.trackers.start import tracked
 
 if TYPE_CHECKING:
     from trainyard.storage.podside import ScannedFiles
@@ -62,6 +63,7 @@ def drive(
                     raise
                 raise trouble.untouched(context, readable_record(folder), folder, error) from error
             held.enter_context(beside(context, record))
+            held.enter_context(tracked(context, record, folder))
             held.enter_context(leaving())
             try:
                 kept.take(context, record, folder)

@@ -32,6 +32,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
 from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import began_at, cost
 from trainyard.runs.signals import leave_if_asked
+from trainyard.runs.trackers.start import TrackerTroubles
 
 STOP_GRACE = 300.0
 """Seconds a training may take to save after it was told to stop."""
@@ -186,6 +187,7 @@ class _Watch:
         self.announcement = ""
         self.lease = LeaseWatch(context, record, folder)
         self.shares = BudgetShares(context, record)
+        self.trackers = TrackerTroubles(context, folder)
         self.ahead: float | None = None
         self.clock_asked = -math.inf
 
@@ -213,6 +215,7 @@ class _Watch:
                 raise _Over(verdict)
         stalled = self.session.keep() if self.lost_since is None else ""
         self.shares.look(time.time())
+        self.trackers.look(now)
         if self.folder.cancelled:
             self._stop("the run is cancelled")
         elif not self.lease.look(due=self._lease_stops(time.time())) and self._due(time.time()) and (why := self._due_by_the_pod()):

@@ -23,6 +23,7 @@ FIELDS_ON_POD = (
     "resumes",
     "resumed_from",
     "init_from",
+    "tracked_as",
     "commit_alone_minutes",
     "data",
     "bucket",

@@ -68,6 +68,8 @@ class RunRecord:
     """How often the run may be resumed by itself, should its pod be lost."""
     resumed_from: StartedFrom | None = None
     init_from: StartedFrom | None = None
+    tracked_as: str = ""
+    """What trackers know the run by that it goes on from; empty: it is the first of its kind."""
     pod_secrets: list[str] = field(default_factory=list)
     """Names of the variables that the job gets; their values are nowhere here."""
     job_keys: JobKeys | None = None

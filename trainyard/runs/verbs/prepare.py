@@ -46,6 +46,7 @@ from trainyard.runs.records.key import make_whole
 from trainyard.runs.records.notes import note_row
 from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
+from trainyard.runs.trackers import readiness as trackers
 from trainyard.runs.verbs import pricing
 from trainyard.settings.table import StackSettings
 from trainyard.shipped import overlay
@@ -88,6 +89,8 @@ class RunPlan:
     """How often the run may be resumed by itself."""
     resumed_from: StartedFrom | None = None
     init_from: StartedFrom | None = None
+    tracked_as: str = ""
+    """What trackers know the run by that it goes on from."""
     rerun_of: str | None = None
     """The attempt that is run again."""
     snapshot: Path | None = None
@@ -143,6 +146,8 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
         ui.warn(warning)
     for lack in readiness.lacks(context.places.root, context.env, plan.stack):
         ui.warn(f"notify: {lack}; who is there is not told")
+    for lack in trackers.lacks(context.places.root, context.env, plan.stack):
+        ui.warn(f"trackers: {lack}; it is told later, once that is mended")
     if keys := jobkeys.asked(plan.settings):
         (ui.warn if keys.own else ui.say)(f"keys       {jobkeys.words(context, keys, plan.settings)}")
     return PricedRun(plan, expected, shaped, named)
@@ -216,7 +221,7 @@ def _write(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
             disks_per_hour=priced_plan.estimate.disks_per_hour, cache=priced_plan.estimate.cache, spent_before=plan.spent_before,
-            resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from,
+            resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from, tracked_as=plan.tracked_as,
             job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
             data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)),
             code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),

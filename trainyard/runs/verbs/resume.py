@@ -23,6 +23,7 @@ from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.startedfrom import started_from
 from trainyard.runs.records.stores import another_store
 from trainyard.runs.records.summary import cost, succeeded
+from trainyard.runs.trackers.describe import lineage
 from trainyard.runs.verbs.again import data_again, named_by, own_data, values_again
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.history import PastAttempt, RunHistory, history_of, home_of
@@ -122,7 +123,7 @@ def _plan(
         budget=_budget(context, again.history, request.budget, spent), settings=again.settings, asked_data=own_data(base, recipe),
         yes=request.yes, key=request.key, spent_before=spent, resumes=resumes, deliver=base.deliver,
         resumed_from=started_from(chosen) if chosen else None, init_from=base.init_from, after=again.history.last,
-        entry=base.entry,
+        entry=base.entry, tracked_as=lineage(base) if chosen else "",
     )  # fmt: skip
 
 
