@@ -48,7 +48,7 @@ def _coverage() -> int:
 @task
 @verb
 def extras(c: Context) -> int:
-    """Run the tests of what the extras plots, sweep and modal bring, with their pinned packages in a folder apart (build/extras)."""
+    """Run the tests of what extras bring (plots, sweep, modal, trackers), with their pinned packages in a folder apart (build/extras)."""
     place, pinned = find_root() / "build" / "extras", Path("tests") / "requirements-extras.txt"
     install = ("uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(place), "--require-hashes", "-r", str(pinned))
     if code := python(*install):

@@ -10,7 +10,9 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from trainyard.retries import PROCESS
 
@@ -21,6 +23,21 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return ""
+
+
+def start_apart(words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | None = None) -> IO[bytes]:
+    """Start a process that nobody waits for, in a session of its own, and return the pipe to its stdin.
+
+    It outlives this one, and no zombie of it is left. What it prints is dropped.
+    """
+    starter = subprocess.Popen(
+        ["sh", "-c", 'exec 3<&0; "$@" <&3 >/dev/null 2>&1 3<&- &', "sh", *words],
+        stdin=subprocess.PIPE, start_new_session=True, cwd=cwd, env=env,
+    )  # fmt: skip
+    assert starter.stdin is not None
+    pipe = starter.stdin
+    starter.wait()
+    return pipe
 
 
 def start_mark(pid: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,10 +25,11 @@ from trainyard.recipes.summaries import DataFile, DataSummary
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import snapshot
+from trainyard.runs.records.curves import Drawn, Panel, panels_of, picture
 from trainyard.runs.records.progress import loss_curve
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
-from trainyard.runs.verbs import compare, diff, past, rerun, show
+from trainyard.runs.verbs import compare, diff, past, plots, rerun, show
 from trainyard.runs.verbs.rerun import RerunRequest, prepare
 from trainyard.settings.table import build
 
@@ -218,12 +220,41 @@ def test_runs_side_by_side_have_a_table_what_differs_and_their_curves(road: Road
 
 @pytest.mark.extras("matplotlib")
 def test_curves_are_drawn_into_a_picture(tmp_path: Path) -> None:
-    curves = [compare.Drawn("1", "a (lr=1)", ((1, 3.0), (2, 0.5))), compare.Drawn("2", "b", ((1, 2.0),))]
-    compare.picture(curves, tmp_path / "x.png")
+    curves = [Drawn("1", "a (lr=1)", ((1, 3.0), (2, 0.5))), Drawn("2", "b", ((1, 2.0),))]
+    picture([Panel("loss", curves)], tmp_path / "x.png")
     data = (tmp_path / "x.png").read_bytes()
     assert data[:8] == b"\x89PNG\r\n\x1a\n" and struct.unpack(">II", data[16:24]) == (1350, 750)
     with pytest.raises(UserError, match="the picture cannot be written"):
-        compare.picture(curves, tmp_path / "x.nothing")
+        picture([Panel("loss", curves)], tmp_path / "x.nothing")
+
+
+def test_a_run_has_panels_of_its_losses_its_rate_and_its_gpus_and_of_each_figure_that_is_asked_for() -> None:
+    rows = [{"step": n, "loss": 9 - n, "lr": 0.1, "gpu_memory_gb": 3, "x": n, "eval_loss": 8 if n == 2 else None} for n in (1, 2)]
+    metrics = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    shown = [(panel.figure_of, [(each.mark, each.label, each.curve) for each in panel.curves]) for panel in panels_of(metrics)]
+    assert shown == [
+        ("loss", [("*", "loss", ((1, 8.0), (2, 7.0))), ("o", "eval_loss", ((2, 8.0),))]),
+        ("lr", [("*", "lr", ((1, 0.1), (2, 0.1)))]),
+        ("gpu_memory_gb", [("*", "gpu_memory_gb", ((1, 3.0), (2, 3.0)))]),
+    ]
+    assert [(panel.figure_of, len(panel.curves)) for panel in panels_of(metrics, ["x", "y"])] == [("x", 1), ("y", 0)]
+
+
+def test_one_run_is_plotted_in_the_width_of_a_terminal_and_what_it_has_not_reported_is_said(road: Road) -> None:
+    trained(road)
+    text = plots.lines(plots.panels(road.context, "a", None, ()), 80)
+    assert text[0] == "* loss" and "(step)" in text[-2] and all(len(line) <= 80 for line in text)
+    with pytest.raises(UserError, match="ann/a/1 has reported no eval_loss"):
+        plots.panels(road.context, "a", None, ("eval_loss",))
+
+
+@pytest.mark.extras("matplotlib")
+def test_the_curves_of_a_run_lie_beside_its_files_when_it_is_over(road: Road) -> None:
+    trained(road)
+    there, deadline = road.context.places.root / "out" / "ann" / "a" / "metrics.png", time.monotonic() + 60
+    while not there.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert there.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_a_curve_is_of_numbers_and_what_was_trained_twice_counts_as_it_was_last() -> None:

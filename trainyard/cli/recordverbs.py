@@ -78,6 +78,34 @@ def diff(c: Context, run: str, other: str, stack: str | None = None, json: bool 
 
 
 @task(
+    positional=["run"],
+    iterable=["figure"],
+    help=help_of(
+        "json", run=_RUN, stack=_STACK, png="file to draw the curves into",
+        figure="figure of metrics.jsonl (may be repeated; default: the losses, the learning rate, what is told of GPUs)",
+    ),
+)  # fmt: skip
+@verb
+def plot(
+    c: Context, run: str, figure: Any = None, stack: str | None = None, png: str | None = None, json: bool = False
+) -> int:  # fmt: skip
+    """Show the curves of one run, its losses, learning rate and GPUs, here or as a PNG; while it trains, too."""
+    from trainyard.runs.records.curves import picture
+    from trainyard.runs.verbs.plots import lines, panels
+
+    work = context(as_json=json)
+    shown = panels(work, run, stack, tuple(figure or ()))
+    if png:
+        picture(shown, Path(png))
+        work.ui.say(f"the curves are in {png}")
+    if json:
+        show_json({each.label: each.curve for panel in shown for each in panel.curves})
+    elif not png:
+        work.ui.say("\n".join(lines(shown, work.ui.console.width)))
+    return 0
+
+
+@task(
     positional=[], iterable=["run"], help=help_of("json", run=f"{_RUN} (may be repeated)", stack=_STACK, png="file to draw the curves into")
 )
 @verb

@@ -27,7 +27,7 @@ _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
     runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.clouds, marketverbs.offers,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
-    recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare,
+    recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare, recordverbs.plot,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
     resultverbs.deliver, resultverbs.gc,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,

@@ -46,10 +46,11 @@ def _settle(context: CommandContext, record: RunRecord, folder: RunFolder) -> No
 
         if roads.settle(context, record, folder):
             write_out(context, record, folder)
-    from trainyard.runs.life import delivering
+    from trainyard.runs.life import delivering, drawing
 
     if delivering.begin(context, record, folder):
         write_out(context, record, folder)
+    drawing.begin(context, record, folder)
 
 
 def write_out(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:

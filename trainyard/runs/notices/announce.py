@@ -5,8 +5,8 @@ Announcing writes one small file and starts a process that sends: no run waits f
 
 from __future__ import annotations
 
+import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +14,7 @@ from dataclasses import replace
 from trainyard.config import secret
 from trainyard.errors import TrainyardError, in_short
 from trainyard.phrasing import as_typed
+from trainyard.processes import start_apart
 from trainyard.runs.context import CommandContext
 from trainyard.runs.notices.addresses import names_of
 from trainyard.runs.notices.notice import Notice
@@ -84,7 +85,6 @@ def _start_sender(context: CommandContext) -> None:
         "addresses": {name: address.reveal() for name, address in _addresses(context, names).items()},
         "key": key.reveal() if key else None,
     }
-    subprocess.run(
-        ["sh", "-c", 'exec 3<&0; "$@" <&3 >/dev/null 2>&1 3<&- &', "sh", sys.executable, "-m", __package__, str(context.places.notices)],
-        input=json.dumps(addressed).encode(), check=False, start_new_session=True, cwd=context.places.root,
-    )  # fmt: skip
+    words = [sys.executable, "-m", __package__, str(context.places.notices)]
+    with contextlib.suppress(BrokenPipeError), start_apart(words, cwd=context.places.root) as handed:
+        handed.write(json.dumps(addressed).encode())

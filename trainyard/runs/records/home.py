@@ -22,7 +22,9 @@ REPORTS = ("result.json", "data-report.json")
 STATUS = "status.json"
 """What run.sh or the training said last of how it stands; beside the log only."""
 HOME_FILES = ("run-summary.json", "train.log", "metrics.jsonl", "checkpoint.json", *REPORTS)
-COPIES = (*HOME_FILES, "config.json", "scripts")
+PICTURE = "metrics.png"
+"""The curves of a run, where matplotlib is installed."""
+COPIES = (*HOME_FILES, "config.json", "scripts", PICTURE)
 """Names at the top of ``out/<user>/<run>/`` that are only copies of ours."""
 _LARGEST_REPORT = 1 << 20
 

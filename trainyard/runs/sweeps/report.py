@@ -8,9 +8,9 @@ from pathlib import Path
 
 from trainyard.errors import RefusedError
 from trainyard.pod.files import printable
+from trainyard.runs.records.curves import Drawn, Panel, picture, plot
 from trainyard.runs.records.progress import Curve, duration, of_all
 from trainyard.runs.records.summary import place_of
-from trainyard.runs.verbs.compare import Drawn, picture, plot
 
 _MARKS = "123456789"
 """What the curves of the best trials are drawn with: more of them nobody could tell apart."""
@@ -113,7 +113,7 @@ def draw(report: SweepOverview, to: Path) -> None:
     drawn = [trial for trial in report.trials if len(trial.curve) > 1][: len(_MARKS)]
     labels = (f"{trial.number}: {_parameters(trial)}" for trial in drawn)
     curves = [Drawn(str(trial.number), label, trial.curve) for label, trial in zip(labels, drawn, strict=True)]
-    picture(curves, to, report.figure)
+    picture([Panel(report.figure, curves)], to)
 
 
 def _table(report: SweepOverview, marked: dict[str, str], width: int) -> Iterator[str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from trainyard.errors import TrainyardError, in_short
+from trainyard.processes import start_apart
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -134,14 +134,7 @@ def _start(context: CommandContext, run: Path, name: str) -> IO[bytes]:
     secrets = never_sent() | {variable for variable in context.env if names_secret(variable)}
     env = {variable: value for variable, value in context.env.items() if variable not in secrets}
     own = {variable: context.env[variable] for variable in KINDS[name].variables if variable in context.env}
-    words = [sys.executable, "-m", __package__, str(run), name]
-    starter = subprocess.Popen(
-        ["sh", "-c", 'exec 3<&0; "$@" <&3 >/dev/null 2>&1 3<&- &', "sh", *words],
-        stdin=subprocess.PIPE, start_new_session=True, cwd=context.places.root, env=env,
-    )  # fmt: skip
-    assert starter.stdin is not None
-    pipe = starter.stdin
-    starter.wait()
+    pipe = start_apart([sys.executable, "-m", __package__, str(run), name], cwd=context.places.root, env=env)
     with contextlib.suppress(BrokenPipeError):
         pipe.write(json.dumps(own).encode() + b"\n")
         pipe.flush()

@@ -12,6 +12,7 @@ from trainyard.errors import UserError
 from trainyard.pod.files import printable
 from trainyard.recipes.summaries import Value
 from trainyard.runs.context import CommandContext
+from trainyard.runs.records.curves import Drawn, Panel, picture, plot
 from trainyard.runs.records.progress import Curve, duration, loss_curve
 from trainyard.runs.records.runrows import state_of
 from trainyard.runs.records.summary import summarize
@@ -20,18 +21,6 @@ from trainyard.runs.verbs.show import WIDTH
 
 _MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 _HEAD = ("", "state", "steps", "loss", "best", "training", "$", "run")
-_HEIGHT, _SCALE = 16, 23
-"""Lines of a plot, and columns beside it that its scales need."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """One curve of a picture."""
-
-    mark: str
-    """What it is drawn with in a terminal."""
-    label: str
-    curve: Curve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,58 +97,9 @@ def _differing(rows: Sequence[ComparedRun], width: int) -> Iterator[str]:
         )
 
 
-def plot(curves: Sequence[Drawn], width: int, figure_of: str = "loss") -> list[str]:
-    """Return curves as text: each is drawn with its run's mark, so that no colour is needed."""
-    drawn = [each for each in curves if len(each.curve) > 1]
-    if not drawn:
-        return [f"no run has logged a {figure_of} twice: there is no curve to draw"]
-    import plotille
-
-    values = [value for each in drawn for _, value in each.curve]
-    steps = [step for each in drawn for step, _ in each.curve]
-    room = (max(values) - min(values)) * 0.02 or 1.0
-    figure = plotille.Figure()
-    figure.width, figure.height, figure.with_colors = max(20, width - _SCALE), _HEIGHT, False
-    figure.x_label, figure.y_label = "step", figure_of
-    figure.x_ticks_fkt = lambda value, _: f"{value:.0f}"
-    figure.y_ticks_fkt = lambda value, _: f"{value:.4f}"
-    figure.set_x_limits(min_=min(steps), max_=max(max(steps), min(steps) + 1))
-    figure.set_y_limits(min_=min(values) - room, max_=max(values) + room)
-    for each in drawn:
-        figure.plot([step for step, _ in each.curve], [value for _, value in each.curve], marker=each.mark)
-    return str(figure.show()).splitlines()
-
-
 def draw(rows: Sequence[ComparedRun], to: Path) -> None:
     """Draw the loss curves of runs into a picture, as picture() does."""
-    picture([Drawn(row.mark, _label(row), row.curve) for row in rows], to)
-
-
-def picture(curves: Sequence[Drawn], to: Path, figure_of: str = "loss") -> None:
-    """Draw curves into a picture (PNG, or what the file's ending says).
-
-    Raises UserError where matplotlib is missing, the ending is none of a picture, or the file cannot be written.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        elsewhere = "Elsewhere: pipx install --force 'trainyard[plots]', or the same with pip or uv."
-        hint = f"In a checkout: .venv/bin/pip install matplotlib\n{elsewhere}"
-        raise UserError(f"a picture needs the package '{error.name}', which this Python does not have", hint=hint) from None
-    figure = Figure(figsize=(9, 5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for each in curves:
-        axes.plot([step for step, _ in each.curve], [value for _, value in each.curve], label=each.label)
-    axes.set_xlabel("step")
-    axes.set_ylabel(figure_of)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(fontsize="small")
-    try:
-        figure.savefig(to, dpi=150)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{to}: the picture cannot be written: {error}") from None
+    picture([Panel("loss", [Drawn(row.mark, _label(row), row.curve) for row in rows])], to)
 
 
 def _label(row: ComparedRun) -> str:
