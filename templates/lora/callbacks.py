@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from checkpoints import mark
+from gpus import Gpus
 from telemetry import Status, Stop, append_line, cut_torn_line
 from transformers import TrainerCallback
 
@@ -27,13 +28,15 @@ class Telemetry(TrainerCallback):
     def __init__(self, output: str, status: Status, stop: Stop) -> None:
         self._status, self._stop = status, stop
         self._path = os.path.join(output, "metrics.jsonl")
-        self._last = (0.0, 0)
+        self._last, self._gpus = (0.0, 0), Gpus()
         self.broken: str | None = None
         cut_torn_line(self._path)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._last = (time.monotonic(), state.num_input_tokens_seen)
         self._status.write("training", "training", step=state.global_step, total_steps=state.max_steps)
+        if state.is_world_process_zero:
+            self._gpus.watch()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         if self._stop.wanted and state.global_step < state.max_steps:
@@ -55,6 +58,7 @@ class Telemetry(TrainerCallback):
             "tokens": tokens,
             "tokens_per_second": round((tokens - self._last[1]) / seconds, 1),
             "grad_norm": logs.get("grad_norm"),
+            **self._gpus.take(),
         }
         self._last = (now, tokens)
         finite = math.isfinite(line["loss"])

@@ -25,7 +25,7 @@ def lora(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """Import the recipe's files; the trainer's base class of callbacks is all they take from transformers."""
     monkeypatch.setitem(sys.modules, "transformers", types.SimpleNamespace(TrainerCallback=object))
     monkeypatch.syspath_prepend(str(FOLDER))
-    names = ("checkpoints", "telemetry", "callbacks")
+    names = ("checkpoints", "telemetry", "gpus", "callbacks")
     for name in names:
         monkeypatch.delitem(sys.modules, name, raising=False)
     modules = types.SimpleNamespace(**{name: __import__(name) for name in names})
@@ -140,6 +140,27 @@ def test_a_step_is_one_line_of_metrics_and_the_new_status(training: Any) -> None
     status = json.loads((training.folder / "status.json").read_text())
     assert (status["state"], status["step"], status["total_steps"], status["loss"]) == ("training", 3, 10, 1.5)
     assert [path.name for path in training.folder.glob("*.partial")] == []
+
+
+def test_a_line_of_metrics_tells_how_busy_and_how_full_the_gpus_were_since_the_one_before(
+    training: Any, lora: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    said = ["80, 1024\n40, 2048", "20, 512\n20, 4096", "[N/A], 1"]
+    program.write_text(f"#!/bin/sh\ncd {tmp_path}; echo >>asked; sed -n \"$(wc -l <asked)p\" said | tr ';' '\\n'\n")
+    program.chmod(0o755)
+    (tmp_path / "said").write_text("".join(one.replace("\n", ";") + "\n" for one in said))
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    pauses: list[float] = []
+    monkeypatch.setattr(lora.gpus, "time", types.SimpleNamespace(sleep=pauses.append))
+    monkeypatch.setattr(lora.gpus.threading.Thread, "start", lambda thread: thread.run())
+    training.callback.on_train_begin(None, _state(), None)
+    for _ in range(2):
+        training.callback.on_log(None, _state(), training.control, {"loss": 1.5})
+    first, second = map(json.loads, (training.folder / "metrics.jsonl").read_text().splitlines())
+    assert (first["gpu_percent"], first["gpu_memory_gb"]) == (40.0, 4.0) and "gpu_percent" not in second
+    assert pauses == [lora.gpus.EVERY] * 3, "a figure that the driver does not have ends the looking"
 
 
 def test_a_loss_that_is_no_number_ends_the_training_without_a_checkpoint(training: Any) -> None:
