@@ -17,12 +17,12 @@ from trainyard.runs.trackers.tracked import Outcome, TrackedRun, TrackerFolder
 CURVE = [[1, 8.5], [2, 7.5], [3, 6.5], [4, 5.5]]
 
 
-def attempt(base: Path, name: str, number: int, steps: range, through: int | None, outcome: Outcome | None) -> None:
+def attempt(base: Path, name: str, number: int, steps: range, outcome: Outcome | None) -> None:
     """Feed a tracker by the real process from one attempt's figures."""
     place = TrackerFolder(base / str(number))
     run = TrackedRun(
         id="a-0123456789ab", name="ann/a", project="trainyard", config={"learning_rate": 0.0001, "packing": True, "seed": None},
-        tags=["lora", "local"], folder=str(base / "kept"), through={} if through is None else {name: through},
+        tags=["lora", "local"], folder=str(base / "kept"), after=str(base / str(number - 1)),
     )  # fmt: skip
     place.begin(run, [name])
     lines = [{"step": step, "time": 1796000000 + step, "loss": 9.5 - step} for step in steps]
@@ -38,8 +38,8 @@ def attempt(base: Path, name: str, number: int, steps: range, through: int | Non
 
 def kept(base: Path, name: str) -> dict[str, Any]:
     """Return what the library has kept of both attempts."""
-    attempt(base, name, 1, range(1, 4), None, None)
-    attempt(base, name, 2, range(1, 5), 3, Outcome("succeeded", {"cost_dollars": 1.5, "result": None}))
+    attempt(base, name, 1, range(1, 4), None)
+    attempt(base, name, 2, range(1, 5), Outcome("succeeded", {"cost_dollars": 1.5, "result": None}))
     read = subprocess.run([sys.executable, trackers_read.__file__, name, str(base / "kept")], capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(read.stdout.splitlines()[-1])
     return found

@@ -162,18 +162,19 @@ def test_many_lines_are_sent_some_hundred_at_once_and_kept_as_they_arrive(place:
 
 
 @pytest.mark.parametrize(
-    ("run", "told"),
-    [
-        (replace(RUN, since=104.5, through={"wandb": 3}), [4, 5, 6]),
-        (replace(RUN, since=104.5, through={"mlflow": 3}), [5, 6]),
-        (RUN, [1, 2, 3, 4, 5, 6]),
-    ],
+    ("tracker", "since", "told"),
+    [("wandb", 104.5, [4, 5, 6]), ("mlflow", 104.5, [5, 6]), ("mlflow", 0.0, [1, 2, 3, 4, 5, 6])],
     ids=["known here", "known elsewhere", "the first attempt"],
 )
-def test_a_resumed_attempt_leaves_out_what_the_one_before_has_told(place: TrackerFolder, run: TrackedRun, told: list[int]) -> None:
-    place.begin(run, ["wandb"])
-    write(place, *range(1, 7))
-    feed(place, "wandb", waits(), opener=(service := Service()).open)
+def test_a_resumed_attempt_leaves_out_what_those_before_have_told(tmp_path: Path, tracker: str, since: float, told: list[int]) -> None:
+    first, second, third = (TrackerFolder(tmp_path / name) for name in "123")
+    first.begin(RUN, ["wandb"])
+    first.save("wandb", Feed(step=3))
+    second.begin(replace(RUN, since=since, after=str(tmp_path / "1")), [tracker])
+    feed(second, tracker, waits(), opener=Service().open)  # it came to no figures
+    third.begin(replace(RUN, since=since, after=str(tmp_path / "2")), ["wandb"])
+    write(third, *range(1, 7))
+    feed(third, "wandb", waits(), opener=(service := Service()).open)
     assert service.steps == told
 
 
@@ -185,9 +186,8 @@ def test_all_attempts_of_a_resumed_run_are_one_run_to_a_tracker_and_no_path_or_s
         values={"data": "/home/ann/rows.jsonl", "command": ["a b", "c"], "note": "hf_0123456789", "lr": 0.1},
     )  # fmt: skip
     first = tracked_run(record, road_places, "p")
-    folder = TrackerFolder(record.id.folder(road_places.runs))
-    folder.begin(first, ["wandb"])
-    folder.save("wandb", Feed(step=7))
+    before = record.id.folder(road_places.runs)
+    before.mkdir(parents=True)
     came = StartedFrom(run="ann/a/1", path="checkpoints/checkpoint-5", manifest_sha256="")
     again = replace(record, attempt=2, token="t2", tracked_as=lineage(record), resumed_from=came)
     second, third = tracked_run(again, road_places, "p"), replace(again, attempt=3, tracked_as=lineage(again), token="t3")
@@ -197,7 +197,8 @@ def test_all_attempts_of_a_resumed_run_are_one_run_to_a_tracker_and_no_path_or_s
         "data": "rows.jsonl", "command": "'a b' c", "note": "***", "lr": 0.1,
         "recipe": "lora", "stack": "gpu", "user": "ann", "commit": None,
     }  # fmt: skip
-    assert (second.id, second.name, second.through, second.since) == (first.id, "ann/a", {"wandb": 7}, 5.0)
+    assert (second.id, second.name, second.after, second.since) == (first.id, "ann/a", str(before), 5.0)
+    assert tracked_run(replace(again, resumed_from=replace(came, run="ann/b/1")), road_places, "p").after is None
     assert tracked_run(third, road_places, "p").id == first.id
     assert tracked_run(fresh, road_places, "p").id != first.id and tracked_run(fresh, road_places, "p").name == "ann/a.2"
 

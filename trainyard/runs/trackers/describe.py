@@ -8,8 +8,9 @@ from pathlib import Path
 
 from trainyard.config import Places
 from trainyard.recipes.summaries import Value
-from trainyard.runs.records.record import RunFolder, RunRecord
-from trainyard.runs.trackers.tracked import Plain, TrackedRun, TrackerFolder
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.record import RunRecord
+from trainyard.runs.trackers.tracked import Plain, TrackedRun
 from trainyard.secret import hide
 
 _DIGITS = 12
@@ -25,11 +26,10 @@ def tracked_run(record: RunRecord, places: Places, project: str) -> TrackedRun:
     first = lineage(record)
     number = first.split("/")[2]
     name = str(record.id) if number == "1" else f"{record.id}.{number}"
-    earlier = _earlier(record, places)
     return TrackedRun(
         id=f"{record.label[:40]}-{hashlib.sha256(first.encode()).hexdigest()[:_DIGITS]}", name=name, project=project,
         config=_config(record), tags=[record.recipe, record.environment, *(["simulated"] if record.pod.simulated else [])],
-        folder=str(places.trackers), since=record.created if record.resumed_from is not None else 0.0, through=earlier,
+        folder=str(places.trackers), since=record.created if record.resumed_from is not None else 0.0, after=_earlier(record, places),
     )  # fmt: skip
 
 
@@ -46,11 +46,15 @@ def _plain(value: Value) -> Plain:
     return value
 
 
-def _earlier(record: RunRecord, places: Places) -> dict[str, int]:
-    """Return the steps up to which the attempt that this one goes on from has told its trackers, where this machine knows."""
+def _earlier(record: RunRecord, places: Places) -> str | None:
+    """Return the folder of the attempt that a run goes on from, None where it goes on from none or this machine does not have it."""
+    folder = attempt_before(record).folder(places.runs) if record.resumed_from is not None else None
+    return str(folder) if folder is not None and folder.is_dir() else None
+
+
+def attempt_before(record: RunRecord) -> RunId:
+    """Return the attempt whose checkpoint a run goes on from; itself for one that begins anew."""
     if record.resumed_from is None:
-        return {}
+        return record.id
     user, label, number = record.resumed_from.run.split("/")
-    place = TrackerFolder(RunFolder(places.runs / user / label / number).path)
-    feeds = {name: place.feed(name) for name in place.trackers()}
-    return {name: -1 if feed.step is None else feed.step for name, feed in feeds.items()}
+    return RunId(user, label, int(number))

@@ -7,6 +7,7 @@ What a tracker is not known to have is told again: after a pause, by the next pr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from trainyard.retries import Backoff
 from trainyard.runs.trackers.figures import Point, point_of
@@ -32,6 +33,7 @@ def feed(folder: TrackerFolder, name: str, wait: Wait, *, opener: Opener = open_
     if run is None:
         return
     with folder.feeding(name):
+        _go_on_from(folder, name, run)
         lives, failures = True, 0
         while not folder.feed(name).done:
             feeding = _Feeding(folder, name, run, opener)
@@ -45,6 +47,16 @@ def feed(folder: TrackerFolder, name: str, wait: Wait, *, opener: Opener = open_
                 if not lives:
                     return
                 lives = False  # one more try, now that the run is over
+
+
+def _go_on_from(folder: TrackerFolder, name: str, run: TrackedRun) -> None:
+    """Take over how far the attempt before has come with a tracker, once nobody tells it of that one any more."""
+    if folder.feed(name).step is None and run.after is not None:
+        before = TrackerFolder(Path(run.after))
+        if name in before.trackers():
+            with before.feeding(name):
+                step = before.feed(name).step
+            folder.save(name, Feed(through=-1 if step is None else step, step=step))
 
 
 class _Feeding:
@@ -84,7 +96,7 @@ class _Feeding:
         self._keep(done=outcome is not None)
 
     def _keep(self, *, done: bool = False) -> None:
-        self.known = Feed(self.offset, self.step, done)
+        self.known = Feed(self.offset, self.step, self.known.through, done)
         self.folder.save(self.name, self.known)
 
     def _open(self) -> Tracker:
@@ -118,7 +130,6 @@ class _Feeding:
 
     def _was_told(self, point: Point) -> bool:
         """Tell whether an earlier attempt has told it: the figures up to its checkpoint come with that."""
-        through = self.run.through.get(self.name)
-        if through is not None:
-            return point.step <= through
+        if self.known.through is not None:
+            return point.step <= self.known.through
         return point.time is not None and point.time < self.run.since

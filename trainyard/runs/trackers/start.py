@@ -20,7 +20,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import summarize, verdict
-from trainyard.runs.trackers.describe import tracked_run
+from trainyard.runs.trackers.describe import attempt_before, tracked_run
 from trainyard.runs.trackers.tracked import Outcome, TrackerFolder
 from trainyard.runs.trackers.tracker import KINDS
 from trainyard.secret import names_secret
@@ -45,7 +45,7 @@ def tracked(context: CommandContext, record: RunRecord, folder: RunFolder) -> It
     finally:
         if feeders:
             with contextlib.suppress(OSError):
-                _end(record, folder)
+                _end(context, record, folder)
         for feeder in feeders:
             with contextlib.suppress(OSError):
                 feeder.close()
@@ -62,22 +62,23 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> lis
         waiting = _waiting(context)
         waiting.mkdir(parents=True, exist_ok=True)
         (waiting / _mark(record.id)).touch()
-        if record.resumed_from is not None and record.attempt > 1:
-            # What an earlier attempt still had to tell comes with the checkpoint that this one goes on from.
-            (waiting / _mark(RunId(record.user, record.label, record.attempt - 1))).unlink(missing_ok=True)
-        return [_start(context, folder.path, name) for name in settings.trackers]
+        if record.resumed_from is not None:
+            # What the attempt before still had to tell comes with the checkpoint that this one goes on from.
+            (waiting / _mark(attempt_before(record))).unlink(missing_ok=True)
+        return [_start(context, folder.path, name) for name in dict.fromkeys(settings.trackers)]
     except (OSError, TrainyardError) as error:
         context.ui.warn(f"trackers are not told of {record.id}: {in_short(error)}")
         return []
 
 
-def _end(record: RunRecord, folder: RunFolder) -> None:
+def _end(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     """Write down how the run has ended, before whoever feeds its trackers learns that nothing more will come."""
     if record.reached("ended"):
         summary = summarize(record, folder)
         word = verdict(success=summary.success, cancelled=summary.cancelled, stopped=summary.stopped)
         facts = {"cost_dollars": round(summary.cost, 4), "result": summary.s3_url}
         TrackerFolder(folder.path).end(Outcome(word, facts))
+        (_waiting(context) / _mark(record.id)).touch()  # its week begins now
 
 
 class TrackerTroubles:

@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -32,8 +32,8 @@ class TrackedRun:
     """Where trackers keep on this machine what they keep here."""
     since: float = 0.0
     """Epoch seconds; what a resumed attempt's lines tell of before was told by the one that it goes on from."""
-    through: dict[str, int] = field(default_factory=dict)
-    """Step up to which an earlier attempt has told a tracker, where that is known."""
+    after: str | None = None
+    """The folder of the attempt that it goes on from, where this machine has it."""
 
 
 @dataclass(slots=True)
@@ -44,6 +44,8 @@ class Feed:
     """Bytes of metrics.jsonl."""
     step: int | None = None
     """The highest step."""
+    through: int | None = None
+    """Step up to which the attempt before has told it, where that is known."""
     done: bool = False
     """It knows how the run ended, too."""
     problem: str = ""
