@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import wandb
@@ -22,11 +23,22 @@ def open_run(run: TrackedRun) -> WandbRun:
         disable_git=True, save_code=False, x_disable_meta=True, x_disable_stats=True, x_disable_machine_info=True,
         x_save_requirements=False,
     )  # fmt: skip
-    opened = wandb.init(
-        project=run.project, id=run.id, name=run.name, config=dict(run.config), tags=run.tags, resume="allow", dir=run.folder,
-        settings=settings,
-    )  # fmt: skip
+    with _given_up():
+        opened = wandb.init(
+            project=run.project, id=run.id, name=run.name, config=dict(run.config), tags=run.tags, resume="allow", dir=run.folder,
+            settings=settings,
+        )  # fmt: skip
     return WandbRun(opened)
+
+
+@contextmanager
+def _given_up() -> Iterator[None]:
+    """End wandb's own process when something fails: else it says of the next try that the run's id is in use."""
+    try:
+        yield
+    except Exception:
+        wandb.teardown()
+        raise
 
 
 class WandbRun:
@@ -47,4 +59,5 @@ class WandbRun:
         """Wait until the service has all of it."""
         if outcome is not None:
             self._run.summary.update({"outcome": outcome.word, **outcome.facts})
-        self._run.finish(exit_code=0 if outcome is None or outcome.success else 1)
+        with _given_up():
+            self._run.finish(exit_code=0 if outcome is None or outcome.success else 1)
