@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import struct
 import time
 from collections.abc import Iterator
@@ -250,6 +251,7 @@ def test_one_run_is_plotted_in_the_width_of_a_terminal_and_what_it_has_not_repor
 
 @pytest.mark.extras("matplotlib")
 def test_the_curves_of_a_run_lie_beside_its_files_when_it_is_over(road: Road) -> None:
+    road.context = replace(road.context, env={**road.context.env, "PYTHONPATH": os.environ.get("PYTHONPATH", "")})
     trained(road)
     there, deadline = road.context.places.root / "out" / "ann" / "a" / "metrics.png", time.monotonic() + 60
     while not there.is_file() and time.monotonic() < deadline:
