@@ -103,7 +103,9 @@ def picture(panels: Sequence[Panel], to: Path) -> None:
         axes.grid(visible=True, alpha=0.3)
         if panel.curves:
             axes.legend(fontsize="small")
+    draft = to.with_name(f".{to.name}.new{to.suffix}")  # who looks at it sees a whole picture, or none
     try:
-        figure.savefig(to, dpi=150)
+        figure.savefig(draft, dpi=150)
+        draft.replace(to)
     except (OSError, ValueError) as error:
         raise UserError(f"{to}: the picture cannot be written: {error}") from None
