@@ -34,9 +34,9 @@ def open_run(run: TrackedRun) -> MlflowRun:
         where = client.create_experiment(run.project, artifact_location=artifacts)
     else:
         where = experiment.experiment_id
-    found = client.search_runs([where], filter_string=f"tags.`{_TAG}` = '{run.id}'", max_results=1)
-    if found:
-        known = found[0].info.run_id
+    earlier = client.search_runs([where], filter_string=f"tags.`{_TAG}` = '{run.id}'", max_results=1)
+    if earlier:
+        known = earlier[0].info.run_id
         client.update_run(known, status="RUNNING")
     else:
         known = client.create_run(where, run_name=run.name, tags={_TAG: run.id, "tags": ", ".join(run.tags)}).info.run_id

@@ -96,7 +96,7 @@ class TrackerFolder:
         """Write down how far a tracker has come; what works again may be told anew when it fails."""
         write_atomic(self._feed(name), json.dumps(asdict(feed)), durable=False, mode=0o600)
         if not feed.problem:
-            self._told(name).unlink(missing_ok=True)
+            self._mark(name).unlink(missing_ok=True)
 
     def touched(self, name: str) -> float:
         """Return when something was last written down of a tracker, in epoch seconds."""
@@ -115,7 +115,7 @@ class TrackerFolder:
     def first_told(self, name: str) -> bool:
         """Tell whether nobody has been told yet that a tracker cannot be reached, and remember that somebody is now."""
         try:
-            self._told(name).touch(exist_ok=False)
+            self._mark(name).touch(exist_ok=False)
         except FileExistsError:
             return False
         return True
@@ -137,7 +137,7 @@ class TrackerFolder:
     def _feed(self, name: str) -> Path:
         return self._path / f"{name}.feed"
 
-    def _told(self, name: str) -> Path:
+    def _mark(self, name: str) -> Path:
         return self._path / f"{name}.told"
 
     def _read(self, shape: type[_T], path: Path) -> _T | None:

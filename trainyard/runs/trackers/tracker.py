@@ -27,6 +27,8 @@ class TrackerKind:
 
     package: str
     """What it is imported as; the extra of Trainyard that brings it is called like the tracker."""
+    opener: str
+    """module:function that opens a run there, loaded only where it is used: its library may not be installed."""
     variables: tuple[str, ...] = ()
     """What its library reads of the environment."""
     needed: tuple[str, ...] = ()
@@ -35,13 +37,16 @@ class TrackerKind:
 
 KINDS: Mapping[str, TrackerKind] = {
     "wandb": TrackerKind(
-        package="wandb", needed=("WANDB_API_KEY", "WANDB_MODE"),
+        package="wandb", opener="trainyard.runs.trackers.to_wandb:open_run", needed=("WANDB_API_KEY", "WANDB_MODE"),
         variables=("WANDB_API_KEY", "WANDB_MODE", "WANDB_ENTITY", "WANDB_BASE_URL"),
     ),
-    "tensorboard": TrackerKind(package="tensorboard"),
-    "trackio": TrackerKind(package="trackio", variables=("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "HF_TOKEN")),
+    "tensorboard": TrackerKind(package="tensorboard", opener="trainyard.runs.trackers.to_tensorboard:open_run"),
+    "trackio": TrackerKind(
+        package="trackio", opener="trainyard.runs.trackers.to_trackio:open_run",
+        variables=("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL", "HF_TOKEN"),
+    ),
     "mlflow": TrackerKind(
-        package="mlflow",
+        package="mlflow", opener="trainyard.runs.trackers.to_mlflow:open_run",
         variables=("MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
     ),
 }  # fmt: skip
@@ -52,7 +57,8 @@ Opener = Callable[[str, TrackedRun], Tracker]
 
 def open_tracker(name: str, run: TrackedRun) -> Tracker:
     """Open a run at a tracker, or go on with it; raises ImportError where its package is not installed."""
-    opened: Tracker = importlib.import_module(f"trainyard.runs.trackers.to_{name}").open_run(run)
+    module, _, function = KINDS[name].opener.partition(":")
+    opened: Tracker = getattr(importlib.import_module(module), function)(run)
     return opened
 
 

@@ -14,12 +14,12 @@ def panels(context: CommandContext, reference: str, stack: str | None, figures: 
     """Return the panels of the attempt that a person means; raises UserError for one that is nowhere, or has no curve to draw."""
     with seen(context, reference, stack) as attempt:
         metrics = attempt.folder.metrics.read_bytes() if attempt.folder.metrics.is_file() else b""
-        found = panels_of(metrics, figures)
-        empty = [panel.figure_of for panel in found if not panel.curves]
-        if empty or not found:
+        shown = panels_of(metrics, figures)
+        empty = [panel.figure_of for panel in shown if not panel.curves]
+        if empty or not shown:
             what = f"no {' and no '.join(empty)}" if empty else "no figures"
             raise UserError(f"{attempt.key} has reported {what}", hint="What a program reports: docs/recipes/command.md")
-        return found
+        return shown
 
 
 def lines(shown: Sequence[Panel], width: int) -> list[str]:
