@@ -8,6 +8,7 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.recipes import basemodel
 from trainyard.recipes.contract import Recipe
+from trainyard.recipes.fit.base import look
 from trainyard.recipes.summaries import Value
 from trainyard.recipes.values import NEEDS, needs_of
 
@@ -31,7 +32,7 @@ def refuse(values: Mapping[str, Value], *, on_this_machine: bool, volume: bool) 
     if not (folder / "config.json").is_file():
         what = "is no model: it holds no config.json" if folder.is_dir() else "is no folder of this machine"
         raise UserError(f"base_model {name} {what}", hint="Name a folder that save_pretrained wrote, or a model of the Hugging Face Hub.")
-    base = basemodel.look(name)
+    base = look(name)
     problem = basemodel.problem(base.config, base.layers, values)
     if problem:
         raise UserError(problem)
@@ -42,7 +43,7 @@ def needs_lines(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
     name = values.get("base_model")
     if not isinstance(name, str) or name == basemodel.TINY:
         return
-    base, needs = basemodel.look(name), needs_of(recipe, values)
+    base, needs = look(name), needs_of(recipe, values)
     sizes = f"{needs['vram_gb']:g} GB of GPU memory, {needs['disk_gb']:g} GB of disk"
     better = "--set needs.vram_gb=... and needs.disk_gb=... say better"
     if base.parameters is None:

@@ -15,11 +15,12 @@ from pathlib import Path
 from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.reading import display
-from trainyard.recipes import basemodel, configfile, webscript
+from trainyard.recipes import configfile, webscript
 from trainyard.recipes.basemodel import is_path
 from trainyard.recipes.configfile import ConfigDocument
 from trainyard.recipes.contract import Lazy, OutputPattern, Recipe, recipes_that_know
 from trainyard.recipes.expressions import evaluate, fill
+from trainyard.recipes.fit import base as bases
 from trainyard.recipes.summaries import Value, Values
 from trainyard.recipes.variables import AUTO, FILES, Kind, Variable, convert, convert_text
 from trainyard.textfile import expanded
@@ -275,7 +276,7 @@ def _lazy(value: Lazy, values: Mapping[str, Value], recipe: Recipe) -> object:
     # A pod with a GPU is what needs are for; a run that asks for a CPU gets that lock in any case.
     packages = locked_packages(lock_for(recipe, values, gpu=True))
     base = values.get("base_model")
-    size = basemodel.needs(basemodel.look(str(base)), values) if base else {}
+    size = bases.needs(bases.look(str(base)), values) if base else {}
     return evaluate(str(value), {**values, "size": size}, packages=packages)
 
 
