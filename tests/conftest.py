@@ -17,6 +17,8 @@ SEED = int(os.environ.setdefault("TRAINYARD_TEST_SEED", str(random.SystemRandom(
 
 # ./bootstrap names its checkout to everything it starts; the tests make checkouts of their own.
 os.environ.pop("TRAINYARD_PROJECT_DIR", None)
+# No test asks the Hub: nobody listens there.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 # Many containers forbid Python to keep what it compiles. The tests start some thousand processes, and each would compile
 # Trainyard again: a fifth of their time.

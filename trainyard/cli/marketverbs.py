@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from invoke.context import Context
 
-from trainyard.cli.common import context, help_of, show_json, task, verb
+from trainyard.cli.common import context, help_of, optional_path, recipe_of, show_json, task, verb
 from trainyard.errors import UserError
 from trainyard.reading import Shape, read
 from trainyard.settings.table import SETTINGS
@@ -96,6 +96,35 @@ def costs_table(
     else:
         work.ui.say("\n".join(lines(table)))
     return _status(table.market)
+
+
+@task(
+    positional=["base"],
+    iterable=["set"],
+    help=help_of(
+        "recipe", "data", "config", "set", "json",
+        base="a model of the Hugging Face Hub, or a folder with its config.json",
+        offline="ask no cloud what it has: times alone, on common GPUs",
+    ),
+)  # fmt: skip
+@verb
+def fit(
+    c: Context, base: str, recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
+    offline: bool = False, json: bool = False,
+) -> int:  # fmt: skip
+    """Show what a training of a base needs, part by part, and where it fits, how long it takes there and what it costs."""
+    from trainyard.runs.verbs.fit import FitRequest, lines
+    from trainyard.runs.verbs.fit import fit as reckon
+
+    work = context(as_json=json)
+    named = recipe_of(recipe, config)
+    request = FitRequest(base=base, recipe=named, config=optional_path(config), sets=tuple(set or ()), data=data, ask=not offline)
+    found = reckon(work, request)
+    if json:
+        show_json(found.as_json())
+    else:
+        work.ui.say("\n".join(lines(found)))
+    return 0
 
 
 @task(

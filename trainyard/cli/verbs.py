@@ -25,7 +25,7 @@ from trainyard.cli import (
 
 _ALONE = (
     runverbs.train, runverbs.rehearse, runverbs.attach, runverbs.adopt, runverbs.recover, runverbs.cancel, runverbs.resume,
-    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.clouds, marketverbs.offers,
+    runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.clouds, marketverbs.offers, marketverbs.fit,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare, recordverbs.plot,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,

@@ -7,7 +7,7 @@ a type in yet another way stands beside the type. No cloud has a column here: it
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -93,6 +93,14 @@ GPUS = (
     GpuType("MI300X", 192, ("MI300X OAM",)),
 )  # fmt: skip
 """A family's types in the order in which they are preferred."""
+
+TFLOPS: Mapping[str, float] = {
+    "RTX 3090": 71, "RTX 4090": 165.2, "RTX 5090": 209.5, "RTX A6000": 154.8, "A10": 125, "A30": 165,
+    "A40": 149.7, "L4": 121, "L40": 181, "L40S": 362, "A100 PCIe": 312, "A100 SXM": 312,
+    "A100 PCIe 40GB": 312, "A100 SXM 40GB": 312, "H100 PCIe": 756, "H100 SXM": 989, "H100 NVL": 835, "H200 SXM": 989,
+    "H200 NVL": 835, "GH200": 989, "GH200 144GB": 989, "B200": 2250, "MI300X": 1307,
+}  # fmt: skip
+"""Peak of dense matrix arithmetic in bf16, as the maker states it, by a type's name; of others it is not known here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,11 @@ def needs_of(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
     return needs | {name.removeprefix(NEEDS): value for name, value in values.items() if name.startswith(NEEDS)}
 
 
+def refuse(recipe: Recipe, values: Values) -> None:
+    """Raise UserError where a recipe refuses these values together."""
+    _refuse(recipe, values, {})
+
+
 def artefacts_of(recipe: Recipe, values: Mapping[str, Value]) -> list[str]:
     """Return the patterns under OUTPUT_DIR of which each must match a file for the training to count as done."""
     artefacts = _lazy(recipe.verdict.artefacts, values, recipe)

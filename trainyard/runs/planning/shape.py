@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
 from trainyard.recipes.summaries import Values
+from trainyard.runs.planning import fit
+from trainyard.runs.planning.market import types_with
 from trainyard.runs.records.identity import RunId
 from trainyard.settings.table import StackSettings
 
@@ -47,7 +49,8 @@ def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
         return result
     versions = [str(value) for value in (settings.min_cuda, needs.get("cuda")) if value is not None]
     memory = max(settings.min_vram_gb or 0.0, float(_whole(needs.get("vram_gb"))))
-    return dataclasses.replace(result, min_cuda=max(versions, key=_version, default=None), min_vram_gb=memory or None)
+    types = types_with(memory) if fit.is_auto(settings) else settings.gpu
+    return dataclasses.replace(result, gpu=types, min_cuda=max(versions, key=_version, default=None), min_vram_gb=memory or None)
 
 
 def refuse_idle_nodes(settings: StackSettings, needs: Values) -> None:

@@ -9,8 +9,8 @@ from trainyard.clouds.protocol import SETTING, VALUE, Cloud
 from trainyard.errors import CloudRefused, RefusedError, UserError
 from trainyard.recipes.values import needs_of
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import modelcache, shape, storageplan
-from trainyard.runs.planning.estimate import Estimate, estimate
+from trainyard.runs.planning import fit, modelcache, shape, storageplan
+from trainyard.runs.planning.estimate import Estimate, estimate, query_of
 from trainyard.runs.planning.history import expect, expect_size, measured_runs
 from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling
 from trainyard.runs.records.measured import workload_of
@@ -53,11 +53,15 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     ledger, settings = context.ledger(), plan.settings
     needs = needs_of(plan.recipe, plan.values)
     shape.refuse_idle_nodes(settings, needs)
+    if cloud.name != "local" and not cloud.simulated:
+        fit.refuse(plan.recipe, plan.values, needs.get("vram_gb"), settings)
     shaped = shape.raised(settings, needs, cloud.name)
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     need = modelcache.need_of(plan.recipe.name, needs, plan.values)
     shaped, cache = modelcache.plan(context, cloud, plan.stack, shaped, need, plan.hours)
+    if fit.is_auto(settings) and settings.only_offers is None:
+        shaped = fit.chosen(shaped, cloud.offers(query_of(shaped)), fit.training_of(plan.values, plan.data.summary().bytes))
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
     expected = _with_history(context, cloud, plan, expected)
     if expected.avoided:

@@ -17,7 +17,7 @@ from trainyard.recipes.since import LAST
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import shape, startbook
+from trainyard.runs.planning import baselook, shape, startbook
 from trainyard.runs.planning.deliverymeans import planned
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import new_label
@@ -133,6 +133,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
         ui.say(f"settings   {line}")
     request = _with_script_of_env(context, _with_last(context, request, chosen, user), chosen)
     values = values_of(request, chosen, settings, cloud, on_note=lambda note: ui.say(f"config     {note}"))
+    baselook.look_up(context, values, settings)
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     adapter = None
     if any(variable.kind == "run" and values.get(variable.name) for variable in chosen.variables):

@@ -1,0 +1,119 @@
+"""Which GPUs a run fits on, how long it takes there and what that costs, before any is rented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from trainyard.clouds import gpus
+from trainyard.clouds.protocol import Offer
+from trainyard.errors import UserError
+from trainyard.recipes.contract import Recipe
+from trainyard.recipes.fit import work
+from trainyard.recipes.fit.base import TINY, look
+from trainyard.recipes.fit.memory import Method
+from trainyard.recipes.fit.shapes import Shape
+from trainyard.recipes.fit.ways import ways
+from trainyard.recipes.fit.work import ASSUMED, Duration
+from trainyard.recipes.summaries import Values
+from trainyard.recipes.values import NEEDS
+from trainyard.settings.table import StackSettings
+
+AUTO = "auto"
+"""As the setting ``gpu``: every type with enough memory."""
+ASIDE_HOURS = 0.25
+"""Boot, image, packages and download, where no like run tells."""
+_BYTES_A_TOKEN = 4.0
+_LARGEST_BATCH = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is trained, and over how many tokens."""
+
+    shape: Shape
+    method: Method
+    tokens: float
+
+    @property
+    def has_experts(self) -> bool:
+        """Tell whether tokens meet only some of its parameters."""
+        return self.shape.experts > 0
+
+    def hours(self, seconds: float) -> float:
+        """Return the hours for which a pod is paid that trains so many seconds."""
+        return seconds / 3600 + ASIDE_HOURS
+
+    def on(self, gpu: str | None) -> Duration | None:
+        """Return how long it takes on a type of GPU; None where its speed is not known here."""
+        kind = next(iter(gpus.find(gpu or "")), None)
+        peak = gpus.TFLOPS.get(kind.name) if kind else None
+        if peak is None:
+            return None
+        # One GPU trains, however many its pod has.
+        return work.duration(work.flops(self.shape, self.method, self.tokens), peak, ASSUMED[self.has_experts])
+
+
+def training_of(values: Values, data_bytes: int) -> Training | None:
+    """Return what a run trains; None where its base is none or its size is not known."""
+    name = values.get("base_model")
+    if not isinstance(name, str) or name == TINY or (shape := look(name).shape) is None:
+        return None
+    method = Method.of(values)
+    return Training(shape, method, _tokens(values, method, data_bytes))
+
+
+def _tokens(values: Values, method: Method, data_bytes: int) -> float:
+    steps, passes = values.get("max_steps"), values.get("gradient_accumulation_steps")
+    if isinstance(steps, int) and steps > 0:
+        rows = steps * method.batch * (passes if isinstance(passes, int) else 1)
+        return float(rows * method.length)
+    epochs = values.get("num_train_epochs")
+    return min(_LARGEST_BATCH, data_bytes / _BYTES_A_TOKEN * (float(epochs) if isinstance(epochs, int | float) else 1.0))
+
+
+def is_auto(settings: StackSettings) -> bool:
+    """Tell whether a stack leaves the type of its GPUs to the run."""
+    return tuple(settings.gpu) == (AUTO,)
+
+
+def largest(names: Iterable[str]) -> float | None:
+    """Return the memory (GB) of the largest of these types; None where one of them is not known here."""
+    kinds = [gpus.find(name) for name in names]
+    return max((kind.vram_gb for some in kinds for kind in some), default=None) if all(kinds) else None
+
+
+def refuse(recipe: Recipe, values: Values, needed: object, settings: StackSettings) -> None:
+    """Raise UserError for a run that fits on no GPU that its stack may rent, with what would make it fit.
+
+    Nothing is refused that a person has said the needs of, nor where a GPU's memory is not known.
+    """
+    if not settings.gpu or not isinstance(needed, int | float) or any(key.startswith(NEEDS) for key in values):
+        return
+    auto = is_auto(settings)
+    most = float(max(kind.vram_gb for kind in gpus.GPUS)) if auto else largest(settings.gpu)
+    if most is None or gpus.has_memory(most, needed):
+        return
+    where = "any GPU has" if auto else f"{' and '.join(settings.gpu)} have" if len(settings.gpu) > 1 else f"{settings.gpu[0]} has"
+    found = [f"{way} ({way.vram_gb:g} GB)" for way in ways(recipe, values, most)]
+    fitting = [kind.name for kind in sorted(gpus.GPUS, key=lambda kind: kind.vram_gb) if gpus.has_memory(kind.vram_gb, needed)]
+    found += [f"gpu: {fitting[0]}, or auto"] if fitting else []
+    hint = f"What would fit: {'; or '.join(found)}." if found else "Nothing that is known here makes it fit on one GPU: take a smaller base."
+    raise UserError(f"{values.get('base_model')} needs {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
+
+
+def cheapest_finish(offers: Sequence[Offer], training: Training | None) -> list[Offer]:
+    """Return offers by what the whole training costs on them; those of unknown speed last, by their price."""
+    return sorted(offers, key=lambda offer: _cost(offer, training))
+
+
+def _cost(offer: Offer, training: Training | None) -> tuple[bool, float]:
+    taken = training.on(offer.gpu) if training else None
+    if training is None or taken is None:
+        return training is not None, offer.price_per_hour
+    return False, offer.price_per_hour * training.hours(taken.likely)
+
+
+def chosen(settings: StackSettings, offers: Sequence[Offer], training: Training | None) -> StackSettings:
+    """Return the settings with the offers in the order in which they are to be tried, where ``gpu: auto`` leaves it to us."""
+    return replace(settings, only_offers=tuple(offer.id for offer in cheapest_finish(offers, training)))

@@ -1,0 +1,164 @@
+"""`invoke fit`: what a training of a base needs, and where it fits, how long it takes there and what it costs; nothing is rented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from trainyard.clouds import gpus
+from trainyard.errors import UserError
+from trainyard.recipes import basemodel, data
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.fit import memory, work
+from trainyard.recipes.fit.base import Base, look
+from trainyard.recipes.fit.memory import Memory
+from trainyard.recipes.fit.ways import Way, ways
+from trainyard.recipes.values import needs_of, resolve
+from trainyard.runs.context import CommandContext
+from trainyard.runs.planning.baselook import look_up
+from trainyard.runs.planning.fit import Training, training_of
+from trainyard.runs.planning.market import PricedOffer
+from trainyard.runs.records.progress import duration
+from trainyard.runs.verbs.offers import Market, OfferSearch, search_offers, unknowns
+
+SHOWN = 12
+_COMMON = ("RTX 4090", "RTX 5090", "L40S", "A100 SXM", "H100 SXM", "B200")
+"""Types whose times are shown where no cloud was asked, or has an offer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRequest:
+    """What is to be reckoned."""
+
+    base: str
+    recipe: str = "lora"
+    config: Path | None = None
+    sets: tuple[str, ...] = ()
+    data: str | None = None
+    ask: bool = True
+    """Ask clouds what they have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitRow:
+    """A GPU on which it fits."""
+
+    cloud: str
+    gpu: str
+    vram_gb: int | None
+    per_hour: float | None
+    seconds: tuple[float, float, float] | None
+    """Of training: least, likely, most; None: the GPU's speed is not known."""
+    dollars: float | None
+    """Of the likely time and what comes before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What a training of a base needs, and where it is to be had."""
+
+    base: Base
+    training: Training
+    memory: Memory
+    vram_gb: float
+    disk_gb: float
+    trained: int
+    rows: tuple[FitRow, ...]
+    market: Market | None
+    ways: tuple[Way, ...]
+    """How it would fit on a GPU of 24 GB, where it does not."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for a program."""
+        shape = self.training.shape
+        parts = {one.name: round(getattr(self.memory, one.name)) for one in fields(self.memory)}
+        return {
+            "base": self.base.name, "family": shape.family, "exact": shape.exact, "source": self.base.source,
+            "parameters": shape.total, "active": shape.active, "trained": self.trained, "tokens": round(self.training.tokens),
+            "memory": parts, "vram_gb": self.vram_gb, "disk_gb": self.disk_gb,
+            "rows": [{one.name: getattr(row, one.name) for one in fields(row)} for row in self.rows],
+            "ways": [{"sets": str(way), "vram_gb": way.vram_gb} for way in self.ways],
+        }  # fmt: skip
+
+
+def fit(context: CommandContext, request: FitRequest) -> Fit:
+    """Reckon a training through; raises UserError for values that cannot be, and for a base of which nothing is known."""
+    recipe = load_recipe(context.places.root, request.recipe)
+    if recipe.variable("base_model") is None:
+        raise UserError(f"recipe {recipe.name} trains no base", hint="Say --recipe and one that does, like lora.")
+    values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
+    look_up(context, values)
+    found = data.inspect(request.data, recipe, values=values)
+    training = training_of(values, found.summary().bytes)
+    base = look(str(values["base_model"]))
+    if training is None:
+        hint = "Ask again where the Hub can be reached, or name a folder with its config.json."
+        raise UserError(f"nothing is known here of the size of {base.name}", hint=None if base.name == basemodel.TINY else hint)
+    needs = needs_of(recipe, values)
+    vram, disk = (float(str(needs.get(key) or 0)) for key in ("vram_gb", "disk_gb"))
+    market = search_offers(context, OfferSearch(vram_gb=vram, disk_gb=max(1, round(disk)))) if request.ask else None
+    return Fit(
+        base=base, training=training, memory=memory.memory(training.shape, training.method), vram_gb=vram, disk_gb=disk,
+        trained=memory.trained(training.shape, training.method), rows=tuple(_rows(training, vram, market)), market=market,
+        ways=tuple(ways(recipe, values, 24)) if vram > 24 else (),
+    )  # fmt: skip
+
+
+def _rows(training: Training, vram: float, market: Market | None) -> list[FitRow]:
+    rented = [_rented(training, one) for one in (market.offers if market else ()) if one.gpu]
+    if rented:
+        return sorted(rented, key=lambda row: (row.dollars is None, row.dollars or row.per_hour or 0.0))
+    kinds = [kind for kind in gpus.GPUS if kind.name in _COMMON and gpus.has_memory(kind.vram_gb, vram)]
+    return [FitRow(cloud="-", gpu=kind.name, vram_gb=kind.vram_gb, per_hour=None, seconds=_seconds(training, kind.name), dollars=None)
+            for kind in kinds]  # fmt: skip
+
+
+def _rented(training: Training, one: PricedOffer) -> FitRow:
+    seconds = _seconds(training, one.gpu)
+    return FitRow(
+        cloud=one.cloud, gpu=one.machine, vram_gb=one.vram_gb, per_hour=one.per_hour, seconds=seconds,
+        dollars=training.hours(seconds[1]) * one.per_hour if seconds else None,
+    )  # fmt: skip
+
+
+def _seconds(training: Training, gpu: str | None) -> tuple[float, float, float] | None:
+    taken = training.on(gpu)
+    return (taken.low, taken.likely, taken.high) if taken else None
+
+
+def lines(found: Fit) -> Iterator[str]:
+    """Yield it for a person, on 80 columns."""
+    shape, base = found.training.shape, found.base
+    counted = "exact" if shape.exact else "reckoned as a Llama" if base.config else "a guess from its size"
+    active = f", {shape.active / 1e9:.3f} active" if shape.experts else ""
+    yield f"{base.name}: {shape.total / 1e9:.3f} billion parameters{active} ({counted}; {base.source})"
+    yield f"trained: {found.trained / 1e6:,.1f} million; about {found.training.tokens:,.0f} tokens, {_work(found):.3g} FLOPs"
+    yield f"{'GPU memory':<14} {'GB':>7}"
+    for one in fields(found.memory):
+        yield f"  {one.name:<12} {getattr(found.memory, one.name) / memory.GB:>7.2f}"
+    yield f"  {'together':<12} {found.memory.total / memory.GB:>7.2f}  (needs.vram_gb {found.vram_gb:g}, needs.disk_gb {found.disk_gb:g})"
+    yield from _table(found)
+    for way in found.ways:
+        yield f"on 24 GB: {way} ({way.vram_gb:g} GB)"
+    if found.market:
+        yield from unknowns(found.market)
+
+
+def _table(found: Fit) -> Iterator[str]:
+    if not found.rows:
+        yield "it fits on no GPU that is known here"
+        return
+    yield f"{'cloud':<11} {'GPU':<24} {'GB':>4} {'$/h':>7} {'training':>20} {'$':>8}"
+    for row in found.rows[:SHOWN]:
+        price, cost = (f"{value:.2f}" if value is not None else "?" for value in (row.per_hour, row.dollars))
+        taken = f"{duration(row.seconds[0])} to {duration(row.seconds[2])}" if row.seconds else "not known"
+        yield f"{row.cloud:<11} {row.gpu:<24} {row.vram_gb or '?':>4} {price:>7} {taken:>20} {cost:>8}"
+    if len(found.rows) > SHOWN:
+        yield f"{len(found.rows) - SHOWN:,} dearer ones: --json shows all"
+    yield "times: from GPUs' peaks and the share of them that trainings use, assumed; a finished run tells more (docs/fit.md)"
+
+
+def _work(found: Fit) -> float:
+    return work.flops(found.training.shape, found.training.method, found.training.tokens)
