@@ -49,8 +49,9 @@ class StackSettings:
         readers="clouds doctor program rehearsal runs stacks",
     )  # fmt: skip
     gpu: tuple[str, ...] = setting(
-        "GPUs in order of preference; `auto`: every type with the memory that a run needs, where it ends cheapest first", (), unset="a pod without GPU", travels=True, readers="program rehearsal runs"
-    )
+        "GPUs in order of preference; `auto`: every type with the memory that a run needs, the cheapest finish first", (),
+        unset="a pod without GPU", travels=True, readers="program rehearsal runs",
+    )  # fmt: skip
     gpu_count: int = setting("GPUs of a pod", 1, least=1, travels=True, readers="program rehearsal runs")
     image: str | None = setting(
         "container image of the pod", unset="the cloud's own", travels=True, some_clouds=True, readers="doctor program"

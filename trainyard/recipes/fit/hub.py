@@ -6,6 +6,7 @@ now; what could not be asked is told as not known, and stops nobody.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from urllib.parse import quote
 
 from trainyard.errors import UserError
 from trainyard.jsontext import parse_json
-from trainyard.network import web_address
+from trainyard.network import proxy_for, trust, web_address
 from trainyard.recipes.fit.base import Base
 from trainyard.recipes.fit.shapes import shape_of
 
@@ -58,20 +59,23 @@ def ask(name: str, env: Mapping[str, str]) -> Told:
     if env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return Told(unknown="HF_HUB_OFFLINE is set")
     endpoint = (env.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-    web_address("HF_ENDPOINT", endpoint)
+    secure = web_address("HF_ENDPOINT", endpoint).scheme == "https"
+    # Without TLS no certificates are read, which takes longer than the rest: this trusts nobody.
+    verify = (trust(env) or True) if secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    ways = {"proxy": proxy_for(endpoint, env), "verify": verify}
     token = next((env[one] for one in TOKENS if env.get(one)), "")
     try:
-        return _asked(name, endpoint, token)
+        return _asked(name, endpoint, token, ways)
     except _Unknown as error:
         return Told(unknown=str(error))
 
 
-def _asked(name: str, endpoint: str, token: str) -> Told:
+def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> Told:
     import httpx  # a tenth of a second that no other command needs
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
     address = f"{endpoint}/{name}"
-    with httpx.Client(headers=headers, timeout=_PATIENCE, follow_redirects=True) as client:
+    with httpx.Client(headers=headers, timeout=_PATIENCE, follow_redirects=True, trust_env=False, **ways) as client:
         info = _object(_get(client, f"{endpoint}/api/models/{quote(name)}", address, token), address)
         revision = str(info.get("sha") or "main")
         files = [str(one.get("rfilename")) for one in info.get("siblings") or () if isinstance(one, dict)]
@@ -101,7 +105,7 @@ def _get(client: httpx.Client, url: str, address: str, token: str) -> httpx.Resp
     if code == "EntryNotFound":
         return None
     if answer.status_code == 401 and message == _BAD_TOKEN:
-        raise UserError("the Hub does not know this HF_TOKEN", hint=f"Make one at {address.rpartition('/')[0].rpartition('/')[0]}/settings/tokens")
+        raise UserError("the Hub does not know this HF_TOKEN", hint=f"Make one at {ENDPOINT}/settings/tokens, or unset it.")
     if code == "GatedRepo":
         raise _gated(address, token)
     if code == "RepoNotFound" or answer.status_code == 404 or (answer.status_code == 401 and code is None):
@@ -121,7 +125,8 @@ def _no_config(address: str, files: list[str]) -> UserError:
     if "adapter_config.json" in files:
         return UserError(f"{address} is an adapter, not a base", hint="Name its base; init_from starts from an adapter of a run of yours.")
     if any(name.endswith(".gguf") for name in files):
-        return UserError(f"{address} holds GGUF files, which serve a model and cannot be trained", hint="Name the model that they were made from.")
+        hint = "Name the model that they were made from."
+        return UserError(f"{address} holds GGUF files, which serve a model and cannot be trained", hint=hint)
     return UserError(f"{address} holds no config.json: it is no model of transformers")
 
 
@@ -135,14 +140,15 @@ def _base(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) -> Base
     shape = shape_of(config)
     listed = info["safetensors"].get("total") if isinstance(info.get("safetensors"), dict) else None
     # The list of what is packed counts bytes of it, not weights.
-    counted = listed if isinstance(listed, int) and not config.get("quantization_config") else None
+    counted = listed if isinstance(listed, int) and "quantization_config" not in config else None
+    source = "the Hub's list of its weights"
     layers: frozenset[str] = frozenset()
     if shape is not None and shape.exact:
-        counted = shape.total
+        counted, source = shape.total, "its config.json at the Hub"
         layers = frozenset(f"model.layers.{number}.{one.path}" for one in shape.linears for number in one.layers)
         layers |= {"model.embed_tokens", "lm_head"}
-    size = float(counted) if counted else (shape.total if shape else None)
-    return Base(name=name, parameters=size, source="its config.json at the Hub" if size else "", config=config, layers=layers)
+    size = counted or (shape.total if shape else None)
+    return Base(name=name, parameters=size, source=source if size else "", config=config, layers=layers)
 
 
 def _object(answer: httpx.Response | None, address: str) -> dict[str, Any]:

@@ -94,11 +94,11 @@ def refuse(recipe: Recipe, values: Values, needed: object, settings: StackSettin
     most = float(max(kind.vram_gb for kind in gpus.GPUS)) if auto else largest(settings.gpu)
     if most is None or gpus.has_memory(most, needed):
         return
-    where = "any GPU has" if auto else f"{' and '.join(settings.gpu)} have" if len(settings.gpu) > 1 else f"{settings.gpu[0]} has"
+    where = "the largest GPU has" if auto else f"{' and '.join(settings.gpu)} have" if len(settings.gpu) > 1 else f"{settings.gpu[0]} has"
     found = [f"{way} ({way.vram_gb:g} GB)" for way in ways(recipe, values, most)]
     fitting = [kind.name for kind in sorted(gpus.GPUS, key=lambda kind: kind.vram_gb) if gpus.has_memory(kind.vram_gb, needed)]
     found += [f"gpu: {fitting[0]}, or auto"] if fitting else []
-    hint = f"What would fit: {'; or '.join(found)}." if found else "Nothing that is known here makes it fit on one GPU: take a smaller base."
+    hint = f"What would fit: {'; or '.join(found)}." if found else "Nothing known here makes it fit on one GPU: take a smaller base."
     raise UserError(f"{values.get('base_model')} needs {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
 
 
