@@ -15,7 +15,7 @@ from trainyard.recipes import basemodel
 from trainyard.recipes.basemodel import TINY
 from trainyard.recipes.fit import memory
 from trainyard.recipes.fit.memory import Method
-from trainyard.recipes.fit.shapes import Shape, guessed, shape_of
+from trainyard.recipes.fit.shapes import ModelShape, guessed, shape_of
 
 _LARGEST_HEAD = 1 << 28
 
@@ -34,7 +34,7 @@ class Base:
     is_folder: bool = False
 
     @property
-    def shape(self) -> Shape | None:
+    def shape(self) -> ModelShape | None:
         """Its sizes: as its config.json tells, else as models of its size have them; None: not even its size is known."""
         told = shape_of(self.config)
         return told or (guessed(self.name, self.parameters) if self.parameters else None)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trainyard.recipes.fit.shapes import Linear, Shape
+from trainyard.recipes.fit.shapes import Linear, ModelShape
 
 GB = 1e9
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -52,7 +52,7 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class GpuMemory:
     """Bytes of GPU memory, by what they are for."""
 
     weights: float
@@ -70,7 +70,7 @@ class Memory:
         return math.fsum(getattr(self, one.name) for one in fields(self))
 
 
-def trained(shape: Shape, method: Method) -> int:
+def trained(shape: ModelShape, method: Method) -> int:
     """Return how many parameters are trained, as PEFT counts them on transformers 5."""
     if method.full:
         return shape.total
@@ -78,14 +78,14 @@ def trained(shape: Shape, method: Method) -> int:
     return adapters + method.modules_to_save * shape.embedding
 
 
-def memory(shape: Shape, method: Method) -> Memory:
+def memory(shape: ModelShape, method: Method) -> GpuMemory:
     """Return the GPU memory at the training's peak, on one GPU."""
     count, quantised = trained(shape, method), sum(one.weights for one in shape.linears) if method.four_bit else 0
     states = next((size for word, size in _STATES.items() if word in method.optimizer), 8.0)
     tokens = method.batch * method.length
     layer = _layer(shape, method)
     kept = 2.0 * shape.hidden * shape.layers + layer if method.checkpointing else layer * shape.layers
-    return Memory(
+    return GpuMemory(
         weights=quantised * NF4 + 2.0 * (shape.total - quantised),
         # Trained whole: bf16 weights and gradients; an adapter, and what is saved with it, in 32 bits.
         adapter=0.0 if method.full else 4.0 * count, gradients=(2.0 if method.full else 4.0) * count,
@@ -95,7 +95,7 @@ def memory(shape: Shape, method: Method) -> Memory:
     )  # fmt: skip
 
 
-def disk(shape: Shape, method: Method, *, downloaded: bool, environment_gb: int) -> int:
+def disk(shape: ModelShape, method: Method, *, downloaded: bool, environment_gb: int) -> int:
     """Return the GB of disk: the download, the checkpoints with their optimizer, the environment, and room."""
     fetched = 2.0 * shape.total if downloaded else 0.0
     states = 6.0 if method.full else 12.0
@@ -110,7 +110,7 @@ def _width(one: Linear) -> int:
     return one.inputs + one.outputs * one.fused
 
 
-def _layer(shape: Shape, method: Method) -> float:
+def _layer(shape: ModelShape, method: Method) -> float:
     """Return the bytes that one layer keeps of a token for its gradient, in 16 bits but for the norms."""
     inner = sum(one.outputs * one.active * len(one.layers) for one in shape.linears if one.path.startswith("mlp") and not _is_last(one))
     norms = 2 * (4 + 2) * shape.hidden

@@ -49,7 +49,7 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class ModelShape:
     """The sizes of a transformer that memory and time depend on."""
 
     family: str
@@ -100,16 +100,16 @@ class Shape:
                 yield one, hits
 
 
-def shape_of(config: Mapping[str, Any]) -> Shape | None:
+def shape_of(config: Mapping[str, Any]) -> ModelShape | None:
     """Return the shape that a config.json tells; None where it lacks what every transformer's has."""
     text = _text(config)
     try:
-        return _Reader(text, _family(text)).shape()
+        return _ConfigReader(text, _family(text)).shape()
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
 
 
-def guessed(name: str, parameters: float) -> Shape:
+def guessed(name: str, parameters: float) -> ModelShape:
     """Return the shape that models of this size have (fitted to Qwen3 0.6B to 235B-A22B, Llama 3, Mixtral)."""
     billions = parameters / 1e9
     many, fine = re.search(r"(?<!\d)(\d+)x\d", name), re.search(r"moe|-a(\d+(?:\.\d+)?)b", name, re.IGNORECASE)
@@ -129,7 +129,7 @@ def guessed(name: str, parameters: float) -> Shape:
     }  # fmt: skip
     if experts > 1:
         config |= {"num_experts": experts, "num_experts_per_tok": active, "moe_intermediate_size": inner}
-    return _Reader(config, LLAMA).shape(exact=False)
+    return _ConfigReader(config, LLAMA).shape(exact=False)
 
 
 def _family(text: Mapping[str, Any]) -> Family | None:
@@ -137,7 +137,7 @@ def _family(text: Mapping[str, Any]) -> Family | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
+class _ConfigReader:
     """A config.json, read by its family's row."""
 
     text: Mapping[str, Any]
@@ -147,7 +147,7 @@ class _Reader:
     def family(self) -> Family:
         return self.known or LLAMA
 
-    def shape(self, *, exact: bool = True) -> Shape:
+    def shape(self, *, exact: bool = True) -> ModelShape:
         hidden, layers, vocabulary = (self.whole(key) for key in ("hidden_size", "num_hidden_layers", "vocab_size"))
         linears = tuple(_fused(self.family, [*self.attention(), *self.mlp()]))
         tied = self.text.get("tie_word_embeddings", self.family.tied)
@@ -155,7 +155,7 @@ class _Reader:
         other = layers * self.norms() + hidden * (2 if self.family.norm_bias else 1) + self.routers()
         other += vocabulary if self.family.head_bias else 0
         heads, groups, width = self.heads()
-        return Shape(
+        return ModelShape(
             family=str(self.text.get("model_type") or "unknown"), hidden=hidden, layers=layers, vocabulary=vocabulary,
             queries=heads * width, keys=groups * width, linears=linears, embedding=vocabulary * hidden, head=head, other=other,
             exact=exact and self.known is not None,

@@ -15,7 +15,7 @@ _SHORTEST, _LEAST_RANK = 256, 4
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class FittingChange:
     """Other values, and the GPU memory that the training needs with them (GB)."""
 
     changes: Values
@@ -26,7 +26,7 @@ class Way:
         return " ".join(f"--set {name}={_typed(value)}" for name, value in self.changes.items())
 
 
-def ways(recipe: Recipe, values: Values, limit_gb: float) -> list[Way]:
+def ways(recipe: Recipe, values: Values, limit_gb: float) -> list[FittingChange]:
     """Return ways to stay within so many GB: each change alone that is enough; where none is, the fewest of them together.
 
     None that the recipe refuses, and none that was not reckoned to fit. Empty: nothing that is known here is enough.
@@ -73,7 +73,7 @@ def _with_loss(values: Values) -> Iterator[Values]:
             yield {name: value}
 
 
-def _tried(recipe: Recipe, values: Values, changes: Values) -> Way | None:
+def _tried(recipe: Recipe, values: Values, changes: Values) -> FittingChange | None:
     """Return the way with what it needs; None for what the recipe refuses."""
     changed = {**values, **changes}
     try:
@@ -81,12 +81,12 @@ def _tried(recipe: Recipe, values: Values, changes: Values) -> Way | None:
         needed = needs_of(recipe, changed).get("vram_gb")
     except UserError:
         return None
-    return Way(changes, float(needed)) if isinstance(needed, int | float) else None
+    return FittingChange(changes, float(needed)) if isinstance(needed, int | float) else None
 
 
-def _gentlest(found: list[Way]) -> list[Way]:
+def _gentlest(found: list[FittingChange]) -> list[FittingChange]:
     """Return one way for each set of variables: the first, which is the smallest step."""
-    best: dict[frozenset[str], Way] = {}
+    best: dict[frozenset[str], FittingChange] = {}
     for way in found:
         if not any(names < way.changes.keys() for names in best):
             best.setdefault(frozenset(way.changes), way)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainyard.recipes.fit.memory import Method
-from trainyard.recipes.fit.shapes import Shape
+from trainyard.recipes.fit.shapes import ModelShape
 
 ASSUMED = {False: (0.12, 0.25, 0.45), True: (0.018, 0.033, 0.10)}
 """Share of a GPU's peak that trainings use, the least, the likely and the most, without and with experts, where no finished run tells.
@@ -23,7 +23,7 @@ class Duration:
     high: float
 
 
-def flops(shape: Shape, method: Method, tokens: float) -> float:
+def flops(shape: ModelShape, method: Method, tokens: float) -> float:
     """Return the operations of a training over so many tokens."""
     met = sum(one.weights * one.active // one.each for one in shape.linears) + shape.vocabulary * shape.hidden
     forward = 2.0 * met + 2.0 * shape.layers * shape.queries * method.length

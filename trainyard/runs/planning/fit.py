@@ -12,7 +12,7 @@ from trainyard.recipes.contract import Recipe
 from trainyard.recipes.fit import work
 from trainyard.recipes.fit.base import TINY, look
 from trainyard.recipes.fit.memory import Method
-from trainyard.recipes.fit.shapes import Shape
+from trainyard.recipes.fit.shapes import ModelShape
 from trainyard.recipes.fit.ways import ways
 from trainyard.recipes.fit.work import ASSUMED, Duration
 from trainyard.recipes.summaries import Values
@@ -28,10 +28,10 @@ _LARGEST_BATCH = 1e12
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
+class PlannedTraining:
     """What is trained, and over how many tokens."""
 
-    shape: Shape
+    shape: ModelShape
     method: Method
     tokens: float
 
@@ -54,13 +54,13 @@ class Training:
         return work.duration(work.flops(self.shape, self.method, self.tokens), peak, ASSUMED[self.has_experts])
 
 
-def training_of(values: Values, data_bytes: int) -> Training | None:
+def training_of(values: Values, data_bytes: int) -> PlannedTraining | None:
     """Return what a run trains; None where its base is none or its size is not known."""
     name = values.get("base_model")
     if not isinstance(name, str) or name == TINY or (shape := look(name).shape) is None:
         return None
     method = Method.of(values)
-    return Training(shape, method, _tokens(values, method, data_bytes))
+    return PlannedTraining(shape, method, _tokens(values, method, data_bytes))
 
 
 def _tokens(values: Values, method: Method, data_bytes: int) -> float:
@@ -102,18 +102,18 @@ def refuse(recipe: Recipe, values: Values, needed: object, settings: StackSettin
     raise UserError(f"{values.get('base_model')} needs {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
 
 
-def cheapest_finish(offers: Sequence[Offer], training: Training | None) -> list[Offer]:
+def cheapest_finish(offers: Sequence[Offer], training: PlannedTraining | None) -> list[Offer]:
     """Return offers by what the whole training costs on them; those of unknown speed last, by their price."""
     return sorted(offers, key=lambda offer: _cost(offer, training))
 
 
-def _cost(offer: Offer, training: Training | None) -> tuple[bool, float]:
+def _cost(offer: Offer, training: PlannedTraining | None) -> tuple[bool, float]:
     taken = training.on(offer.gpu) if training else None
     if training is None or taken is None:
         return training is not None, offer.price_per_hour
     return False, offer.price_per_hour * training.hours(taken.likely)
 
 
-def chosen(settings: StackSettings, offers: Sequence[Offer], training: Training | None) -> StackSettings:
+def chosen(settings: StackSettings, offers: Sequence[Offer], training: PlannedTraining | None) -> StackSettings:
     """Return the settings with the offers in the order in which they are to be tried, where ``gpu: auto`` leaves it to us."""
     return replace(settings, only_offers=tuple(offer.id for offer in cheapest_finish(offers, training)))

@@ -13,12 +13,12 @@ from trainyard.recipes import basemodel, data
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.fit import memory, work
 from trainyard.recipes.fit.base import Base, look
-from trainyard.recipes.fit.memory import Memory
-from trainyard.recipes.fit.ways import Way, ways
+from trainyard.recipes.fit.memory import GpuMemory
+from trainyard.recipes.fit.ways import FittingChange, ways
 from trainyard.recipes.values import needs_of, resolve
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.baselook import look_up
-from trainyard.runs.planning.fit import Training, training_of
+from trainyard.runs.planning.fit import PlannedTraining, training_of
 from trainyard.runs.planning.market import PricedOffer
 from trainyard.runs.records.progress import duration
 from trainyard.runs.verbs.offers import Market, OfferSearch, search_offers, unknowns
@@ -60,14 +60,14 @@ class Fit:
     """What a training of a base needs, and where it is to be had."""
 
     base: Base
-    training: Training
-    memory: Memory
+    training: PlannedTraining
+    memory: GpuMemory
     vram_gb: float
     disk_gb: float
     trained: int
     rows: tuple[FitRow, ...]
     market: Market | None
-    ways: tuple[Way, ...]
+    ways: tuple[FittingChange, ...]
     """How it would fit on a GPU of 24 GB, where it does not."""
 
     def as_json(self) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     )  # fmt: skip
 
 
-def _rows(training: Training, vram: float, market: Market | None) -> list[FitRow]:
+def _rows(training: PlannedTraining, vram: float, market: Market | None) -> list[FitRow]:
     rented = [_rented(training, one) for one in (market.offers if market else ()) if one.gpu]
     if rented:
         return sorted(rented, key=lambda row: (row.dollars is None, row.dollars or row.per_hour or 0.0))
@@ -115,7 +115,7 @@ def _rows(training: Training, vram: float, market: Market | None) -> list[FitRow
             for kind in kinds]  # fmt: skip
 
 
-def _rented(training: Training, one: PricedOffer) -> FitRow:
+def _rented(training: PlannedTraining, one: PricedOffer) -> FitRow:
     seconds = _seconds(training, one.gpu)
     return FitRow(
         cloud=one.cloud, gpu=one.machine, vram_gb=one.vram_gb, per_hour=one.per_hour, seconds=seconds,
@@ -123,7 +123,7 @@ def _rented(training: Training, one: PricedOffer) -> FitRow:
     )  # fmt: skip
 
 
-def _seconds(training: Training, gpu: str | None) -> tuple[float, float, float] | None:
+def _seconds(training: PlannedTraining, gpu: str | None) -> tuple[float, float, float] | None:
     taken = training.on(gpu)
     return (taken.low, taken.likely, taken.high) if taken else None
 
