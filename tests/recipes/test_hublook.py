@@ -10,7 +10,7 @@ import pytest
 
 from tests.recipes.hub import STRANGER, TOKEN, Hub, Model
 from trainyard.errors import UserError
-from trainyard.recipes.fit.hub import Told, ask
+from trainyard.recipes.fit.hub import HubAnswer, ask
 
 CONFIGS = {
     row["name"]: row["config"] for row in map(json.loads, (Path(__file__).parent / "data" / "shapes.jsonl").read_text().splitlines())
@@ -39,7 +39,7 @@ def hub() -> Iterator[Hub]:
         server.shutdown()
 
 
-def asked(hub: Hub, name: str, token: str = "") -> Told:
+def asked(hub: Hub, name: str, token: str = "") -> HubAnswer:
     return ask(name, {"HF_ENDPOINT": hub.endpoint, "HF_TOKEN": token})
 
 
@@ -88,6 +88,6 @@ def test_what_the_hub_does_not_say_is_not_known_and_no_error(hub: Hub) -> None:
     hub.broken = 200  # an empty answer
     assert "cannot be read" in asked(hub, "meta/Open-8B").unknown
     assert ask("a/b", {"HF_ENDPOINT": "http://127.0.0.1:9"}).unknown == "127.0.0.1:9 does not answer (ConnectError)"
-    assert ask("a/b", {"HF_HUB_OFFLINE": "1"}) == Told(unknown="HF_HUB_OFFLINE is set")
+    assert ask("a/b", {"HF_HUB_OFFLINE": "1"}) == HubAnswer(unknown="HF_HUB_OFFLINE is set")
     with pytest.raises(UserError, match="HF_ENDPOINT"):
         ask("a/b", {"HF_ENDPOINT": "nonsense"})

@@ -119,11 +119,11 @@ def fit(
     work = context(as_json=json)
     named = recipe_of(recipe, config)
     request = FitRequest(base=base, recipe=named, config=optional_path(config), sets=tuple(set or ()), data=data, ask=not offline)
-    found = reckon(work, request)
+    result = reckon(work, request)
     if json:
-        show_json(found.as_json())
+        show_json(result.as_json())
     else:
-        work.ui.say("\n".join(lines(found)))
+        work.ui.say("\n".join(lines(result)))
     return 0
 
 

@@ -36,8 +36,8 @@ class Base:
     @property
     def shape(self) -> ModelShape | None:
         """Its sizes: as its config.json tells, else as models of its size have them; None: not even its size is known."""
-        told = shape_of(self.config)
-        return told or (guessed(self.name, self.parameters) if self.parameters else None)
+        config_shape = shape_of(self.config)
+        return config_shape or (guessed(self.name, self.parameters) if self.parameters else None)
 
 
 _TOLD: dict[str, Base] = {}

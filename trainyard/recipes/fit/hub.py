@@ -33,7 +33,7 @@ _BAD_TOKEN = "Invalid credentials in Authorization header"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class HubAnswer:
     """What the Hub has said of a base, or why it has said nothing."""
 
     base: Base | None = None
@@ -54,10 +54,10 @@ class _Unknown(Exception):
     """The Hub did not say."""
 
 
-def ask(name: str, env: Mapping[str, str]) -> Told:
+def ask(name: str, env: Mapping[str, str]) -> HubAnswer:
     """Ask the Hub for a base; raises UserError for one that certainly cannot be trained by us."""
     if env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        return Told(unknown="HF_HUB_OFFLINE is set")
+        return HubAnswer(unknown="HF_HUB_OFFLINE is set")
     endpoint = (env.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
     secure = web_address("HF_ENDPOINT", endpoint).scheme == "https"
     # Without TLS no certificates are read, which takes longer than the rest: this trusts nobody.
@@ -67,10 +67,10 @@ def ask(name: str, env: Mapping[str, str]) -> Told:
     try:
         return _asked(name, endpoint, token, ways)
     except _Unknown as error:
-        return Told(unknown=str(error))
+        return HubAnswer(unknown=str(error))
 
 
-def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> Told:
+def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> HubAnswer:
     import httpx  # a tenth of a second that no other command needs
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -85,7 +85,7 @@ def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> Tol
         config = _object(answer, address)
     _refuse_other_heads(address, config)
     licence = info["cardData"].get("license") if isinstance(info.get("cardData"), dict) else None
-    return Told(
+    return HubAnswer(
         base=_base(name, config, info), revision=revision, gated=bool(info.get("gated")), private=bool(info.get("private")),
         licence=str(licence or ""),
     )  # fmt: skip

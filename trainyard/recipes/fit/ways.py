@@ -84,10 +84,10 @@ def _tried(recipe: Recipe, values: Values, changes: Values) -> FittingChange | N
     return FittingChange(changes, float(needed)) if isinstance(needed, int | float) else None
 
 
-def _gentlest(found: list[FittingChange]) -> list[FittingChange]:
+def _gentlest(enough: list[FittingChange]) -> list[FittingChange]:
     """Return one way for each set of variables: the first, which is the smallest step."""
     best: dict[frozenset[str], FittingChange] = {}
-    for way in found:
+    for way in enough:
         if not any(names < way.changes.keys() for names in best):
             best.setdefault(frozenset(way.changes), way)
     return list(best.values())

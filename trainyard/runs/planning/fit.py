@@ -95,10 +95,10 @@ def refuse(recipe: Recipe, values: Values, needed: object, settings: StackSettin
     if most is None or gpus.has_memory(most, needed):
         return
     where = "the largest GPU has" if auto else f"{' and '.join(settings.gpu)} have" if len(settings.gpu) > 1 else f"{settings.gpu[0]} has"
-    found = [f"{way} ({way.vram_gb:g} GB)" for way in ways(recipe, values, most)]
+    named = [f"{way} ({way.vram_gb:g} GB)" for way in ways(recipe, values, most)]
     fitting = [kind.name for kind in sorted(gpus.GPUS, key=lambda kind: kind.vram_gb) if gpus.has_memory(kind.vram_gb, needed)]
-    found += [f"gpu: {fitting[0]}, or auto"] if fitting else []
-    hint = f"What would fit: {'; or '.join(found)}." if found else "Nothing known here makes it fit on one GPU: take a smaller base."
+    named += [f"gpu: {fitting[0]}, or auto"] if fitting else []
+    hint = f"What would fit: {'; or '.join(named)}." if named else "Nothing known here makes it fit on one GPU: take a smaller base."
     raise UserError(f"{values.get('base_model')} needs {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
 
 

@@ -90,8 +90,8 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
         raise UserError(f"recipe {recipe.name} trains no base", hint="Say --recipe and one that does, like lora.")
     values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
     look_up(context, values)
-    found = data.inspect(request.data, recipe, values=values)
-    training = training_of(values, found.summary().bytes)
+    dataset = data.inspect(request.data, recipe, values=values)
+    training = training_of(values, dataset.summary().bytes)
     base = look(str(values["base_model"]))
     if training is None:
         hint = "Ask again where the Hub can be reached, or name a folder with its config.json."
@@ -128,37 +128,37 @@ def _seconds(training: PlannedTraining, gpu: str | None) -> tuple[float, float, 
     return (taken.low, taken.likely, taken.high) if taken else None
 
 
-def lines(found: Fit) -> Iterator[str]:
+def lines(result: Fit) -> Iterator[str]:
     """Yield it for a person, on 80 columns."""
-    shape, base = found.training.shape, found.base
+    shape, base = result.training.shape, result.base
     counted = "exact" if shape.exact else "reckoned as a Llama" if base.config else "a guess from its size"
     active = f", {shape.active / 1e9:.3f} active" if shape.experts else ""
     yield f"{base.name}: {shape.total / 1e9:.3f} billion parameters{active} ({counted}; {base.source})"
-    yield f"trained: {found.trained / 1e6:,.1f} million; about {found.training.tokens:,.0f} tokens, {_work(found):.3g} FLOPs"
+    yield f"trained: {result.trained / 1e6:,.1f} million; about {result.training.tokens:,.0f} tokens, {_work(result):.3g} FLOPs"
     yield f"{'GPU memory':<14} {'GB':>7}"
-    for one in fields(found.memory):
-        yield f"  {one.name:<12} {getattr(found.memory, one.name) / memory.GB:>7.2f}"
-    yield f"  {'together':<12} {found.memory.total / memory.GB:>7.2f}  (needs.vram_gb {found.vram_gb:g}, needs.disk_gb {found.disk_gb:g})"
-    yield from _table(found)
-    for way in found.ways:
+    for one in fields(result.memory):
+        yield f"  {one.name:<12} {getattr(result.memory, one.name) / memory.GB:>7.2f}"
+    yield f"  {'together':<12} {result.memory.total / memory.GB:>7.2f}  (needs.vram_gb {result.vram_gb:g}, needs.disk_gb {result.disk_gb:g})"
+    yield from _table(result)
+    for way in result.ways:
         yield f"on 24 GB: {way} ({way.vram_gb:g} GB)"
-    if found.market:
-        yield from unknowns(found.market)
+    if result.market:
+        yield from unknowns(result.market)
 
 
-def _table(found: Fit) -> Iterator[str]:
-    if not found.rows:
+def _table(result: Fit) -> Iterator[str]:
+    if not result.rows:
         yield "it fits on no GPU that is known here"
         return
     yield f"{'cloud':<11} {'GPU':<24} {'GB':>4} {'$/h':>7} {'training':>20} {'$':>8}"
-    for row in found.rows[:SHOWN]:
+    for row in result.rows[:SHOWN]:
         price, cost = (f"{value:.2f}" if value is not None else "?" for value in (row.per_hour, row.dollars))
         taken = f"{duration(row.seconds[0])} to {duration(row.seconds[2])}" if row.seconds else "not known"
         yield f"{row.cloud:<11} {row.gpu:<24} {row.vram_gb or '?':>4} {price:>7} {taken:>20} {cost:>8}"
-    if len(found.rows) > SHOWN:
-        yield f"{len(found.rows) - SHOWN:,} dearer ones: --json shows all"
+    if len(result.rows) > SHOWN:
+        yield f"{len(result.rows) - SHOWN:,} dearer ones: --json shows all"
     yield "times: from GPUs' peaks and the share of them that trainings use, assumed; a finished run tells more (docs/fit.md)"
 
 
-def _work(found: Fit) -> float:
-    return work.flops(found.training.shape, found.training.method, found.training.tokens)
+def _work(result: Fit) -> float:
+    return work.flops(result.training.shape, result.training.method, result.training.tokens)
