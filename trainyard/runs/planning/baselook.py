@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from trainyard.errors import UserError
 from trainyard.recipes import basemodel
-from trainyard.recipes.fit.base import TINY, by_name, remember
+from trainyard.recipes.basemodel import TINY
+from trainyard.recipes.fit.base import by_name, remember
 from trainyard.recipes.fit.hub import TOKENS, HubAnswer, ask
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext

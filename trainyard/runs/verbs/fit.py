@@ -138,7 +138,8 @@ def lines(result: Fit) -> Iterator[str]:
     yield f"{'GPU memory':<14} {'GB':>7}"
     for one in fields(result.memory):
         yield f"  {one.name:<12} {getattr(result.memory, one.name) / memory.GB:>7.2f}"
-    yield f"  {'together':<12} {result.memory.total / memory.GB:>7.2f}  (needs.vram_gb {result.vram_gb:g}, needs.disk_gb {result.disk_gb:g})"
+    needs = f"needs.vram_gb {result.vram_gb:g}, needs.disk_gb {result.disk_gb:g}"
+    yield f"  {'together':<12} {result.memory.total / memory.GB:>7.2f}  ({needs})"
     yield from _table(result)
     for way in result.ways:
         yield f"on 24 GB: {way} ({way.vram_gb:g} GB)"
