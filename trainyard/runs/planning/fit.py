@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
-from trainyard.recipes.contract import Recipe
 from trainyard.recipes.basemodel import TINY
+from trainyard.recipes.contract import Recipe
 from trainyard.recipes.fit import work
 from trainyard.recipes.fit.base import look
 from trainyard.recipes.fit.memory import Method
