@@ -21,9 +21,11 @@ from trainyard.provider.handler import CheckFailed, diff
 from trainyard.provider.lease import LEASE
 from trainyard.provider.lifecycle import BUCKET_LIFECYCLE
 from trainyard.provider.pod import POD
-from trainyard.provider.values import UNKNOWN, Properties
+from trainyard.provider.values import UNKNOWN, Properties, Tree
 from trainyard.storage import lifecycle
+from trainyard.storage.bucket import listing
 from trainyard.storage.client import StoreSettings, s3
+from trainyard.storage.rules import declared_rules
 
 __all__ = ["binary", "proxy", "running_proxy", "server", "settings", "store_places", "through"]
 
@@ -222,6 +224,60 @@ def test_a_preview_without_refresh_sees_a_rule_that_somebody_switched_off_or_cha
     proxy.faults.append(Fault("GET lifecycle", "drop", times=99))
     assert not diff(BUCKET_LIFECYCLE, call, outputs, inputs, inputs).changes, "a store that does not answer is no change"
     assert "could not be looked at" in yard.messages[-1]
+
+
+@pytest.mark.parametrize("kept_in", ["object", "store"])
+def test_two_stacks_that_share_a_bucket_take_no_rules_from_each_other(
+    kept_in: str, yard: Bench, through: StoreSettings, proxy: LyingProxy
+) -> None:
+    proxy.lifecycle = "rewrite" if kept_in == "store" else proxy.lifecycle
+    store = dataclasses.replace(through, kind="s3", lifecycle=kept_in == "store")
+    keys = {"AWS_ACCESS_KEY_ID": store.access_key.reveal(), "AWS_SECRET_ACCESS_KEY": store.secret_key.reveal()}
+    yard.world = dataclasses.replace(yard.world, env={**yard.world.env, **keys, "AWS_ENDPOINT_URL": str(store.endpoint)})
+    call, beside = (yard.call("results", "BucketLifecycle", stack=stack) for stack in ("dev", "other"))
+    tmp, data, logs = rule("tmp", 3), rule("data", 30), rule("logs", 9)
+
+    def inputs(fence: str | None, *rules: Tree) -> Properties:
+        return {"bucket": store.bucket, "store": "s3", "rules": [*rules], **({"fence_id": fence} if fence else {})}
+
+    def stand() -> set[tuple[str, int | None]]:
+        return {(one.id, one.expire_days) for one in lifecycle.get(store).rules}
+
+    # A stack of before there was a record of who declares what: its rules stand under the same ids and are nobody's.
+    lifecycle.put(store, declared_rules([tmp, data, rule("old", 5)]))  # type: ignore[list-item]
+    old, new = inputs(None, tmp, data), inputs("f" * 10, tmp, data)
+    id = store.bucket
+    outputs: Properties = {"rules": [data, tmp], "kept_in": kept_in, "left_out": []}
+    other, theirs = BUCKET_LIFECYCLE.create(beside, inputs("e" * 10, tmp, logs))
+    assert stand() == {("tmp", 3), ("data", 30), ("logs", 9), ("old", 5)}
+    assert diff(BUCKET_LIFECYCLE, call, outputs, old, new).changes == {"fence_id": "update"}
+    before = proxy.count("PUT lifecycle"), proxy.rules
+    outputs = BUCKET_LIFECYCLE.update(call, id, outputs, old, new)
+    assert (proxy.count("PUT lifecycle"), proxy.rules) == before, "what stands is not touched by going on record"
+    for seen, declared in ((outputs, new), (theirs, inputs("e" * 10, tmp, logs))):
+        whose = call if seen is outputs else beside
+        assert not diff(BUCKET_LIFECYCLE, whose, seen, declared, declared).changes
+        assert BUCKET_LIFECYCLE.read(whose, id, seen, declared).inputs == declared
+
+    BUCKET_LIFECYCLE.delete(beside, other, theirs, inputs("e" * 10, tmp, logs))
+    assert stand() == {("tmp", 3), ("data", 30), ("old", 5)}
+    assert "stay, for stack 'dev' declares them: tmp" in yard.messages[-1]
+    assert not diff(BUCKET_LIFECYCLE, call, outputs, new, new).changes
+
+    changed = inputs("e" * 10, rule("tmp", 1))
+    other, theirs = BUCKET_LIFECYCLE.create(beside, changed)
+    assert "declares other lifecycle rules under the same id" in yard.messages[-1 if kept_in == "store" else -2]
+    assert ("tmp", 1) in stand()
+    BUCKET_LIFECYCLE.update(beside, other, theirs, changed, inputs("e" * 10))
+    assert stand() == {("tmp", 3), ("data", 30), ("old", 5)}, "what the other says of it stands again"
+    BUCKET_LIFECYCLE.delete(call, id, outputs, new)
+    assert stand() == {("old", 5)}
+    assert [item.key for item in listing(store, "lifecycle/declared/")] == []
+
+
+def rule(name: str, days: int) -> Tree:
+    """Return a rule as an input."""
+    return {"id": name, "prefix": f"{name}/", "expire_days": days}
 
 
 @pytest.mark.parametrize("rule", [{"prefix": "/tmp", "expire_days": 1}, {"prefix": "tmp/"}, {"expire": 3}, "tmp"])

@@ -30,6 +30,7 @@ RULES = (
     Rule("old-versions", "", noncurrent_days=60),
     Rule("tmp", "tmp/", expire_days=2, abort_uploads_days=1),
 )
+IDS = {rule.id for rule in RULES}
 R2_DEFAULT = {
     "ID": "Default Multipart Abort Rule",
     "Status": "Enabled",
@@ -144,7 +145,7 @@ def test_a_store_without_lifecycle_keeps_the_rules_as_an_object_and_says_so(sett
     put = lifecycle.put(settings, RULES)
     assert put == lifecycle.get(settings) == lifecycle.Lifecycle("object", RULES)
     assert "each `invoke gc` does what they say" in str([*put.notes])
-    assert not [*lifecycle.put(settings, ()).notes] and lifecycle.get(settings).rules == ()
+    assert not [*lifecycle.put(settings, (), before=IDS).notes] and lifecycle.get(settings).rules == ()
 
 
 def test_a_store_that_answers_501_is_treated_as_one_without_lifecycle(settings: StoreSettings) -> None:
@@ -175,15 +176,16 @@ def test_rules_of_others_stay_when_ours_come_change_and_go(rewriting: StoreSetti
     s3(rewriting).put_bucket_lifecycle_configuration(Bucket=rewriting.bucket, LifecycleConfiguration={"Rules": [R2_DEFAULT]})
     theirs = (R2_DEFAULT["ID"],)
     assert lifecycle.put(rewriting, RULES).foreign == theirs
-    assert lifecycle.put(rewriting, RULES[:1]) == lifecycle.get(rewriting) == lifecycle.Lifecycle("store", RULES[:1], theirs)  # type: ignore[arg-type]
-    assert lifecycle.put(rewriting, ()).foreign == theirs
-    [left] = s3(rewriting).get_bucket_lifecycle_configuration(Bucket=rewriting.bucket)["Rules"]
-    assert left["ID"] == R2_DEFAULT["ID"]
+    left = lifecycle.Lifecycle("store", RULES[:1], theirs)  # type: ignore[arg-type]
+    assert lifecycle.put(rewriting, RULES[:1], before=IDS) == lifecycle.get(rewriting) == left
+    assert lifecycle.put(rewriting, (), before=IDS).foreign == theirs
+    [stays] = s3(rewriting).get_bucket_lifecycle_configuration(Bucket=rewriting.bucket)["Rules"]
+    assert stays["ID"] == R2_DEFAULT["ID"]
 
 
 def test_the_last_rule_of_all_is_taken_away_by_a_delete(rewriting: StoreSettings, proxy: LyingProxy) -> None:
     lifecycle.put(rewriting, RULES)
-    lifecycle.put(rewriting, ())
+    lifecycle.put(rewriting, (), before=IDS)
     assert proxy.count("DELETE lifecycle") == 1 and lifecycle.get(rewriting).rules == ()
 
 
@@ -203,9 +205,10 @@ def test_uploads_that_a_lost_machine_left_open_are_dropped_after_a_week_unless_a
     assert _uploads(amazon) == {"trainyard-Default-uploads": 7} and proxy.count("PUT lifecycle") == 1
     lifecycle.put(amazon, RULES)
     assert _uploads(amazon) == {"trainyard-tmp": 1}, "a person's own rule says it"
-    lifecycle.put(amazon, ())
+    lifecycle.put(amazon, (), before=IDS)
     assert _uploads(amazon) == {"trainyard-Default-uploads": 7}
-    lifecycle.take_away(amazon)
+    lifecycle.put(amazon, (), before=IDS, default=False)
+    assert _uploads(amazon) == {"trainyard-Default-uploads": 7}, "it stays as long as the bucket"
     s3(amazon).put_bucket_lifecycle_configuration(Bucket=amazon.bucket, LifecycleConfiguration={"Rules": [R2_DEFAULT]})
     lifecycle.put(amazon, ())
     assert _uploads(amazon) == {R2_DEFAULT["ID"]: 7}, "the store's own, or one of a person's in its console"
@@ -233,7 +236,7 @@ def test_a_server_that_ignores_the_sub_resource_never_sees_a_put_or_delete_of_it
     proxy.lifecycle = "ignore"
     careless = replace(through, lifecycle=True)
     assert lifecycle.put(careless, RULES).kept_in == "object"
-    assert lifecycle.put(careless, ()).kept_in == "object"
+    assert lifecycle.put(careless, (), before=IDS).kept_in == "object"
     assert proxy.count("PUT lifecycle") == proxy.count("DELETE lifecycle") == 0
 
 
@@ -271,7 +274,7 @@ def test_a_store_that_drops_no_uploads_by_rule_gets_the_rest_and_that_is_told(th
     assert put.left_out == ("tmp", "uploads") and {rule.id for rule in put.rules} == {"checkpoints", "old-versions", "tmp"}
     assert "does not drop open uploads" in str([*put.notes])
     assert lifecycle.put(minio, RULES, pause=lambda _: None).left_out == ("tmp",), "dropped in silence"
-    assert lifecycle.put(minio, (only,)).rules == ()
+    assert lifecycle.put(minio, (only,), before=IDS).rules == ()
 
 
 def test_a_key_that_may_not_look_at_rules_is_enough_where_none_is_declared(rewriting: StoreSettings, proxy: LyingProxy) -> None:

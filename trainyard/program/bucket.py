@@ -27,16 +27,15 @@ class Results(pulumi.ComponentResource):
     store: pulumi.Output[str]
     endpoint: pulumi.Output[str | None]
     region: pulumi.Output[str]
-    rules: pulumi.Output[Sequence[Mapping[str, object]]]
 
     def __init__(self, name: str, args: ResultsArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("trainyard:components:Results", name, {}, opts)
         bucket = Bucket(name, BucketArgs(bucket=args.bucket, store=args.store, env_id=args.env_id), pulumi.ResourceOptions(parent=self))
-        lifecycle = BucketLifecycle(
-            name,
-            BucketLifecycleArgs(bucket=bucket.name, store=bucket.store, rules=args.lifecycle),
-            pulumi.ResourceOptions(parent=self),
-        )
         self.name, self.store, self.endpoint, self.region = bucket.name, bucket.store, bucket.endpoint, bucket.region
-        self.rules = lifecycle.rules
+        self._label, self._rules = name, args.lifecycle
         self.register_outputs({"name": bucket.name})
+
+    def declare_rules(self, fence_id: pulumi.Output[str]) -> pulumi.Output[Sequence[Mapping[str, object]]]:
+        """Declare the rules as those of the environment with this fence, for other stacks may declare theirs; return those that stand."""
+        args = BucketLifecycleArgs(bucket=self.name, store=self.store, rules=self._rules, fence_id=fence_id)
+        return BucketLifecycle(self._label, args, pulumi.ResourceOptions(parent=self)).rules

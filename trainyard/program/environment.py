@@ -35,7 +35,7 @@ class Environment(pulumi.ComponentResource):
             "store": results.store if results else None,
             "endpoint": results.endpoint if results else None,
             "region": results.region if results else None,
-            "lifecycle": results.rules if results else [],
+            "lifecycle": results.declare_rules(fence.fence_id) if results else [],
             "ssh_public_key": key.public_key,
             "ssh_key_file": key.key_file,
             "ssh_private_key": key.private_key,

@@ -153,6 +153,8 @@ class BucketLifecycleArgs:
     """Kind of the store."""
     rules: pulumi.Input[Sequence[Mapping[str, object]]] | None = None
     """Rules: id, prefix, and at least one of expire_days, noncurrent_days, abort_uploads_days."""
+    fence_id: pulumi.Input[str] | None = None
+    """Id of the environment's lease: who declares them, where several share a bucket. None: the stack's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,7 +256,7 @@ class Bucket(TypedResource[BucketArgs]):
 
 
 class BucketLifecycle(TypedResource[BucketLifecycleArgs]):
-    """The rules by which objects of the bucket expire; rules of others in the same bucket are left alone."""
+    """The rules by which objects of the bucket expire; rules of others in the same bucket are left alone, those of other stacks, too."""
 
     rules: pulumi.Output[Sequence[Mapping[str, object]]]
     """The rules as they stand."""

@@ -1,24 +1,23 @@
 """Lifecycle rules: ours are merged with those of others, compared in one normal form, and shown.
 
 Stores rewrite rules (order, filters, defaults), so rules are compared as a map from ID to normal form, and only
-rules with an ID of ours are ever changed. Where a store has no lifecycle (VersityGW, RunPod) the rules are kept
+rules with an ID that somebody of ours declares or has declared are ever changed: several environments may share a bucket
+(declared.py). Where a store has no lifecycle (VersityGW, RunPod) the rules are kept
 as an object in the bucket, which `invoke gc` (sweeper.py) carries out; ``Lifecycle.notes`` say so.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from trainyard.errors import StoreError, UserError
-from trainyard.jsontext import parse_json
+from trainyard.errors import StoreError
 from trainyard.retries import Backoff
 from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, s3
-from trainyard.storage.rules import OURS, Rule, altered, expiring, from_wire, normal, parse_rules, to_wire, without_aborts
+from trainyard.storage.rules import OURS, Rule, altered, as_document, expiring, from_wire, in_document, normal, to_wire, without_aborts
 from trainyard.storage.seal import put_proven, read
 
 OBJECT = "lifecycle/rules.json"
@@ -78,48 +77,75 @@ def get(settings: StoreSettings) -> Lifecycle:
     return replace(result, altered=tuple(sorted(from_wire(rule).id for rule in ours if altered(rule))))
 
 
-def take_away(settings: StoreSettings) -> None:
-    """Take the rules of ours away, the default one too."""
-    put(settings, [], default=False)
+def put(
+    settings: StoreSettings, rules: Sequence[Rule], *,
+    before: Collection[str] = (), others: Sequence[Rule] = (), default: bool = True, pause: Callable[[float], None] = time.sleep,
+) -> Lifecycle:  # fmt: skip
+    """Let these rules stand, and those with an id of ``before`` no more; every other rule stays, whosever it is.
 
-
-def put(settings: StoreSettings, rules: Sequence[Rule], *, default: bool = True, pause: Callable[[float], None] = time.sleep) -> Lifecycle:
-    """Make exactly these the rules of ours, and the default one where nobody's says otherwise; others' rules stay.
-
+    ``others`` are the rules that other environments declare: what they say of an id of ``before`` stands from now on. The
+    default rule is put beside where nobody's says otherwise, unless ``default`` is off; it stays as long as the bucket.
     A store that takes no word on open uploads gets the rules without it, and ``left_out`` names them.
     Raises StoreError when the store does not keep them as they were sent, or this key may not declare any.
     """
-    ordered = tuple(sorted(rules, key=lambda rule: rule.id))
+    ordered, gone = tuple(sorted(rules, key=lambda rule: rule.id)), set(before) - {rule.id for rule in rules}
+    change = _Change(ordered, frozenset(gone), tuple({rule.id: rule for rule in others if rule.id in gone}.values()), default)
     try:
         current = _ask(settings)
     except StoreError as error:
         if error.code not in DENIED:
             raise
-        if ordered:
+        if ordered or gone:
             hint = "Give the key these rights, or declare no rules (`trainyard:lifecycle: []`)."
             raise StoreError(f"lifecycle of {settings.url}: this key lacks {_READ} ({error.code})", hint=hint, code=error.code) from None
         return Lifecycle("unseen", ())
     if current is None:
-        if not _stands(settings, ordered):
-            document = {"version": 1, "rules": [asdict(rule) for rule in ordered]}
-            put_proven(settings, OBJECT, (json.dumps(document, indent=1, sort_keys=True) + "\n").encode())
+        _put_object(settings, change)
         return Lifecycle("object", ordered)
-    return _put(settings, ordered, current, default, pause)
+    return _put(settings, change, current, pause)
 
 
-def _put(
-    settings: StoreSettings, ordered: tuple[Rule, ...], current: Sequence[Mapping[str, Any]], default: bool, pause: Callable[[float], None]
-) -> Lifecycle:
-    foreign = [rule for rule in current if not _is_ours(rule)]
-    target = foreign + [to_wire(rule) for rule in ordered]
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """The rules that shall stand, the ids that shall not, and what others say of these."""
+
+    rules: tuple[Rule, ...]
+    gone: frozenset[str]
+    restored: tuple[Rule, ...]
+    default: bool
+
+    @property
+    def touched(self) -> set[str]:
+        """The ids of all rules that may be another thing afterwards."""
+        return {rule.id for rule in self.rules} | self.gone
+
+
+def _put_object(settings: StoreSettings, change: _Change) -> None:
+    try:
+        current = _read_object(settings)
+    except StoreError as error:
+        if error.code != DAMAGED:
+            raise
+        current = None
+    stay = [rule for rule in current or () if rule.id not in change.touched]
+    target = [*stay, *change.rules, *change.restored]
+    if current is None or set(target) != set(current):
+        put_proven(settings, OBJECT, as_document(target))
+
+
+def _put(settings: StoreSettings, change: _Change, current: Sequence[Mapping[str, Any]], pause: Callable[[float], None]) -> Lifecycle:
+    ids = {OURS + identity for identity in change.touched} | {str(DEFAULT["ID"])}
+    ordered, stay = (*change.rules, *change.restored), [rule for rule in current if rule.get("ID") not in ids]
+    target = stay + [to_wire(rule) for rule in ordered]
     dropped = any(rule.get("AbortIncompleteMultipartUpload") for rule in target)
-    more = [DEFAULT] if default and settings.kind in _DROPS_UPLOADS and not dropped else []
+    with_default = change.default or any(rule.get("ID") == DEFAULT["ID"] for rule in current)
+    more = [DEFAULT] if with_default and settings.kind in _DROPS_UPLOADS and not dropped else []
     # The next best first: a store may know no such rule, and a key that may declare none keeps nobody from a bucket for
     # which nobody declared one.
     fewer = tuple(rule for rule in map(without_aborts, ordered) if rule)
     ways = [(target + more, ordered), *([(target, ordered)] if more else [])]
     if fewer != ordered and settings.kind not in _DROPS_UPLOADS:
-        ways.append((foreign + [to_wire(rule) for rule in fewer], fewer))
+        ways.append((stay + [to_wire(rule) for rule in fewer], fewer))
     for number, (way, standing) in enumerate(ways):
         try:
             kept = _make(settings, current, way, [other for other, _ in ways[number:]], pause)
@@ -128,8 +154,9 @@ def _put(
                 raise
             continue
         standing = next(rules for other, rules in ways if normal(other) == normal(kept))
-        left = tuple(rule.id for rule in ordered if rule not in standing)
-        return replace(_as_lifecycle(standing, foreign), left_out=left)
+        left = tuple(rule.id for rule in change.rules if rule not in standing)
+        ours = tuple(rule for rule in standing if rule.id not in change.gone)
+        return replace(_as_lifecycle(ours, [rule for rule in stay if not _is_ours(rule)]), left_out=left)
     raise AssertionError("unreachable")
 
 
@@ -206,24 +233,13 @@ def _await(
         waited += step
 
 
-def _stands(settings: StoreSettings, rules: tuple[Rule, ...]) -> bool:
-    """Tell whether the bucket keeps exactly these rules; what is damaged is written anew."""
-    try:
-        return _read_object(settings) == rules
-    except StoreError as error:
-        if error.code != DAMAGED:
-            raise
-        return False
-
-
 def _read_object(settings: StoreSettings) -> tuple[Rule, ...]:
     body = read(settings, OBJECT)
     if body is None:
         return ()
     try:
-        document = parse_json(body)
-        return parse_rules([{name: value for name, value in rule.items() if value is not None} for rule in document["rules"]])
-    except (ValueError, KeyError, TypeError, AttributeError, UserError) as error:
+        return in_document(body)
+    except ValueError as error:
         raise StoreError(
             f"{settings.url}/{OBJECT}: this holds no lifecycle rules ({error})",
             hint="`invoke up` writes the declared rules anew.",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from trainyard.clock import parse_iso
 from trainyard.errors import Location, UserError
 from trainyard.fields import Fields
+from trainyard.jsontext import parse_json
 from trainyard.settings.blocks import RULE, RULE_ACTIONS
 from trainyard.yamlfile import Map
 
@@ -57,6 +59,21 @@ def expires(prefix: str) -> str | None:
 def parse_rules(rules: Sequence[Mapping[str, Any]]) -> tuple[Rule, ...]:
     """Read rules as a stack's settings or state hold them; raises UserError naming the rule and what is wrong with it."""
     return tuple(sorted(parse_each(rules), key=lambda rule: rule.id))
+
+
+def as_document(rules: Sequence[Rule], **more: object) -> bytes:
+    """Return rules as an object of a bucket keeps them."""
+    ordered = sorted(rules, key=lambda rule: rule.id)
+    return (json.dumps({"version": 1, "rules": [asdict(rule) for rule in ordered], **more}, indent=1, sort_keys=True) + "\n").encode()
+
+
+def in_document(body: bytes) -> tuple[Rule, ...]:
+    """Return the rules that an object of a bucket keeps; raises ValueError for anything else."""
+    try:
+        document = parse_json(body)
+        return parse_rules([{name: value for name, value in rule.items() if value is not None} for rule in document["rules"]])
+    except (KeyError, TypeError, AttributeError, UserError) as error:
+        raise ValueError(str(error)) from None
 
 
 def parse_each(rules: Sequence[Mapping[str, Any]]) -> list[Rule]:
