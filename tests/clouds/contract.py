@@ -15,9 +15,14 @@ from datetime import timedelta
 import pytest
 
 from tests.clouds.account import Account, make_spec
+from trainyard.clock import format_time
 from trainyard.clouds.marker import parse_name
 from trainyard.clouds.protocol import OfferQuery
 from trainyard.errors import CloudError, CloudRefused, CloudUnknown, NoCapacity, UserError
+from trainyard.runs.records.parts import PaidPod, RunPod
+from trainyard.runs.records.pods import note_alive, note_deleted, note_ended
+from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.summary import cost
 from trainyard.settings.clouds import entries
 
 _NO_CODES = "io.net documents no such codes: stock is asked for just before a create, and any other no is settled by the list"
@@ -320,6 +325,30 @@ def the_clouds_clock_counts(at: Account) -> None:
     assert abs(at.cloud.now().timestamp() - at.now() - 3600) < 10
 
 
+def what_is_paid_past_a_lease_is_what_a_run_has_cost(at: Account) -> None:
+    pod = at.rent()
+    told = RunPod(pod_id=pod.id, end=format_time(at.now() + 3600), price_per_hour=pod.price_per_hour)
+    run = RunRecord(
+        user="ann", label="a", attempt=1, environment=at.cloud.name, recipe="command", values={}, bundle_sha256="0", hours=1.0,
+        created=at.now(), cloud=at.cloud.name, pod=told, pods=[PaidPod(pod.id, at.offer().price_per_hour, at.now())],
+        disks_per_hour=at.cloud.disks_per_hour(make_spec(at.cloud).disk_gb, gpu=True, volume=False),
+    )  # fmt: skip
+    at.sleep(3 * 3600)
+    if not at.cloud.capabilities.self_terminate:
+        assert cost(run, at.now()) == pytest.approx(_books(at), rel=0.01), "nobody has looked, and nobody has ended it"
+    note_alive(run, at.cloud, at.now())
+    at.cloud.terminate(pod.id)  # as the engine does, before the proof
+    note_deleted(run, at.now(), [])
+    at.sleep(600)
+    note_ended(run, at.prove(pod.id), run.pod.end)
+    assert cost(run, at.now()) == pytest.approx(_books(at), rel=0.01)
+
+
+def _books(at: Account) -> float:
+    """Return the dollars that the emulator has been paid for its newest pod."""
+    return at.emulator.fleet.ledger.paid()[-1].cost(at.now())
+
+
 def marks_change_where_the_cloud_can_and_are_refused_where_not(at: Account) -> None:
     pod = at.rent()
     assert pod.stop is not None and pod.end is not None
@@ -362,6 +391,7 @@ CASES: tuple[Callable[[Account], None], ...] = (
     everything_that_costs_money_is_counted,
     what_an_emulator_answers_is_marked_as_simulated,
     the_clouds_clock_counts,
+    what_is_paid_past_a_lease_is_what_a_run_has_cost,
     marks_change_where_the_cloud_can_and_are_refused_where_not,
 )
 """All of it."""

@@ -223,6 +223,18 @@ def test_a_pod_that_committed_alone_is_paid_until_somebody_ends_it_where_it_cann
     assert [pod.ended for pod in run.pods] == [ended]
 
 
+@pytest.mark.parametrize(("dollars", "ended"), [(None, 4600.0), (2.0, 8200.0)])
+def test_a_pod_that_somebody_else_has_ended_after_its_lease_is_paid_to_its_lease_or_by_the_clouds_bill(
+    dollars: float | None, ended: float
+) -> None:
+    run = record(pods=[PaidPod("p1", 1.0, 1000.0)], pod=RunPod(pod_id="p1", end="1970-01-01T01:16:40Z"), cloud="prime")
+    assert cost(run, 9000.0) == pytest.approx(8000 / 3600), "nobody has looked: on the bill for all that is known"
+    note_deleted(run, 9000.0, [])
+    note_ended(run, Proof(ended=(EndedPod("p1", 9010.0, False),)), run.pod.end, lambda _: dollars)
+
+    assert [pod.ended for pod in run.pods] == [ended]
+
+
 @pytest.mark.parametrize(("dollars", "ended"), [(None, 1500.0), (0.1, 1500.0), (1.0, 4600.0), (9.0, 9000.0)])
 def test_a_pod_that_was_to_end_itself_costs_no_less_than_is_on_the_clouds_bill(dollars: float | None, ended: float) -> None:
     run = record(pods=[PaidPod("p1", 1.0, 1000.0)], pod=RunPod(pod_id="p1"))

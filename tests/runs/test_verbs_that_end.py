@@ -15,7 +15,7 @@ import pytest
 
 from tests.faults.world import STACK, CloudYard, World
 from tests.rehearsal.conftest import make_spec
-from trainyard.clock import Clock
+from trainyard.clock import Clock, format_time
 from trainyard.clouds import http
 from trainyard.clouds.absence import LEAVE
 from trainyard.clouds.protocol import OfferQuery, PodInfo
@@ -85,11 +85,11 @@ class Site:
     def alive(self) -> list[str]:
         return [record["id"] for record in self.emulator.fleet.all()]
 
-    def run_of(self, pod: PodInfo) -> RunFolder:
+    def run_of(self, pod: PodInfo, label: str = "a") -> RunFolder:
         """A run of which only the record is left: its pod is ended through the cloud."""
         told = RunPod(pod_id=pod.id, lease_id=pod.lease_id, price_per_hour=pod.price_per_hour, end="2030-01-01T00:00:00Z")
         record = RunRecord(
-            user="tester", label="a", attempt=1, environment=STACK, recipe="command", values={}, bundle_sha256="0", hours=1.0,
+            user="tester", label=label, attempt=1, environment=STACK, recipe="command", values={}, bundle_sha256="0", hours=1.0,
             created=time.time(), phase="started", pod=told,
         )  # fmt: skip
         take_from_cloud(record, pod)
@@ -132,6 +132,25 @@ def test_end_finds_a_pod_that_the_list_misses(site: Site) -> None:
     assert site.alive() == []
     with pytest.raises(UserError, match="knows no pod of ours"):
         account.end_pod(site.context, STACK, pod.id)
+
+
+def test_what_reap_or_end_has_ended_here_is_on_record_with_the_run_unless_somebody_drives_it(site: Site) -> None:
+    folders = [site.run_of(site.rent(-10), label) for label in ("a", "b", "c")]
+    with folders[1].driving():
+        assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 0
+    assert [[pod.ended is not None for pod in folder.load().pods] for folder in folders] == [[True], [False], [True]]
+    by_hand = site.run_of(pod := site.rent(), "d")
+    assert account.end_pod(site.context, STACK, pod.id) == 0
+    assert [pod.ended is not None for pod in by_hand.load().pods] == [True]
+
+
+def test_a_pod_that_outlived_its_lease_is_seen_before_it_is_ended(site: Site) -> None:
+    folder = site.run_of(site.rent(-10))
+    record = folder.load()
+    record.pod = replace(record.pod, end=format_time(time.time() - 10))
+    teardown.destroy_run(site.context, record, folder)
+
+    assert [pod.seen is not None and pod.ended is not None and pod.ended >= pod.seen for pod in record.pods] == [True]
 
 
 def test_reap_exits_6_for_a_pod_that_only_an_empty_list_calls_gone(site: Site) -> None:

@@ -20,7 +20,7 @@ from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.leases.sweep import close_all
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.pods import Deletions, note_deleted, note_ended, take_known, unproved_pods
+from trainyard.runs.records.pods import Deletions, note_alive, note_deleted, note_ended, take_known, unproved_pods
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.stackresources import leases_in
 from trainyard.runs.signals import departs_in_time, handled
@@ -156,6 +156,8 @@ def _destroy_once(
 ) -> _TryResult:
     """Try once. What the engine does not end is ended through the cloud: the pod costs money, the state does not."""
     leases = _leases(context, record, stack)
+    with contextlib.suppress(TrainyardError):  # without its key nothing is ended either, and that is told
+        note_alive(record, context.cloud_of(record), clock.now())
     problem = _by_engine(context, record, folder, stack) if stack is not None else None
     try:
         cloud = context.cloud_of(record)

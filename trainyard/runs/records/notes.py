@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from trainyard.clouds.absence import Proof
 from trainyard.errors import TrainyardError, in_short
 from trainyard.ledger.rows import REMOVED, RunRow
 from trainyard.runs.context import CommandContext
 from trainyard.runs.events import StateEvent
 from trainyard.runs.records.measured import MEASURED, measure
+from trainyard.runs.records.pods import note_ended
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.runrows import row_of, state_of
 from trainyard.runs.records.summary import cost, stages_of
@@ -95,6 +97,19 @@ def note_end(context: CommandContext, pod_id: str) -> bool:
             note(context, record, BY_HAND, pod=pod_id)
             has_run = True
     return has_run
+
+
+def note_proof(context: CommandContext, proof: Proof) -> None:
+    """Note the ends that are proved in the records here of runs that nobody drives: who drives one has looked before he ends its pod."""
+    ended = {gone.id for gone in proof.ended}
+    for folder in all_folders(context.places.runs) if ended else ():
+        with contextlib.suppress(OSError, TrainyardError):  # the pod is gone, whether or not that can be written
+            if ended.isdisjoint(pod.pod_id for pod in folder.load().pods):
+                continue
+            with folder.driving():
+                record = folder.load()
+                note_ended(record, proof, record.pod.end)
+                folder.save(record)
 
 
 def ended_by_hand(context: CommandContext, record: RunRecord, pod_id: str) -> bool:

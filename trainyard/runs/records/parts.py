@@ -95,6 +95,8 @@ class PaidPod:
     billed: float | None = None
     """What the cloud bills for it, as of ``bill_time``; None: it has told nothing yet."""
     bill_time: float | None = None
+    seen: float | None = None
+    """When the cloud has last shown it alive to somebody who was about to end it; kept only where that was in doubt."""
 
     def cost(self, now: float, disks_per_hour: float = 0.0) -> float:
         """Return the dollars from accept to end (to now, while it has none), with disks that are billed beside its price."""

@@ -5,6 +5,7 @@ Kept in ``RunRecord.pods``, so that a killed controller's successor counts on.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from trainyard.clock import format_time, parse_time
 from trainyard.clouds.absence import KnownPod, Proof
-from trainyard.clouds.protocol import PodInfo
+from trainyard.clouds.protocol import Cloud, PodInfo
+from trainyard.errors import CloudError
 from trainyard.leases import intents
 from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.records.record import RunRecord
@@ -64,8 +66,7 @@ def note_gone(record: RunRecord, at: datetime | None) -> None:
 
     Where a cloud lets no pod end itself it stays, and is paid for, until it is ended from outside.
     """
-    row = clouds.entry(record.cloud)
-    if row is not None and not row.self_terminate:
+    if _only_from_outside(record):
         return
     for pod in record.pods:
         if at is not None and pod.pod_id == record.pod.pod_id and pod.ended is None and pod.deleted is None:
@@ -76,20 +77,33 @@ def note_bill(record: RunRecord, billed: Callable[[str], float | None]) -> None:
     """Let the cloud's bill count where it says more than a pod that was to end itself; whether it is gone is not asked here."""
     for pod in record.pods:
         if pod.by_itself and pod.ended is None and pod.deleted is not None:
-            until = min(time.time(), _paid_until(pod, pod.price_per_hour, billed))
+            until = min(time.time(), _billed_until(pod, pod.price_per_hour, billed))
             _replace(record, dataclasses.replace(pod, deleted=max(pod.deleted, until)))
 
 
-def _paid_until(pod: PaidPod, price: float | None, billed: Callable[[str], float | None]) -> float:
+def _billed_until(pod: PaidPod, price: float | None, billed: Callable[[str], float | None]) -> float:
     return pod.accepted + 3600 * (billed(pod.pod_id) or 0.0) / price if price else 0.0
+
+
+def note_alive(record: RunRecord, cloud: Cloud, now: float) -> None:
+    """Note which pods that should be gone, by themselves or with their lease, are there: these are paid for until now."""
+    end = parse_time(record.pod.end)
+    for pod in record.pods:
+        if pod.ended is not None or not (pod.by_itself or (end is not None and now > end.timestamp())):
+            continue
+        with contextlib.suppress(CloudError):  # then the moments that are known count, as ever
+            info = cloud.get(pod.pod_id)
+            if not cloud.capabilities.over(info):
+                _replace(record, dataclasses.replace(pod, seen=now))
 
 
 def note_ended(record: RunRecord, proof: Proof, lease_end: str | None, billed: Callable[[str], float | None] = lambda _: None) -> None:
     """Note the proven ends. The wait for the proof is not billed: it is the pod's last sign of life that counts.
 
-    ``billed`` tells the dollars on the cloud's bill for a pod: asked for one that was to end itself, and had before anybody looked.
+    ``billed`` tells the dollars on the cloud's bill for a pod: asked for one that had ended before anybody looked.
     """
     latest = parse_time(lease_end)
+    limit = latest.timestamp() if latest else None
     for pod in record.pods:
         gone = next((gone for gone in proof.ended if gone.id == pod.pod_id), None)
         if gone is None or pod.ended is not None:
@@ -100,11 +114,11 @@ def note_ended(record: RunRecord, proof: Proof, lease_end: str | None, billed: C
             ends.append(pod.accepted + gone.lived)
         elif not gone.here:
             # It had gone before anybody looked: by its own hand or the engine's, or with its lease at the latest.
-            ends += [moment for moment in (pod.deleted, latest.timestamp() if latest else None) if moment is not None]
+            ends += [moment for moment in (pod.deleted, limit) if moment is not None and moment >= (pod.seen or 0.0)]
         price = pod.price_per_hour if pod.price_per_hour is not None else gone.price_per_hour
         end = max(pod.accepted, min(ends))
-        if pod.by_itself and not gone.here and gone.lived is None:
-            end = max(end, min(gone.at, _paid_until(pod, price, billed)))
+        if (pod.by_itself or end == limit) and not (pod.seen or gone.here) and gone.lived is None:
+            end = max(end, min(gone.at, _billed_until(pod, price, billed)))
         _replace(record, dataclasses.replace(pod, price_per_hour=price, ended=end))
 
 
@@ -133,10 +147,19 @@ class Deletions:
 
 
 def cost(record: RunRecord, now: float) -> float:
-    """Return the dollars of all pods of a run; what nobody has looked at since counts until the end of its lease."""
+    """Return the dollars of all pods of a run so far."""
+    return sum(pod.cost(paid_until(record, now), record.disks_per_hour) for pod in record.pods)
+
+
+def paid_until(record: RunRecord, now: float) -> float:
+    """Return until when what nobody has seen end counts: the end of its lease, or now where it goes on until somebody ends it."""
     end = parse_time(record.pod.end)
-    until = min(now, end.timestamp()) if end else now
-    return sum(pod.cost(until, record.disks_per_hour) for pod in record.pods)
+    return now if end is None or _only_from_outside(record) else min(now, end.timestamp())
+
+
+def _only_from_outside(record: RunRecord) -> bool:
+    row = clouds.entry(record.cloud)
+    return record.pod.ends_itself is False or (row is not None and not row.self_terminate and not row.deadline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +180,13 @@ class PodCost:
 
 
 def costs(record: RunRecord, now: float) -> tuple[PodCost, ...]:
-    """Return the pods of a run as a summary tells them."""
+    """Return the pods of a run as a summary tells them; what they cost makes up ``cost``."""
+    until = paid_until(record, now)
     return tuple(
         PodCost(
             pod_id=pod.pod_id, gpu=pod.gpu, gpu_count=pod.gpu_count, region=pod.region, offer=pod.offer,
             price_per_hour=pod.price_per_hour, accepted_at=format_time(pod.accepted), ended_at=format_time(pod.ended),
-            cost=round(pod.cost(now, record.disks_per_hour), 6), billed=pod.billed,
+            cost=round(pod.cost(until, record.disks_per_hour), 6), billed=pod.billed,
         )
         for pod in record.pods
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainyard.clock import parse_time
+from trainyard.runs.records.pods import paid_until
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.record import Phase, RunRecord
 
@@ -76,8 +76,7 @@ def as_costs(stages: Sequence[StageCost]) -> Mapping[str, float]:
 
 def _paid(record: RunRecord, now: float) -> tuple[float, float]:
     """Return the seconds for which the pod was paid that the run was on, and its price: of those that were given up nothing was trained."""
-    end = parse_time(record.pod.end)
-    until = record.ended or (min(now, end.timestamp()) if end else now)
+    until = record.ended or paid_until(record, now)
     if record.pods:
         last = next((pod for pod in record.pods if pod.pod_id == record.pod.pod_id), record.pods[-1])
         price = last.price_per_hour + record.disks_per_hour if last.price_per_hour else 0.0

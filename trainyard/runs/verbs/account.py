@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from trainyard.clock import format_time
 from trainyard.clouds import open_cloud
-from trainyard.clouds.absence import KnownPod, prove
+from trainyard.clouds.absence import KnownPod, Proof, prove
 from trainyard.clouds.listing import complete_list
 from trainyard.clouds.protocol import Account, Cloud, CostItem
 from trainyard.config import stack_names
@@ -20,7 +20,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import HOURS_A_MONTH
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.environment import bucket_in
-from trainyard.runs.records.notes import note_end
+from trainyard.runs.records.notes import note_end, note_proof
 from trainyard.runs.verbs import leaks, reap
 from trainyard.runs.verbs.anchors import anchoring
 from trainyard.runs.verbs.latebills import fill_in
@@ -52,6 +52,7 @@ def reap_stacks(
             unanswered = unanswered or error.exit_code
         else:
             _write_down(context, cloud.name, by_stack[cloud.name])
+            note_proof(context, Proof(ended=tuple(sighting.gone for sighting in by_stack[cloud.name] if sighting.gone)))
             remove_stale(context, cloud, dry_run=dry_run, quiet=as_json)
             stacks = [name] if name is not None else leaks.stacks_of(context, cloud.name)
             leaks.pods_found(context, stacks, cloud.name, by_stack[cloud.name])
@@ -93,6 +94,7 @@ def end_pod(context: CommandContext, name: str, reference: str) -> int:
     is_known = note_end(context, pod.id) or tell_end(context, pod.id)
     with anchoring(context):
         proof = prove(cloud, [KnownPod(pod.id, pod.price_per_hour, pod.end)])
+    note_proof(context, proof)
     proof.require(f"Again: invoke end {pod.id} --stack {name}")
     context.ui.say(f"pod {pod.id} is gone: {cloud.name} has taken the request to end it, denies it and does not list it any more")
     if not is_known:

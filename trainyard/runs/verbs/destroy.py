@@ -18,6 +18,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life.teardown import shielded
 from trainyard.runs.planning import declaredpods
 from trainyard.runs.records import pods
+from trainyard.runs.records.notes import note_proof
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stackresources import leases_in, pods_in
 from trainyard.stacks import facade
@@ -67,6 +68,7 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
                 _refuse_beside(stack, _account_pods(context, stack))
             return _outcome(stack, done if done.error is None else _by_engine(stack, on_event))
         proof = _prove(context, stack, named, engine_failed=done.error is not None)
+        note_proof(context, proof)
         if done.error is not None and proof.proved:
             # The state still names what is gone, and an up would believe it.
             done = _by_engine(stack, on_event)

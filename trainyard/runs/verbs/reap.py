@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from trainyard.clock import format_time
-from trainyard.clouds.absence import KnownPod, Proof, prove
+from trainyard.clouds.absence import EndedPod, KnownPod, Proof, prove
 from trainyard.clouds.listing import complete_list, listing_pause
 from trainyard.clouds.marker import LONGEST_LEASE
 from trainyard.clouds.protocol import Cloud, PodInfo
@@ -32,6 +32,8 @@ class Sighting:
     ended: bool | None = None
     """None: left alone. True: ended and proved gone. False: still there, or nobody knows."""
     problem: str = ""
+    gone: EndedPod | None = None
+    """Its end, where that is proved."""
 
 
 def judge(pod: PodInfo, now: datetime) -> Verdict:
@@ -118,7 +120,7 @@ def _by_id(cloud: Cloud, sighting: Sighting, now: datetime) -> Sighting:
 
 
 def _proved(sighting: Sighting, proof: Proof) -> Sighting:
-    if proof.ended_at(sighting.pod.id) is not None:
-        return Sighting(sighting.pod, "over", True)
+    if (gone := next((gone for gone in proof.ended if gone.id == sighting.pod.id), None)) is not None:
+        return Sighting(sighting.pod, "over", True, gone=gone)
     why = next((left.why for left in (*proof.there, *proof.unknown) if left.id in (sighting.pod.id, "")), "not proved")
     return Sighting(sighting.pod, "over", False, why)
