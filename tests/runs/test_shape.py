@@ -48,10 +48,11 @@ def account(*ids: str, volumes: Sequence[tuple[str, float]] = ()) -> Any:
 
 
 def test_nodes_that_a_recipe_would_leave_idle_are_refused() -> None:
-    with pytest.raises(UserError, match="nodes: 2, and the recipe trains on 1"):
-        shape.refuse_idle_nodes(Stack(nodes=2), {"nodes": 1})
-    shape.refuse_idle_nodes(Stack(), {"nodes": 1})
-    shape.refuse_idle_nodes(Stack(nodes=4), {})
+    with pytest.raises(UserError, match="nodes: 2, and the recipe trains on 1") as caught:
+        shape.refuse_idle_nodes(Stack(nodes=2), {"nodes": 1}, "dev")
+    assert "--stack dev" in str(caught.value.hint)
+    shape.refuse_idle_nodes(Stack(), {"nodes": 1}, "dev")
+    shape.refuse_idle_nodes(Stack(nodes=4), {}, "dev")
 
 
 def test_the_needs_of_a_recipe_reach_the_question_that_the_cloud_is_asked() -> None:

@@ -8,8 +8,9 @@ from trainyard.clouds.rendering import PROGRAM
 APP = "trainyard"
 """The App that holds all our sandboxes; a name is unique in it."""
 _LINES = '''
-# What Trainyard asks of Modal. `invoke train --stack STACK --from THIS_FILE` fills in what only a run knows, ${...}, and keeps the run's
-# promises. Run alone (`modal run THIS_FILE`), the program takes it from variables of these names and says which are missing.
+# What Trainyard asks of Modal. `invoke train --from THIS_FILE`, on the stack that it was rendered of, fills in what only a run knows,
+# ${...}, and keeps the run's promises. Run alone (`modal run THIS_FILE`), the program takes it from variables of these names and says
+# which are missing.
 import os
 import re
 
@@ -29,7 +30,7 @@ def known(value):
 
 def needed(name):
     if name not in os.environ:
-        raise SystemExit(f"{name} is not set: only a run of Trainyard knows it. To train: invoke train --stack STACK --from {__file__}")
+        raise SystemExit(f"{name} is not set: only a run of Trainyard knows it. To train: invoke train --from {__file__} --stack modal")
     return os.environ[name]
 
 

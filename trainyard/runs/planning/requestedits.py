@@ -28,7 +28,7 @@ MOST_OFFERS = 50
 """So many are held against a file: what is tried after them would hardly be had either."""
 MOST_BYTES, PIPE_PATIENCE = 4 << 20, 5.0
 """A longer file is no create request; seconds that a pipe is read for before nobody is said to write into it."""
-_WRITE = "Write one: invoke render RECIPE DIR --stack STACK (DIR/{})"
+_WRITE = "Write one: invoke render lora request --stack {}\nIt is request/{} then."
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,27 +123,28 @@ class EditedRequest:
         return ["22/tcp", *(f"{name.removeprefix(prefix).partition(':')[0]}/tcp" for name in names)], where
 
 
-def load(path: Path, cloud: str, name: str | None = None) -> EditedRequest:
+def load(path: Path, cloud: str, name: str | None = None, *, stack: str = "") -> EditedRequest:
     """Read a file with a create request for a cloud; raises UserError with the place of what is wrong in its form.
 
-    ``name`` is what messages call it.
+    ``name`` is what messages call it; ``stack`` the one that such a file can be written of.
     """
     row, name = row_that_renders(cloud), name or str(path)
+    write = _WRITE.format(stack or cloud, row.request_file)
     try:
         if path.exists() and not path.is_fifo() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
             raise UserError(f"{name}: no create request: it is no file, or larger than any")
         text = read_text(path, name, patience=PIPE_PATIENCE)
     except FileNotFoundError:
-        raise UserError(f"{name}: there is no such file", hint=_WRITE.format(row.request_file)) from None
+        raise UserError(f"{name}: there is no such file", hint=write) from None
     if path.suffix != Path(row.request_file).suffix:
-        raise UserError(f"{name}: a request to {row.title} is a file like {row.request_file}", hint=_WRITE.format(row.request_file))
+        raise UserError(f"{name}: a request to {row.title} is a file like {row.request_file}", hint=write)
     document = parse(text, name)
     if not text.strip() or not leaves(document):
-        raise UserError(f"{name}: is empty: it asks for nothing", hint=_WRITE.format(row.request_file))
+        raise UserError(f"{name}: is empty: it asks for nothing", hint=write)
     if (other := other_cloud(row, document)) is not None:
         raise UserError(
             f"this looks like a request to {other.title} ({other.request_file}), and the stack's cloud is {row.title}",
-            where=document.where(), hint=_WRITE.format(row.request_file),
+            where=document.where(), hint=write,
         )  # fmt: skip
     return EditedRequest(name, text, document, row)
 

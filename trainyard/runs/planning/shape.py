@@ -53,13 +53,13 @@ def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
     return dataclasses.replace(result, gpu=types, min_cuda=max(versions, key=_version, default=None), min_vram_gb=memory or None)
 
 
-def refuse_idle_nodes(settings: StackSettings, needs: Values) -> None:
+def refuse_idle_nodes(settings: StackSettings, needs: Values, stack: str) -> None:
     """Raise UserError where a job would have nodes that its recipe leaves idle."""
     most = _whole(needs.get("nodes"))
     if most and settings.nodes > most:
         raise UserError(
             f"nodes: {settings.nodes}, and the recipe trains on {most}: the others would be taken from everybody and do nothing",
-            hint="Say trainyard:nodes: 1. Your own code on several nodes: invoke train --stack STACK -- COMMAND (docs/clouds/slurm.md)",
+            hint=f"Say trainyard:nodes: 1. Your own code on several nodes: invoke train --stack {stack} -- COMMAND (docs/clouds/slurm.md)",
         )
 
 

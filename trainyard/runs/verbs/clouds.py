@@ -86,12 +86,14 @@ def lines(states: list[CloudState]) -> Iterator[str]:
             yield from _wrapped(state.entry.name, f"{', '.join(state.missing)} is not set, and the rest is: set all, or none")
     absent = [state.entry for state in states if state.keys == "absent"]
     if absent:
-        yield "Keys are made in (invoke setup --stack CLOUD asks for them):"
+        yield "Keys are made in (invoke setup --all asks for them):"
         # Two clouds may be one account's.
         yield from dict.fromkeys(f"  {', '.join(cloud.keys):<24} {cloud.key_page}" for cloud in absent)
     if nameless := [state for state in states if state.unnamed]:
-        yield "Named in a stack's settings (invoke setup --stack CLOUD asks for it):"
-        yield from (f"  {state.entry.name:<24} {', '.join(state.unnamed)}" for state in nameless)
+        yield "Named in a stack's settings, asked for by the command beside it:"
+        yield from (
+            f"  {state.entry.name:<10} {', '.join(state.unnamed):<13} invoke setup --stack {state.entry.name}" for state in nameless
+        )
 
 
 def abilities(cloud: CloudEntry) -> dict[str, bool]:

@@ -52,7 +52,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
     ledger, settings = context.ledger(), plan.settings
     needs = needs_of(plan.recipe, plan.values)
-    shape.refuse_idle_nodes(settings, needs)
+    shape.refuse_idle_nodes(settings, needs, plan.stack)
     if cloud.name != "local" and not cloud.simulated:
         fit.refuse(plan.recipe, plan.values, needs.get("vram_gb"), settings)
     shaped = shape.raised(settings, needs, cloud.name)

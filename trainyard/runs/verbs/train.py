@@ -126,7 +126,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
     if request.request_file is not None:
         from trainyard.runs.planning.requestedits import load  # brings the provider
 
-        edited = replace(load(request.request_file, settings.cloud), rehearsed=request.rehearsed)
+        edited = replace(load(request.request_file, settings.cloud, stack=request.stack), rehearsed=request.rehearsed)
         settings = edited.settings(settings, request.stack)
         ui.say(f"request    as {edited.name} says; an attempt that goes on is asked for as the stack's settings say")
     for line in told_by_env:
