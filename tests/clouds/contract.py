@@ -30,10 +30,12 @@ _NO_CREATED = "its name tells when its lease ends; when it was made stands in th
 _FINISHED = "what has finished is on no list, and costs nothing; a get tells how it ended"
 _QUEUED = "no stock is told and no code for its lack: a job waits in a queue, and the boot's own deadline ends it"
 _AGAIN = "the SDK sends a create again with its idempotency key; the name is unique, and the sandbox is found by its tags"
+_STOPPED = "what the disk of a stopped pod costs stands in no book of the emulator's; the cloud bills it, and audit shows it"
 CANNOT: Mapping[str, Mapping[str, str]] = {
     "ionet": {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES},
     "ionet-vm": {"no_capacity_a_refusal_and_not_knowing_are_told_apart": _NO_CODES},
     "jarvislabs": {"a_list_tells_when_a_pod_was_made": _NO_CREATED},
+    **{name: {"what_is_shown_as_costing_money_is_what_is_paid": _STOPPED} for name in ("runpod", "vast", "prime")},
     "modal": {
         "a_stopped_pod_is_still_listed_without_an_address": _FINISHED,
         "a_status_that_nobody_knew_is_unknown_and_breaks_nothing": "a list has no status: it is of what has not finished",
@@ -344,6 +346,17 @@ def what_is_paid_past_a_lease_is_what_a_run_has_cost(at: Account) -> None:
     assert cost(run, at.now()) == pytest.approx(_books(at), rel=0.01)
 
 
+def what_is_shown_as_costing_money_is_what_is_paid(at: Account) -> None:
+    pod_id = at.rent().id
+    at.run(pod_id, 40022)
+    at.emulator.fleet.act(pod_id, "stop")
+    at.sleep(600)
+    before = _books(at)
+    at.sleep(3600)
+    shown = sum(item.per_hour or 0.0 for item in at.cloud.costs() if item.id == pod_id)
+    assert shown == pytest.approx(_books(at) - before, rel=0.01)
+
+
 def _books(at: Account) -> float:
     """Return the dollars that the emulator has been paid for its newest pod."""
     return at.emulator.fleet.ledger.paid()[-1].cost(at.now())
@@ -392,6 +405,7 @@ CASES: tuple[Callable[[Account], None], ...] = (
     what_an_emulator_answers_is_marked_as_simulated,
     the_clouds_clock_counts,
     what_is_paid_past_a_lease_is_what_a_run_has_cost,
+    what_is_shown_as_costing_money_is_what_is_paid,
     marks_change_where_the_cloud_can_and_are_refused_where_not,
 )
 """All of it."""

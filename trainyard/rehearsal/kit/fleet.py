@@ -274,7 +274,8 @@ class Fleet:
             self._bury(record)
             return
         self.machines.end(record["id"])
-        self.ledger.note("unpaid", record, self.now(), why)
+        if not self.cloud.bills_ended:
+            self.ledger.note("unpaid", record, self.now(), why)
         record["status"], record["due"], record["started"] = "EXITED", float("inf"), None
 
     def _bury(self, record: PodRecord) -> None:
