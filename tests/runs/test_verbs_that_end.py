@@ -302,15 +302,17 @@ def test_destroy_that_cannot_ask_the_cloud_never_says_destroyed(site: Site, monk
 def test_destroy_ends_through_the_cloud_what_the_engine_cannot_and_needs_a_proof_for_that_too(site: Site) -> None:
     environments.operate(site.context, STACK, "up", yes=True, as_json=False)
     fence = str(environments.shown_outputs(site.context, STACK, show_secrets=False)["fence_id"])
-    pod = site.rent(fence_id=fence)
+    pod, key = site.rent(fence_id=fence), site.yard.places.ssh / STACK / "id_ed25519"
     with pytest.raises(StillThere, match="RUNPOD_API_KEY is not set"):
         destroy(site, site.without_key())
+    assert key.is_file(), "what is left may have to be logged in to"
     site.lie(*NO_WAY)
     with pytest.raises(StillThere) as caught:
         destroy(site)
     assert names_it(caught.value, pod) and site.alive() == [pod.id]
+    assert key.is_file()
     site.emulator.faults.off()
-    assert destroy(site) == 0 and site.alive() == []
+    assert destroy(site) == 0 and site.alive() == [] and not key.exists()
     stranger = site.rent()
     assert destroy(site) == 0, "the last destroy named what was this stack's: what is there now is somebody else's"
     assert stranger.id in site.printed.getvalue() and site.alive() == [stranger.id]

@@ -25,7 +25,8 @@ class Environment(pulumi.ComponentResource):
         fence = Lease(
             "fence",
             LeaseArgs(cloud=args.cloud, bucket=results.name if results else None, store=results.store if results else None),
-            child,
+            # Deleted before the key: while the cloud has not proved that nothing is left, what is left may have to be logged in to.
+            pulumi.ResourceOptions(parent=self, depends_on=[key]),
         )
         pods = [self._pod(f"pod-{index}", args, key, fence, results) for index in range(args.pods)]
         self.outputs = {
