@@ -22,6 +22,7 @@ from trainyard.clouds import open_cloud
 from trainyard.errors import Busy, DiskFull, EngineError, PodFailed, RefusedError, StillThere, Unreachable, UserError
 from trainyard.leases import intents
 from trainyard.playbook import Report
+from trainyard.remote.local import LocalTransport
 from trainyard.retries import Backoff
 from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, sshlink, start
@@ -140,6 +141,24 @@ def test_a_link_that_is_lost_while_the_training_is_started_is_made_anew_and_one_
 
     assert summary.success and road.said().count("what starts the training is done once more") == 3
     assert (folder.path / "train.log").read_text().splitlines().count("hi") == 1
+
+
+def test_a_pod_that_ended_while_the_training_was_started_is_told_at_once_by_the_clouds_word(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(start, "LINK", Backoff(0.0, 0.0))
+    folder, connect = road.prepare(name="a"), road._connect
+
+    def ended(*args: object, **more: object) -> LocalTransport:
+        road.cloud.terminate("p0")
+        road.unreachable = 99
+        return connect(*args, **more)
+
+    monkeypatch.setattr("trainyard.runs.records.pod.dial", ended)
+    summary = drive(road.context, folder)
+
+    assert summary.exit_status == 4 and "the cloud says that pod p0 is gone" in str(summary.error) and road.cloud.alive() == []
+    assert folder.load().lost and "done once more" not in road.said()
 
 
 # --- before anything is rented --------------------------------------------------------------------------------------------

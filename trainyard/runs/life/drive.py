@@ -15,7 +15,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from trainyard.errors import CloudError, Detached, EngineError, StillThere, TrainyardError, UserError
+from trainyard.errors import CloudError, Detached, EngineError, StillThere, TrainyardError, Unreachable, UserError
 from trainyard.faults import readable
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
@@ -130,7 +130,10 @@ def _begin(context: CommandContext, record: RunRecord, folder: RunFolder) -> Ver
         return Verdict("person", f"interrupted by {how(left)} before the training had started", 130)
     except BaseException as error:
         failed = readable(error, lambda: context.places.logs)
-        if record.starting and _has_begun(context, record, folder, error):
+        begun = record.starting and _has_begun(context, record, folder, error)
+        if isinstance(begun, Verdict):
+            return begun
+        if begun:
             context.ui.warn(f"{failed.message}\nThe training has begun all the same: going on with it")
             _advance(context, record, folder, "started")
             return None
@@ -170,16 +173,18 @@ def _start(context: CommandContext, record: RunRecord, folder: RunFolder, publis
         link.start()
 
 
-def _has_begun(context: CommandContext, record: RunRecord, folder: RunFolder, error: BaseException) -> bool:
+def _has_begun(context: CommandContext, record: RunRecord, folder: RunFolder, error: BaseException) -> Verdict | bool:
     """Tell whether the job runs though its start has failed: its answer may have been lost, and this machine asleep for hours.
 
-    Raises the error itself where the start was sent and the pod does not tell.
+    A verdict where it failed for want of a link, and the cloud says that nothing runs there any more. Raises the error itself where
+    the start was sent and the pod does not tell.
     """
     from trainyard.runs.life.start import Unclear
 
     for attempt in range(1, _ASKED + 1):
         try:
-            return _ask_the_pod(context, record, folder) is True
+            answer = _ask_the_pod(context, record, folder)
+            return answer is True if not isinstance(error, Unreachable | Unclear) else answer
         except Exception:
             if not isinstance(error, Unclear):
                 return False

@@ -39,7 +39,8 @@ class Unclear(TrainyardError):
 def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> None:
     """Prove the pod, put bundle and data on it with their hashes, start the job.
 
-    A lost link is waited for a while and all of it done once more: what was done already is left as it is.
+    A lost link is waited for a while, unless the cloud says that nothing runs there any more, and all of it done once more: what was
+    done already is left as it is.
 
     Raises PodFailed with the task that failed, Unreachable when the link does not come back, Unclear when it was lost
     too late to know whether the job runs.
@@ -54,7 +55,7 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
                 report = _play(context, record, folder, pod, book, arguments)
                 break
             except Unreachable as error:
-                if attempt == _TRIES or isinstance(error, HostKeyChanged):
+                if attempt == _TRIES or isinstance(error, HostKeyChanged) or pod.over() is not None:
                     raise
                 context.ui.warn(f"{error.message}; what starts the training is done once more")
                 time.sleep(LINK.pause(attempt))
