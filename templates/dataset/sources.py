@@ -12,13 +12,17 @@ from pathlib import PurePath
 from typing import Any
 
 import documents
+import exports
 import forms
 import memories
 import preferences
 import rows
+import wrapped
 from cleaning import Cleaner
 from quality import QualityFilter
 from spool import Example
+
+_CUT = "conversations cut before a picture, file or tool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +50,19 @@ def read(run_dir: str, input_dir: str, make: Callable[[Any], Any], chunk: int) -
 
 def _rows(stream: io.BufferedReader[Any], name: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[int, Any]]:
     suffix = PurePath(name).suffix.lower()
-    if suffix not in documents.SUFFIXES:
+    if suffix in documents.SUFFIXES:
+        found: Iterator[tuple[int, Any]] = documents.read(stream, name, chunk)
+    elif suffix == ".json" and wrapped.is_one(stream):
+        found = wrapped.read(stream, name)
+    else:
         if problem := rows.unknown_suffix(name):
             raise rows.RowError(name, 1, f"{problem.message}, {', '.join(documents.SUFFIXES)}", hint=problem.hint)
         yield from rows.read_rows(stream, name, make)
         return
-    for line, fields in documents.read(stream, name, chunk):
+    for line, fields in found:
         try:
             yield line, make(fields)
-        except forms.RowFlaw as error:
+        except (ValueError, RecursionError) as error:
             yield line, rows.RowError(name, line, str(error))
 
 
@@ -79,6 +87,8 @@ class Maker:
         at, odd = memories.time_of(fields)
         self.odd_times += odd
         tags = memories.tags_of(fields)
+        fields, cut = exports.unified(fields)
+        self.cleaner.counts[_CUT] += cut
         fields = self.cleaner.value({name: value for name, value in fields.items() if name not in self._ignored})
         if preferences.is_one(fields):
             return self._preference(fields, at, tags)

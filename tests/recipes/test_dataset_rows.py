@@ -16,9 +16,10 @@ from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import resolve
 
 FOLDERS = (ROOT / "templates" / "dataset", ROOT / "trainyard" / "recipes")
-NAMES = ("sources", "documents", "memories", "preferences", "cleaning", "quality", "spool", "forms", "rows")
+NAMES = ("sources", "documents", "wrapped", "exports", "memories", "preferences", "cleaning", "quality", "spool", "forms", "rows")
 Read = Callable[..., list[tuple[str, Any]]]
 QA = {"instruction": "Say something about it.", "output": "It is something."}
+MEMORY = {"timestamp": "2024-03-05T10:00:00Z", "content": "We rowed to the island.", "tags": ["sport"], "entities": [{"name": "Ada"}]}
 CHAT = {"messages": [{"role": "user", "content": "How are you today?"}, {"role": "assistant", "content": "Very well."}]}
 
 
@@ -67,6 +68,11 @@ GOOD: list[tuple[str, bytes | str, int]] = [
     ("sharegpt.json", json.dumps([{"conversations": [{"from": "human", "value": "Are you there?"}, {"from": "gpt", "value": "Yes."}]}]), 1),
     ("table.csv", 'instruction,output,note\r\n"Say, please","Two\nlines of it",x\r\n', 1),
     ("table.tsv", "prompt\tcompletion\nWhat is it?\tA table.\n", 1),
+    ("semicolons.csv", "instruction;output\r\nSay 1,5 of it;It is 1,5\r\n", 1),
+    ("one.json", json.dumps(CHAT, indent=1), 1),
+    ("over-lines.json", f"{json.dumps(QA, indent=1)}\n{json.dumps(CHAT, indent=1)}", 2),
+    ("wrapped.json", json.dumps({"version": 2, "memories": [MEMORY, MEMORY], "user": {"id": 1}}, indent=1), 2),
+    ("one-line.json", b"\xef\xbb\xbf" + json.dumps({"results": [{"id": "a", "memory": "Likes to walk at night."}]}).encode(), 1),
     ("bom.csv", b"\xef\xbb\xbftext\nA text in a table\n", 1),
     ("memories.csv", 'timestamp,content,tags,entities\n2024-01-02,We walked home,"a;b","[""Ada""]"\n', 1),
     ("large.jsonl", json.dumps({"text": "many different words " + " ".join(map(str, range(20_000)))}) + "\n" + LINE, 2),
@@ -108,7 +114,16 @@ BROKEN = [
     ("zip.jsonl", b"PK\x03\x04....", "zip.jsonl:1:1: this is a compressed file"),
     ("empty.jsonl", b"", "empty.jsonl:1:1: no row in this file"),
     ("empty.md", b"\n\n", "empty.md:1:1: no text in this file"),
-    ("object.json", b'{\n "data": []}', "object.json:1:1: the file begins with an object"),
+    ("object.json", b'{\n "data": []}', "object.json:1:1: no row in this file"),
+    (
+        "lists.json",
+        b'{"data": [{"text": "words"}],\n "rows": []}',
+        "lists.json:2:10: the object holds two lists of rows, 'data' and 'rows'",
+    ),
+    ("both.json", b'{"data": [{"text": "words"}],\n "prompt": "p"}', "both.json:2:16: the object holds rows in 'data' and is a row itself"),
+    ("again.json", b'{"a": 1,\n "a": 2}', 'again.json:2:7: the key "a" is given twice'),
+    ("cut.json", b'{"memories": [{"content": "words"},\n', "cut.json:2:1: not valid JSON: the list ends here"),
+    ("comma.json", b'{"a": 1,\n}', "comma.json:2:1: not valid JSON: expected the name of a field"),
     ("what.docx", b"x", "what.docx:1:1: cannot tell how to read it"),
 ]
 
@@ -123,15 +138,14 @@ def test_a_file_that_cannot_be_read_on_ends_the_build_with_its_place(
 
 
 def test_a_memory_becomes_a_row_that_asks_for_it(read: Read, modules: Any) -> None:
-    memory = {"timestamp": "2024-03-05T10:00:00Z", "content": "We rowed to the island.", "tags": ["sport"], "entities": [{"name": "Ada"}]}
     sets = ("persona=Ines", "instruction=Speak as {persona}.", "questions=What of {entity} on {date}?")
-    assert read("m.json", json.dumps([memory]), *sets) == [
+    assert read("m.json", json.dumps([MEMORY]), *sets) == [
         ("m.json:1", {"instruction": "Speak as Ines.", "input": "What of Ada on March 5, 2024?", "output": "We rowed to the island."})
     ]
-    ((_, drawn),) = read("m.json", json.dumps([memory]))
-    assert drawn in [fields for _, fields in read("m.json", json.dumps([memory, memory]))] and drawn["output"] == memory["content"]
+    ((_, drawn),) = read("m.json", json.dumps([MEMORY]))
+    assert drawn in [fields for _, fields in read("m.json", json.dumps([MEMORY, MEMORY]))] and drawn["output"] == MEMORY["content"]
     with pytest.raises(modules.memories.WrongTemplate, match=r"\{name\} stands for nothing"):
-        read("m.json", json.dumps([memory]), "questions=Who is {name}?")
+        read("m.json", json.dumps([MEMORY]), "questions=Who is {name}?")
 
 
 @pytest.mark.parametrize(
@@ -196,3 +210,51 @@ def test_pieces_of_a_document_begin_where_their_line_says_and_keep_code_whole(re
     found = read("d.md", text, "chunk_chars=120")
     assert [place for place, _ in found] == ["d.md:1", "d.md:11", "d.md:13", "d.md:13", "d.md:13"]
     assert found[0][1]["text"].endswith("```\ncode\n\n# no heading\n```")
+
+
+def node(name: str, parent: str | None, role: str, *parts: Any, **more: Any) -> dict[str, Any]:
+    content = {"content_type": more.pop("kind", "text"), "parts": list(parts)}
+    message = {"author": {"role": role}, "content": content, "weight": 1.0, "recipient": "all", "metadata": {}, **more}
+    return {"id": name, "parent": parent, "children": [], "message": message if role else None}
+
+
+def export(last: str | None, *nodes: dict[str, Any]) -> dict[str, Any]:
+    mapping = {each["id"]: each for each in nodes}
+    for each in nodes:
+        if each["parent"]:
+            mapping[each["parent"]]["children"].append(each["id"])
+    return {"title": "A talk", "create_time": 1.7e9, "mapping": mapping, "current_node": last, "conversation_id": "1"}
+
+
+def test_conversations_of_chatgpt_are_the_branch_read_last_up_to_what_is_no_text(read: Read) -> None:
+    tree = [
+        node("root", None, ""), node("system", "root", "system", "", weight=0),
+        node("asked", "system", "user", "Why is the sky blue?"), node("old", "asked", "assistant", "An answer that was made anew."),
+        node("mind", "asked", "assistant", kind="thoughts"), node("new", "mind", "assistant", "It scatters", "blue light."),
+    ]  # fmt: skip
+    picture = node("picture", "new", "user", {"content_type": "image_asset_pointer"}, "What is it?", kind="multimodal_text")
+    search = node("search", None, "assistant", "search()", recipient="web")
+    rows = [
+        export("new", *tree),
+        export(None, *tree[:3], *tree[4:], picture, node("seen", "picture", "assistant", "A pear.")),
+        export(None, search),
+    ]
+    talk = {"messages": [{"role": "user", "content": "Why is the sky blue?"}, {"role": "assistant", "content": "It scatters\nblue light."}]}
+    found = read("conversations.json", json.dumps(rows))
+    assert [fields for _, fields in found[:2]] == [talk, talk]
+    assert found[2] == ("conversations.json:1", "the conversation has no answer in text before its first picture, file or tool")
+
+
+def test_conversations_of_claude_are_read_up_to_a_file(read: Read) -> None:
+    said = [
+        {"sender": "human", "text": "Who wrote it?", "content": [], "files": []},
+        {
+            "sender": "assistant",
+            "text": "",
+            "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Ada wrote it."}],
+        },
+        {"sender": "human", "text": "And this?", "attachments": [{"file_name": "a.pdf"}]},
+        {"sender": "assistant", "text": "Not she."},
+    ]
+    talk = [{"role": "user", "content": "Who wrote it?"}, {"role": "assistant", "content": "Ada wrote it."}]
+    assert [fields for _, fields in read("c.json", json.dumps([{"uuid": "1", "chat_messages": said}]))] == [{"messages": talk}]

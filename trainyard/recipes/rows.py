@@ -11,6 +11,7 @@ import csv
 import importlib
 import importlib.util
 import io
+import itertools
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from typing import Any
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 LIMIT = 64 << 20  # of one row: what is larger is a broken file, and would fill the memory
 _CHUNK = 1 << 18
-_LIST_OR_LINES = '; a .json file holds a list of rows, or one row in each line (of {"data": [...]} give the list alone: jq .data FILE)'
+_LIST_OR_LINES = "; a .json file holds a list of rows, or one row in each line (invoke data.build FILE --to rows.jsonl makes such a file)"
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -87,7 +88,7 @@ def read_rows(stream: io.BufferedReader[Any], name: str, understand: Callable[[A
 
 
 def _json(stream: io.BufferedReader[Any], name: str, *, array_allowed: bool) -> Iterator[Any]:
-    _skip_mark(stream, name)
+    skip_mark(stream, name)
     if array_allowed and stream.peek(1 << 16).lstrip()[:1] == b"[":
         return _array(stream, name)
     return _lines(stream, name, _LIST_OR_LINES if array_allowed else "")
@@ -133,30 +134,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _array(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:
     """Yield (line, value) of the items of one JSON list, holding no more than an item and a chunk."""
-    text = _Window(stream, name)
+    text = Window(stream, name)
     text.skip_blank()
-    text.advance(1)  # the bracket
-    first = True
-    while True:
-        sign = text.skip_blank()
-        if sign == "]" or (not first and sign not in (",", "")):
-            break
-        if not first:
-            text.advance(1)
-            sign = text.skip_blank()
-        if not sign or sign == "]":
-            raise text.error("not valid JSON: the list ends here without %s" % ("a row after ','" if sign else "']'"))
-        first = False
-        line = text.line
-        yield line, text.item()
-    if text.skip_blank() != "]":
-        raise text.error("not valid JSON: expected ',' or ']' after a row")
-    text.advance(1)
+    yield from text.items()
     if text.skip_blank():
         raise text.error("not valid JSON: more text after the end of the list")
 
 
-class _Window:
+class Window:
     """The part of a JSON text that is being read; knows the line it starts in."""
 
     def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
@@ -207,6 +192,26 @@ class _Window:
                 self.advance(end - self._at)
                 return value
 
+    def items(self) -> Iterator[tuple[int, Any]]:
+        """Yield (line, value) of the list that begins here, and move behind it."""
+        self.advance(1)  # the bracket
+        first = True
+        while True:
+            sign = self.skip_blank()
+            if sign == "]" or (not first and sign not in (",", "")):
+                break
+            if not first:
+                self.advance(1)
+                sign = self.skip_blank()
+            if not sign or sign == "]":
+                raise self.error("not valid JSON: the list ends here without %s" % ("a row after ','" if sign else "']'"))
+            first = False
+            line = self.line
+            yield line, self.item()
+        if self.skip_blank() != "]":
+            raise self.error("not valid JSON: expected ',' or ']' after a row")
+        self.advance(1)
+
     def _more(self) -> bool:
         if self._ended:
             return False
@@ -226,7 +231,11 @@ class _Window:
 
 def _csv(stream: io.BufferedReader[Any], name: str, delimiter: str) -> Iterator[Any]:
     csv.field_size_limit(LIMIT)
-    reader = csv.reader((line for _, line in text_lines(stream, name)), delimiter=delimiter, strict=True)
+    lines = (line for _, line in text_lines(stream, name))
+    head = next(lines, "")
+    if delimiter not in head:  # as tables are saved where the comma stands in numbers
+        delimiter = next((sign for sign in ";\t" if sign in head), delimiter)
+    reader = csv.reader(itertools.chain([head] if head else [], lines), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     line = 1
     try:
@@ -247,7 +256,7 @@ def _csv(stream: io.BufferedReader[Any], name: str, delimiter: str) -> Iterator[
 
 def text_lines(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, str]]:
     """Yield (line, text) of a file; raises RowError where it is no UTF-8."""
-    _skip_mark(stream, name)
+    skip_mark(stream, name)
     for number, raw in _raw_lines(stream, name):
         yield number, _decoded(raw, name, number)
 
@@ -296,11 +305,12 @@ def _without_nulls(value: Any) -> Any:
     return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
-def _skip_mark(stream: io.BufferedReader[Any], name: str) -> None:
+def skip_mark(stream: io.BufferedReader[Any], name: str) -> None:
+    """Move behind the mark that may begin a text of UTF-8; raises RowError for what is no such text."""
     start = stream.peek(4)
     for mark, encoding in ((codecs.BOM_UTF32_LE, "UTF-32"), (codecs.BOM_UTF16_LE, "UTF-16"), (codecs.BOM_UTF16_BE, "UTF-16")):
         if start.startswith(mark):
-            raise RowError(name, 1, f"this is {encoding} text; save it as UTF-8")
+            raise RowError(name, 1, f"this is {encoding} text; save it as UTF-8 (iconv -f {encoding} -t UTF-8 FILE > NEW)")
     if start[:2] == b"\x1f\x8b" or start[:4] == b"PK\x03\x04":
         raise RowError(name, 1, "this is a compressed file; unpack it first")
     if start.startswith(codecs.BOM_UTF8):
@@ -308,4 +318,5 @@ def _skip_mark(stream: io.BufferedReader[Any], name: str) -> None:
 
 
 def _not_utf8(error: UnicodeDecodeError) -> str:
-    return f"not UTF-8: byte 0x{error.object[error.start]:02x} cannot stand here; save the file as UTF-8"
+    byte = error.object[error.start]
+    return f"not UTF-8: byte 0x{byte:02x} cannot stand here; save the file as UTF-8 (from Windows: iconv -f CP1252 -t UTF-8 FILE > NEW)"
