@@ -22,6 +22,7 @@ from typing import Any
 import choosing
 import forms
 import likeness
+import preferences
 import report
 import rows
 from memories import WrongTemplate
@@ -73,6 +74,7 @@ def build(status: Status) -> None:
     status.write("running", "reading the sources")
     with open(_partial("dropped.jsonl"), "w", encoding="utf-8") as dropped:
         take(spool, maker, tally, config, dropped)
+        refuse_mixed(spool)
         say(f"{tally.rows:,} rows read, {spool.count:,} left, in {time.monotonic() - began:.0f} s; looking for what is said twice")
         likeness.drop_same(spool)
         likeness.drop_alike(spool, config["likeness"], config["near_duplicates"] == "drop")
@@ -123,6 +125,18 @@ def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any]
         say(f"{flawed:,} of {tally.rows:,} rows are flawed and dropped:\n" + "\n".join([*flaws, *more]))
 
 
+def refuse_mixed(spool: Spool) -> None:
+    """Raise Refusal where rows of preferences stand beside others: no training reads both."""
+    query = "SELECT form = ? AS kind, COUNT(*), MIN(id), place FROM meta GROUP BY kind ORDER BY kind"
+    found = list(spool.select(query, preferences.FORM))
+    if len(found) > 1:
+        (_, others, _, one), (_, many, _, two) = found
+        raise Refusal(
+            f"{many:,} rows (the first: {two}) say which of two answers is better, {others:,} (the first: {one}) do not, and no training"
+            " reads both: build each from files of their own"
+        )
+
+
 def keep(spool: Spool, waiting: list[tuple[str, Example, str]], seed: int) -> None:
     """Put rows into the spool, with what they are compared by."""
     signatures = likeness.signatures([text for _, _, text in waiting], seed)
@@ -165,7 +179,8 @@ def tell(found: dict[str, Any], seconds: float) -> None:
     if tokens:
         sample = " in a sample" if tokens["sampled"] else ""
         say(f"tokens: {tokens['tokens']:,}{sample}; {tokens['share_of_rows_cut']:.1%} of the rows are cut at {tokens['max_seq_length']}")
-    say(f"{found['rows_train']:,} rows, {found['rows_eval']:,} held back, {training['steps']:,} steps; {seconds:.0f} s")
+    say(f"{found['rows_train']:,} rows, {found['rows_eval']:,} held back; {training['epochs']:g} epochs are {training['steps']:,} steps")
+    say(f"done in {seconds:.0f} s")
 
 
 def say(text: str) -> None:
