@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.recipes.conftest import ROOT
-from trainyard import config
-from trainyard.recipes import venvs
+from tests.recipes.dataset import build, lines, surroundings
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 
@@ -38,27 +34,7 @@ WORDS = (
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    recipe = load_recipe(ROOT, "dataset")
-    name = venvs.key_of(recipe.locks["cpu"])
-    folder = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
-    if not (folder / name / venvs.STAMP).is_file():
-        pytest.skip(f"no ready environment of templates/dataset/cpu.lock under {folder}: any `invoke data.build` makes it")
-    root = tmp_path / "local"
-    (root / "cloud" / "envs").mkdir(parents=True)
-    (root / "cloud" / "envs" / name).symlink_to(folder / name)
-    return {**os.environ, "TRAINYARD_LOCAL_ROOT": str(root), "HF_HUB_OFFLINE": "1"}
-
-
-def build(env: dict[str, str], *words: str, code: int = 0) -> str:
-    """Say the verb; return all that it printed."""
-    program = shutil.which("invoke", path=str(ROOT / ".venv" / "bin")) or "invoke"
-    done = subprocess.run([program, "data.build", *words], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return surroundings(tmp_path)
 
 
 def said(draw: random.Random) -> str:
@@ -122,6 +98,7 @@ def test_rows_that_are_alike_or_ask_the_same_never_stand_on_both_sides(env: dict
     ("words", "problem"),
     [
         (["--to", "rows.jsonl"], "say what the data set is made of"),
+        (["hf://owner/name", "README.md", "--to", "rows.jsonl"], "a data set of the Hub is built alone"),
         (["no-such", "--to", "rows.jsonl"], "no-such: there is no such file"),
         (["docs", "--to", "docs/rows.jsonl"], "lies in docs, which is read"),
         (["README.md", "--to", "rows.csv"], "name a file that ends in .jsonl"),

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainyard.errors import TrainyardError, UserError
+from trainyard.filelock import hold_lock
 from trainyard.files import sync
 from trainyard.jsontext import parse_json
 from trainyard.pod.files import printable
 from trainyard.recipes import bundle, data, venvs
-from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import Data
-from trainyard.recipes.summaries import DataFile, Values
+from trainyard.recipes.summaries import DataFile
 from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.context import CommandContext
 from trainyard.textfile import expanded
@@ -50,11 +52,10 @@ def build_data(context: CommandContext, sources: Sequence[str], to: str, config:
     for remark in dataset.remarks():
         context.ui.warn(remark)
     venvs.prepare(recipe, values, None, context.places, context.ui.say)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.building-", dir=target.parent) as folder:
-        place = Path(folder)
+    with _workplace(target, context.ui.say) as (place, lock):
         bundle.build(recipe, values, dataset, place / "run")
         _link(dataset, place / "input")
-        _run(context, recipe, values, place)
+        _run(context, place, lock)
         return _take(place / "output", target)
 
 
@@ -68,6 +69,22 @@ def _refuse_target(to: str, target: Path, sources: Sequence[str]) -> None:
         if path == target.resolve() or (path.is_dir() and path in target.resolve().parents):
             hint = "Name a file outside of it: the next build would read what this one writes."
             raise UserError(f"--to {to}: lies in {source}, which is read", hint=hint)
+
+
+@contextmanager
+def _workplace(target: Path, say: Callable[[str], object]) -> Iterator[tuple[Path, int]]:
+    """Yield the folder of a build and the lock that says it goes on; what a killed one has left is removed first."""
+    place = target.with_name(f".{target.name}.building")
+    lock = place.with_name(f"{place.name}.lock")
+    with hold_lock(lock, lambda: say(f"another build of {target} goes on; waiting for its end")) as handle:
+        try:
+            if place.exists():
+                shutil.rmtree(place)
+            place.mkdir(mode=0o700)
+            yield place, handle
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            lock.unlink()
 
 
 def _joined(parts: Sequence[Data]) -> Data:
@@ -97,7 +114,7 @@ def _link(dataset: Data, folder: Path) -> None:
         path.symlink_to(item.src)
 
 
-def _run(context: CommandContext, recipe: Recipe, values: Values, place: Path) -> None:
+def _run(context: CommandContext, place: Path, lock: int) -> None:
     """Run the bundle; its lines go to the person. Raises what its end means."""
     surroundings = {
         **context.env, "WORKSPACE": str(place), "INPUT_DIR": str(place / "input"), "OUTPUT_DIR": str(place / "output"),
@@ -105,8 +122,10 @@ def _run(context: CommandContext, recipe: Recipe, values: Values, place: Path) -
         "TRAINYARD_ENVS": str(venvs.envs(context.places)),
     }  # fmt: skip
     with (place / "errors").open("w+b") as errors:
+        # It holds the lock too: were this process killed, the next build would begin only when it has ended.
+        command = ["sh", str(place / "run" / "run.sh")]
         process = subprocess.Popen(
-            ["sh", str(place / "run" / "run.sh")], env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            command, env=surroundings, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, pass_fds=(lock,)
         )
         try:
             for line in _lines(process):
