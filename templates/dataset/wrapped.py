@@ -31,7 +31,7 @@ def is_one(stream: io.BufferedReader[Any]) -> bool:
 def read(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, Any]]:
     """Yield (line, value) of each row, holding no more than a row and a chunk. Raises rows.RowError."""
     rows.skip_mark(stream, name)
-    text, empty = rows.Window(stream, name), True
+    text, empty = rows.JsonWindow(stream, name), True
     while sign := text.skip_blank():
         if sign != "{":
             raise text.error("not valid JSON: expected an object")
@@ -46,7 +46,7 @@ def _list_of(fields: Mapping[str, Any]) -> str | None:
     return next((name for name in _LISTS if isinstance(fields.get(name), list) and not _OF_ROWS & fields.keys()), None)
 
 
-def _object(text: rows.Window) -> Iterator[tuple[int, Any]]:
+def _object(text: rows.JsonWindow) -> Iterator[tuple[int, Any]]:
     """Yield the rows of the list that an object holds, or the object itself where it holds none."""
     line, fields, listed, sign = text.line, dict[str, Any](), "", ","
     text.advance(1)
@@ -74,7 +74,7 @@ def _object(text: rows.Window) -> Iterator[tuple[int, Any]]:
         raise text.error(f"the object holds rows in {listed!r} and is a row itself, with {min(row)!r}")
 
 
-def _key(text: rows.Window) -> str:
+def _key(text: rows.JsonWindow) -> str:
     if text.skip_blank() != '"':
         raise text.error("not valid JSON: expected the name of a field in double quotes")
     key = text.item()

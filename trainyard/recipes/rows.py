@@ -134,14 +134,14 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _array(stream: io.BufferedReader[Any], name: str) -> Iterator[Any]:
     """Yield (line, value) of the items of one JSON list, holding no more than an item and a chunk."""
-    text = Window(stream, name)
+    text = JsonWindow(stream, name)
     text.skip_blank()
     yield from text.items()
     if text.skip_blank():
         raise text.error("not valid JSON: more text after the end of the list")
 
 
-class Window:
+class JsonWindow:
     """The part of a JSON text that is being read; knows the line it starts in."""
 
     def __init__(self, stream: io.BufferedReader[Any], name: str) -> None:
