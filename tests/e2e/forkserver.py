@@ -43,7 +43,10 @@ _ROOMS = {
     "verbs": ("cli", "clouds", "leases", "ledger", "playbook", "recipes", "remote", "runs", "settings", "setup", "stacks", "storage"),
     "engines": ("clouds", "engine", "leases", "remote", "settings", "storage"),
 }
-_NOT = ("trainyard.clouds.local.", "trainyard.clouds.modal.", "trainyard.engine.shim", "trainyard.ledger.migrations.")
+_NOT = (
+    "trainyard.clouds.local.", "trainyard.clouds.modal.", "trainyard.engine.shim", "trainyard.ledger.migrations.",
+    "trainyard.runs.trackers.to_",
+)  # fmt: skip
 """What of the rooms runs inside of pods, with another interpreter, with an old ledger or with an extra only."""
 _LATE = {
     "verbs": ("boto3.session", "boto3.s3.inject", "botocore.httpsession", "botocore.signers", "fabric", "jinja2", "paramiko", "rich.table"),
