@@ -231,8 +231,9 @@ def test_a_rehearsal_tells_the_whole_story_of_runpod_and_that_it_was_simulated(y
 
     done = yard.invoke(*words).expect()
 
-    assert "SIMULATED" in done.out and "nothing is rented" in done.out
     world = yard.home / "rehearsal" / "runpod"
+    assert "SIMULATED" in done.out and "nothing is rented" in done.out
+    assert f"its objects stay as files below {world}" in done.out and "invoke download" not in done.out
     summary = json.loads((world / "checkout" / "out" / "tester" / "r" / "run-summary.json").read_text())
     assert summary["success"] and summary["simulated"] and summary["gpu"]
     ledger = read_ledger(world / "cloud")

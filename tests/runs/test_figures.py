@@ -324,6 +324,9 @@ def test_the_last_lines_name_the_place_and_the_commands(tmp_path: Path) -> None:
 
     assert "S3 Location: s3://b/models/ann/a/1/model/" in lines
     assert lines[-2:] == ["invoke download ann/a/1 out/downloads/a", "aws s3 sync s3://b/k ./a"]
+    played = summarize(replace(done, pod=RunPod(simulated=True)), RunFolder(tmp_path))
+    assert "invoke download ann/a/1 out/downloads/a" in last_lines(played, None), "an emulator alone: the bucket is the person's"
+    assert not any("invoke download" in line for line in last_lines(played, None, tmp_path))
     third = summarize(replace(done, attempt=3), RunFolder(tmp_path))
     assert last_lines(third, None)[-1] == "invoke download ann/a/3 out/downloads/a.3", "files of two attempts are never mixed"
 

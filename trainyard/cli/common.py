@@ -123,7 +123,7 @@ def show_summary(work: CommandContext, summary: RunSummary, as_json: bool) -> No
     from trainyard.runs.life.finish import sync_line
     from trainyard.runs.records.summary import last_lines
 
-    for line in last_lines(summary, sync_line(work, summary)):
+    for line in last_lines(summary, sync_line(work, summary), work.rehearsal):
         work.ui.say(line)
 
 

@@ -243,7 +243,7 @@ def rehearse(
     request = replace(request, rehearsed=True)
     here = context(as_json=json)
     with rehearsal(stack, here.places, here.env) as world:
-        work = CommandContext(settings.places(world.root, world.env), world.env, here.ui)
+        work = CommandContext(settings.places(world.root, world.env), world.env, here.ui, world.root.parent)
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
         if world.otherwise:
             work.ui.say(f"rehearsal  {world.otherwise}")

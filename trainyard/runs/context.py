@@ -32,6 +32,8 @@ class CommandContext:
     places: Places
     env: Mapping[str, str]
     ui: Listener
+    rehearsal: Path | None = None
+    """Folder of the rehearsal that this is a part of: its bucket's server ends with it."""
 
     def stack(self, environment: str) -> Stack:
         """Return an environment's stack."""

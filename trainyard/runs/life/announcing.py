@@ -53,7 +53,7 @@ def ended(context: CommandContext, summary: RunSummary) -> None:
         "loss": summary.final_loss,
         "resume": summary.resume,
     }
-    text = "\n".join(last_lines(summary, None))
+    text = "\n".join(last_lines(summary, None, context.rehearsal))
     kind: NoticeKind = "failure" if word == "failed" else "end"
     announce(context, Notice(kind=kind, title=title, text=text, stack=summary.stack, run=summary.run, data=data))
     tell_limits(context, summary.stack, RunId(summary.user, summary.label, summary.attempt))

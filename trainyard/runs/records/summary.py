@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from trainyard import __version__
@@ -219,9 +220,7 @@ _OF_RECORD = (
     "user", "label", "attempt", "token", "recipe", "cancelled", "exit_code", "error", "bucket", "data", "code", "pod_secrets", "job_keys",
     "git_commit", "bundle_sha256", "engine", "resumed_from", "init_from", "spent_before", "checkpoint", "deliver",
 )  # fmt: skip
-_OF_POD = (
-    "gpu", "gpu_count", "pod_id", "ends_itself", "ends_itself_proof", "simulated", "api_address", "isolation",
-)  # fmt: skip
+_OF_POD = ("gpu", "gpu_count", "pod_id", "ends_itself", "ends_itself_proof", "simulated", "api_address", "isolation")
 _OF_RESULT = (
     "s3_url", "s3_key", "logs_url", "local_path", "manifest_sha256", "files", "bytes", "left_out", "not_carried", "road",
     "road_why", "kept",
@@ -245,8 +244,8 @@ def write_summary(record: RunRecord, folder: RunFolder) -> None:
     write_json(folder.summary, asdict(summarize(record, folder)))
 
 
-def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
-    """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it."""
+def last_lines(summary: RunSummary, sync_command: str | None, rehearsal: Path | None = None) -> list[str]:
+    """Return the closing lines a person reads: verdict, figures, where the result is and how to fetch it (from a rehearsal: nohow)."""
     word = verdict(success=summary.success, cancelled=summary.cancelled, stopped=summary.stopped)
     attempt = f" (attempt {summary.attempt})" if summary.attempt > 1 else ""
     lines = [f"run {summary.run}{attempt} {word}: {', '.join(_figures(summary))}"]
@@ -269,7 +268,7 @@ def last_lines(summary: RunSummary, sync_command: str | None) -> list[str]:
         lines.append(f"road of the result: {summary.road} ({summary.road_why})")
     if summary.resume:
         lines.append(f"go on from {summary.checkpoint}: {summary.resume}")
-    closing = [*_place(summary, sync_command), *_delivery(summary), *_deletion(summary)]
+    closing = [*_place(summary, sync_command, rehearsal), *_delivery(summary), *_deletion(summary)]
     return [*lines, *closing, *_bill(summary), *stagecost.lines(summary.stages)]
 
 
@@ -288,12 +287,12 @@ def _figures(summary: RunSummary) -> Iterator[str]:
         yield "SIMULATED cloud"
 
 
-def _place(summary: RunSummary, sync_command: str | None) -> list[str]:
+def _place(summary: RunSummary, sync_command: str | None, rehearsal: Path | None) -> list[str]:
     """Return where the result is, and the commands that fetch it."""
     if summary.s3_url and not summary.files:
         return [*([] if summary.kept else ["it left no output; its logs are kept"]), f"S3 Location: {summary.logs_url}"]
-    if summary.s3_url and summary.simulated:
-        ends = "(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files in .trainyard/rehearsal)"
+    if summary.s3_url and rehearsal:
+        ends = f"(a rehearsal's bucket: its server ends with the rehearsal, its objects stay as files below {rehearsal})"
         return [f"S3 Location: {summary.s3_url}", ends]
     if summary.s3_url:
         fetch = [f"invoke download {summary.run}/{summary.attempt} {summary.place}", *([sync_command] if sync_command else [])]

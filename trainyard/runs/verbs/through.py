@@ -81,7 +81,7 @@ def go_on(context: CommandContext, folder: RunFolder, clock: Clock = REAL) -> Ru
         folder.save(record)
         return None
     summary = summarize(record, folder)
-    for line in last_lines(summary, sync_line(context, summary)):
+    for line in last_lines(summary, sync_line(context, summary), context.rehearsal):
         context.ui.say(line)
     context.ui.say(f"resume     the pod of {record.id} was lost: it goes on by itself (tries left, with this one: {record.resumes})")
     try:
