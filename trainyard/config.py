@@ -225,6 +225,10 @@ def settings_file(root: Path, stack: str) -> Path:
     return path
 
 
+AUTO = "auto"
+"""In place of a stack's name: the cheapest."""
+
+
 def stack_names(root: Path) -> list[str]:
     """Return the environments of a repository, by the names of their settings files."""
     return sorted(path.name[len("Pulumi.") : -len(".yaml")] for path in root.glob("Pulumi.*.yaml") if path.name.count(".") == 2)

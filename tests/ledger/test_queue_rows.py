@@ -56,6 +56,21 @@ def test_two_workers_and_one_entry_are_exactly_one_run_and_limits_hold_between_t
     assert rows.entries() == [] and rows.turns() == {"ann": 5.0}
 
 
+def test_an_entry_moves_to_a_stack_that_has_room_while_it_is_in_its_workers_hands(place: Path | Secret) -> None:
+    rows = QueueRows(Database(place))
+    for name in ("a", "b"):
+        rows.add(entry(name, auto=True), b"")
+    waiting = rows.entries()
+    assert [(one.asked, one.where) for one in waiting] == [("auto", "auto")] * 2
+    first, second = (rows.take(one, "w", 5.0, lambda _: True) for one in waiting)
+    assert first is not None and second is not None
+
+    moved = rows.move(first, "vast", lambda others: [one.id for one in others] == ["b"])
+    assert moved is not None and rows.entry("a") == moved and (moved.asked, moved.where) == ("auto", "vast")
+    assert rows.move(second, "vast", lambda others: all(one.stack != "vast" for one in others)) is None
+    assert rows.move(replace(second, worker="another"), "vast", lambda _: True) is None and rows.entry("b") == second
+
+
 def test_a_name_is_in_the_queue_once_and_what_is_long_over_is_forgotten(place: Path | Secret) -> None:
     rows = QueueRows(Database(place))
     first = entry("again", after=("ann/first",), group="g")

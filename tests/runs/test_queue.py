@@ -23,6 +23,8 @@ from trainyard.runs.life import detaching
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.queue import changes, step
 from trainyard.runs.queue.claims import worker_name
+from trainyard.runs.queue.look import look
+from trainyard.runs.queue.order import QueuePlace
 from trainyard.runs.queue.submit import submit
 from trainyard.runs.queue.worker import GroupHook, Until, WorkerReport, work
 from trainyard.runs.records.identity import all_runs
@@ -55,6 +57,10 @@ class QueueRoad(GitRoad):
     def work(self, until: Until = "pass", hook: GroupHook | None = None) -> WorkerReport:
         """Let a worker look."""
         return work(self.context, until=until, hook=hook, clock=self.clock)
+
+    def look(self) -> list[QueuePlace]:
+        """Return the queue as it stands now."""
+        return look(self.context, self.rows(), self.clock.now())
 
     def entry(self, entry: QueueEntry) -> QueueEntry:
         """Return an entry as it stands now."""
@@ -453,16 +459,6 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
             body(queueverbs.queue_prefer)(None, "first", wrong)
     with pytest.raises(RefusedError, match="is not held; nothing was changed"):
         body(queueverbs.queue_release)(None, "first")
-
-
-def test_what_auto_has_chosen_is_told_as_fixed_when_it_is_submitted(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queueverbs, "context", lambda **_: road.context)
-    monkeypatch.setattr("trainyard.runs.queue.submit.settled", lambda _, request: replace(request, stack=STACK))
-    road.script.write_text(f"#!/bin/sh\n{WAITS}\n")
-
-    for stack in ("auto", STACK):
-        assert body(queueverbs.submit)(None, stack=stack, recipe="command", set=[f"script={road.script}"]) == 0
-    assert road.said().count(f"auto       {STACK} is fixed now") == 1
 
 
 def test_a_key_gives_its_entry_again_as_it_stands_then(road: QueueRoad, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,6 @@ def submit(
     """Put a run into the queue (options as for train): what is here now is what a worker begins when it is its turn."""
     from trainyard.runs.queue import submit as queue
     from trainyard.runs.queue.keyed import entry_of_key
-    from trainyard.runs.verbs.auto import AUTO
     from trainyard.runs.verbs.keyed import SUBMIT
     from trainyard.runs.verbs.listing import moment_of
 
@@ -75,8 +74,6 @@ def submit(
         drafted = queue.draft(work, request, priority=priority, after=runs, not_before=moment, hold=hold)
         return _show(work, [drafted.entry], plan=True, as_json=json)
     entry = queue.submit(work, request, priority=priority, after=runs, not_before=moment, hold=hold, key=start)
-    if request.stack == AUTO and entry.state == "queued":
-        work.ui.say(f"auto       {entry.stack} is fixed now, as the cheapest of this moment; it is not chosen anew when the run begins")
     return _tell_submitted(work, entry, as_json=json)
 
 
@@ -192,11 +189,10 @@ def _tell_submitted(work: CommandContext, entry: QueueEntry, *, as_json: bool) -
     elif entry.state == "queued":
         waits = f"; a person has to approve it: {entry.approval_why}" if entry.approval == "needed" else ""
         waits += f"; held {entry.held}" if entry.held else ""
+        where = f"the stack that is cheapest when it begins ({entry.stack} now)" if entry.auto else entry.stack
         first = [f"invoke approve {entry.run}"] if entry.approval == "needed" else []
         first += [f"invoke queue.release {entry.run}"] if entry.held else []
-        work.ui.say(
-            f"queued     {entry.run} on {entry.stack}{waits}\nlook       invoke queue\nbegin      {', '.join([*first, 'invoke worker'])}"
-        )
+        work.ui.say(f"queued     {entry.run} on {where}{waits}\nlook       invoke queue\nbegin      {', '.join([*first, 'invoke worker'])}")
     elif entry.state == "begun":
         work.ui.say(f"begun      {entry.run} on {entry.stack}\nlook       invoke attach {entry.run}")
     else:

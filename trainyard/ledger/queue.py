@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from trainyard.config import AUTO
 from trainyard.jsontext import parse_json
 from trainyard.ledger.database import Database
 from trainyard.ledger.keys import StartKey, take_key
@@ -70,11 +71,23 @@ class QueueEntry:
     """Who saw to it last: host, process, and what tells that from a later one with its number."""
     beat: float | None = None
     """When that worker last said that it does so at the moment; None: it does not."""
+    auto: bool = False
+    """Its stack is chosen each time that it begins; until then ``stack`` is the one that was cheapest last."""
 
     @property
     def run(self) -> str:
         """Its name: user/label."""
         return f"{self.user}/{self.label}"
+
+    @property
+    def asked(self) -> str:
+        """The stack that was asked for."""
+        return AUTO if self.auto else self.stack
+
+    @property
+    def where(self) -> str:
+        """The stack as far as it is decided: ``auto`` until a worker has chosen it."""
+        return self.asked if self.state == "queued" else self.stack
 
 
 class NameTaken(Exception):
@@ -162,6 +175,17 @@ class QueueRows:
                 values["begun"] = now
             done = connection.execute(sa.update(queue).where(*seen).values(**values)).rowcount == 1
         return dataclasses.replace(entry, **values) if done else None  # type: ignore[arg-type]
+
+    def move(self, entry: QueueEntry, stack: str, fits: Callable[[Collection[QueueEntry]], bool]) -> QueueEntry | None:
+        """Let an entry that its worker begins begin on another stack, if ``fits`` says so of all others that have begun; else None."""
+        at = queue.c
+        with self.database.reserving() as connection:
+            others = sa.select(queue).where(at.state == "begun", at.id != entry.id)
+            if not fits([_entry(row) for row in connection.execute(others)]):
+                return None
+            mine = [at.id == entry.id, at.state == "begun", at.worker == entry.worker]
+            done = connection.execute(sa.update(queue).where(*mine).values(stack=stack)).rowcount == 1
+        return dataclasses.replace(entry, stack=stack) if done else None
 
     def beat(self, worker: str, now: float) -> None:
         """Say that a worker lives: of all that it sees to."""

@@ -5,9 +5,9 @@ Times are epoch seconds, money is in dollars.
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, false
 
-NEWEST = "0004"
+NEWEST = "0005"
 """The revision of the newest migration."""
 
 metadata = MetaData()
@@ -146,12 +146,14 @@ queue = Table(
     Column("due", Double, nullable=False),
     Column("worker", Text),
     Column("beat", Double),
+    Column("auto", Boolean, nullable=False, server_default=false()),
     Index("queue_by_state", "state", "submitted"),
     Index("queue_by_name", "user", "label"),
     Index("queue_by_group", "group"),
 )
 """One row a run that was submitted. ``attempt``: the least number that counts as this entry's. ``after``: a JSON list of runs.
-``worker`` and ``beat``: who sees to it at the moment, and when that one last said that it lives."""
+``worker`` and ``beat``: who sees to it at the moment, and when that one last said that it lives. ``auto``: its stack is chosen when it
+begins, and is until then the one that was cheapest last."""
 
 submissions = Table(
     "submissions",

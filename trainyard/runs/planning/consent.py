@@ -84,10 +84,14 @@ def outgoing(asked: str | None, data: Data, recipe: Recipe, values: Values, code
     return tuple(kinds)
 
 
-def ask(ui: Listener, stack: str, cloud: Cloud, consent: str, going: Sequence[Outgoing], *, yes: bool, by_bucket: bool = False) -> None:
+def ask(
+    ui: Listener, stack: str, cloud: Cloud, consent: str, going: Sequence[Outgoing], *, yes: bool, by_bucket: bool = False,
+    among: Sequence[str] = (),
+) -> None:  # fmt: skip
     """List what leaves this machine, and let it leave only as the settings say; raises RefusedError before anything is rented.
 
-    ``by_bucket``: the files lie in the stack's bucket, too, if it has one, for who goes on with the run.
+    ``by_bucket``: the files lie in the stack's bucket, too, if it has one, for who goes on with the run. ``among``: the stacks of which
+    one is chosen later.
     """
     if cloud.name == "local" or cloud.simulated:
         return  # its pods are on this machine
@@ -105,6 +109,7 @@ def ask(ui: Listener, stack: str, cloud: Cloud, consent: str, going: Sequence[Ou
         return
     what = " and ".join(kind.describe() for kind in going)
     where = f"{cloud.name} and the bucket of stack '{stack}'" if by_bucket else cloud.name
+    where = f"the stack that is cheapest when it begins (of {', '.join(among)}) and its bucket" if among else where
     if not ui.agreed(f"Send {what}{', with what looks like keys in it,' if suspects else ''} to {where}? [y/N] "):
         raise RefusedError(
             f"nobody has agreed that {what} may be sent to {cloud.name}; nothing was sent, nothing was rented",

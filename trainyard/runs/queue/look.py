@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from trainyard.config import AUTO
 from trainyard.errors import TrainyardError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.waiting import Predecessor, Readiness, readiness
-from trainyard.runs.queue.order import QueueLimits, QueuePlace, QueueView, places
+from trainyard.runs.queue.order import AnyLimits, QueueLimits, QueuePlace, QueueView, places
+from trainyard.runs.verbs.auto import renting
 from trainyard.runs.verbs.known import known_run, predecessor_of
 from trainyard.runs.verbs.takeup import buckets
 from trainyard.settings import reader
@@ -29,7 +31,7 @@ def look(
                 seen[name] = _predecessor(context, rows, name, entries)
         return readiness(seen[name] for name in entry.after)
 
-    return places(QueueView(entries, rows.turns(), lambda stack: limits_of(context, stack), judge, now))
+    return places(QueueView(entries, rows.turns(), lambda where: limits_of(context, where), judge, now))
 
 
 def say_unknown(context: CommandContext, names: Sequence[str]) -> None:
@@ -41,8 +43,14 @@ def say_unknown(context: CommandContext, names: Sequence[str]) -> None:
         context.ui.warn(f"nobody knows {', '.join(unknown)}: it does not begin before a run of that name is submitted and succeeds")
 
 
-def limits_of(context: CommandContext, stack: str) -> QueueLimits:
-    """Return how many runs of the queue a stack's settings let be at work."""
+def limits_of(context: CommandContext, where: str) -> QueueLimits | AnyLimits:
+    """Return how many runs of the queue the settings of a stack, or of all that ``auto`` chooses among, let be at work."""
+    if where == AUTO:
+        return AnyLimits({stack: _limits_of(context, stack) for stack in renting(context.places.root)})
+    return _limits_of(context, where)
+
+
+def _limits_of(context: CommandContext, stack: str) -> QueueLimits:
     try:
         settings = reader.partly(context.places.root, stack, "queue_at_once", "queue_per_user")
     except UserError as error:

@@ -48,6 +48,29 @@ class QueueLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class AnyLimits:
+    """The limits of an entry that may begin on any of some stacks."""
+
+    stacks: Mapping[str, QueueLimits]
+
+    @property
+    def problem(self) -> str | None:
+        """Why it can begin on none, whatever is at work; None: it can."""
+        if not self.stacks:
+            return "no stack here rents GPUs (invoke setup --all)"
+        return (
+            None
+            if any(one.problem is None for one in self.stacks.values())
+            else "; ".join(str(one.problem) for one in self.stacks.values())
+        )
+
+    def forbids(self, entry: QueueEntry, begun: Collection[QueueEntry], first: Collection[QueueEntry] = ()) -> str | None:
+        """Return why a run may begin on none of the stacks; None when it may on one."""
+        reasons = [limits.forbids(replace(entry, stack=stack), begun, first) for stack, limits in self.stacks.items()]
+        return None if None in reasons else "; ".join(map(str, reasons)) or self.problem
+
+
+@dataclass(frozen=True, slots=True)
 class QueuePlace:
     """One entry of the queue as it stands: ``starts`` is begun by the next worker that looks, the others say why they are not."""
 
@@ -65,7 +88,8 @@ class QueueView:
 
     entries: Collection[QueueEntry]
     turns: Mapping[str, float]
-    limits: Callable[[str], QueueLimits]
+    limits: Callable[[str], QueueLimits | AnyLimits]
+    """By where an entry is to begin."""
     readiness: Callable[[QueueEntry], Readiness]
     now: float
 
@@ -141,10 +165,10 @@ def _ordered(ready: Collection[QueueEntry], begun: Collection[QueueEntry], view:
     for entries in own.values():
         entries.sort(key=lambda entry: (-_rank(entry, entry.submitted, view.now), entry.submitted, entry.id))
     at_work, turns, running = list(begun), dict(view.turns), Counter(entry.user for entry in begun)
-    limits = {stack: view.limits(stack) for stack in {entry.stack for entry in ready}}
+    limits = {where: view.limits(where) for where in {entry.where for entry in ready}}
     starting: list[QueuePlace] = []
     while heads := [
-        head for entries in own.values() if (head := next((one for one in entries if not limits[one.stack].forbids(one, at_work)), None))
+        head for entries in own.values() if (head := next((one for one in entries if not limits[one.where].forbids(one, at_work)), None))
     ]:
         ranks = {head.id: _share(head, turns, running, view.now) for head in heads}
         chosen = max(heads, key=lambda head: (ranks[head.id], -head.submitted))
@@ -157,8 +181,8 @@ def _ordered(ready: Collection[QueueEntry], begun: Collection[QueueEntry], view:
     waiting = [
         QueuePlace(
             one,
-            "blocked" if limits[one.stack].problem else "waits",
-            limits[one.stack].forbids(one, begun, firsts) or "",
+            "blocked" if limits[one.where].problem else "waits",
+            limits[one.where].forbids(one, begun, firsts) or "",
             _share(one, turns, running, view.now),
         )
         for entries in own.values()

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from trainyard.clouds.protocol import Cloud
 from trainyard.errors import (
     Busy,
     EngineError,
@@ -21,6 +22,7 @@ from trainyard.errors import (
 )
 from trainyard.faults import readable
 from trainyard.ledger.queue import QueueEntry
+from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue import submission
 from trainyard.runs.queue.claims import Withdrawn, host_of, is_here
@@ -28,13 +30,16 @@ from trainyard.runs.records.attempts import Overtaken
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary, verdict
 from trainyard.runs.verbs import rerun
+from trainyard.runs.verbs.auto import RunNeeds, StackOffers, cheapest
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.known import KnownRun, had_no_pod, known_run
 from trainyard.runs.verbs.past import SeenAttempt
 from trainyard.runs.verbs.prepare import PricedRun
 from trainyard.runs.verbs.takeup import folder_of, left_to_its_pod
 from trainyard.runs.verbs.through import go_on
+from trainyard.runs.verbs.train import device_of
 from trainyard.settings.approval import approval_needed, approval_rules
+from trainyard.settings.table import StackSettings
 
 _NO_POD = "no pod was to be had"
 _DEARER = 1.1
@@ -62,6 +67,16 @@ class QueueStep:
     """What its stack asks for now."""
 
 
+@dataclass(frozen=True, slots=True)
+class StepHands:
+    """What a worker lets a step do with the entry that it has in its hands."""
+
+    confirm: Callable[[], None]
+    """Raises Overtaken where it has it no more."""
+    move: Callable[[str], str | None]
+    """Let it begin on another stack; return why that has no room for it. Raises Overtaken likewise."""
+
+
 class ApprovalNeeded(RefusedError):
     """A rule of the stack asks for a person's word on a run that has none, or not for what it is now."""
 
@@ -70,9 +85,7 @@ class ApprovalNeeded(RefusedError):
         self.most, self.gpus = most, gpus
 
 
-def advance(
-    context: CommandContext, entry: QueueEntry, before: QueueEntry, content: bytes | None, confirm: Callable[[], None]
-) -> QueueStep:
+def advance(context: CommandContext, entry: QueueEntry, before: QueueEntry, content: bytes | None, hands: StepHands) -> QueueStep:
     """Begin the run of an entry, or go on with it, and return what came of it; ``before``: the entry as its last worker left it.
 
     Raises TrainyardError where a run that has begun could not be gone on with.
@@ -90,9 +103,9 @@ def advance(
     if known is None or not _is_of(known, entry):
         if known is not None and known.standing == "at work":
             return QueueStep(state="put back", says=f"another run is called {known.run}, and is not over")
-        return _begin(context, entry, max(entry.attempt, known.key.attempt + 1 if known else 1), content, confirm)
+        return _begin(context, entry, max(entry.attempt, known.key.attempt + 1 if known else 1), content, hands)
     if known.standing == "claimed":
-        return _begin(context, entry, known.next_attempt, content, confirm)
+        return _begin(context, entry, known.next_attempt, content, hands)
     return _go_on(context, known)
 
 
@@ -120,11 +133,59 @@ def _is_of(known: KnownRun, entry: QueueEntry) -> bool:
     return known.key.attempt >= entry.attempt and (known.record is None or known.record.entry == entry.id)
 
 
-def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes | None, confirm: Callable[[], None]) -> QueueStep:
+def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes | None, hands: StepHands) -> QueueStep:
     if content is None:
         return QueueStep(state="held", says="what was submitted is not in the ledger any more: submit it again")
+    if entry.auto:
+        return _begin_where_cheapest(context, entry, attempt, content, hands)
+    return _begin_here(context, entry, attempt, content, hands, None)
+
+
+def _begin_where_cheapest(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes, hands: StepHands) -> QueueStep:
+    """Begin it on the cheapest stack that can have it now, and on the next one where that cannot after all."""
     try:
-        folder = _prepared(context, entry, attempt, content, confirm)
+        stacks = _choices(context, entry, content)
+    except (UserError, RefusedError) as error:
+        return QueueStep(state="held", says=str(error))
+    except Exception as error:
+        return QueueStep(state="put back", says=readable(error, lambda: context.places.logs).message)
+    failed: list[QueueStep] = []
+    for one in stacks:
+        try:
+            full = hands.move(one.stack)
+        except Overtaken as error:
+            return QueueStep(state="elsewhere", says=error.message)
+        if full is not None:
+            failed.append(QueueStep(state="put back", says=full))
+            continue
+        context.ui.say(f"auto       {entry.run} begins on {one}")
+        step = _begin_here(context, replace(entry, stack=one.stack), attempt, content, hands, tuple(each.offer.id for each in one.offers))
+        if step.state not in ("put back", "held"):
+            return step
+        attempt = step.attempt or attempt
+        failed.append(replace(step, says=f"{one.stack}: {step.says}"))
+        context.ui.warn(f"{entry.run} cannot begin on {one.stack}: {step.says}")
+    states = {step.state for step in failed}
+    says = "; ".join(dict.fromkeys(step.says for step in failed))
+    return QueueStep(state="put back" if "put back" in states else "held", says=says, attempt=attempt)
+
+
+def _choices(context: CommandContext, entry: QueueEntry, content: bytes) -> list[StackOffers]:
+    with submission.opened(content) as submitted:
+        record = submitted.load()
+        recipe = rerun.recipe_of(context, SeenAttempt(record, submitted, None))
+
+        def values(settings: StackSettings, cloud: Cloud) -> Values:
+            return {**record.values, "device": device_of(settings, cloud)} if "device" in record.values else record.values
+
+        return cheapest(context, RunNeeds(recipe, values, record.hours))
+
+
+def _begin_here(
+    context: CommandContext, entry: QueueEntry, attempt: int, content: bytes, hands: StepHands, offers: tuple[str, ...] | None
+) -> QueueStep:  # fmt: skip
+    try:
+        folder = _prepared(context, entry, attempt, content, hands.confirm, offers)
     except (Overtaken, Busy) as error:
         return QueueStep(state="elsewhere", says=error.message)
     except ApprovalNeeded as needed:
@@ -136,7 +197,7 @@ def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: by
     except Exception as error:  # one run's trouble, or a fault of ours with it, keeps no other from its turn
         return QueueStep(state="put back", says=readable(error, lambda: context.places.logs).message)
     try:
-        confirm()  # from now on `invoke cancel` finds the run itself
+        hands.confirm()  # from now on `invoke cancel` finds the run itself
     except Withdrawn:
         folder.cancel(now=True)
     except TrainyardError:
@@ -144,10 +205,12 @@ def _begin(context: CommandContext, entry: QueueEntry, attempt: int, content: by
     return _left(left_to_its_pod(context, folder), context)
 
 
-def _prepared(context: CommandContext, entry: QueueEntry, attempt: int, content: bytes, confirm: Callable[[], None]) -> RunFolder:
+def _prepared(
+    context: CommandContext, entry: QueueEntry, attempt: int, content: bytes, confirm: Callable[[], None], offers: tuple[str, ...] | None
+) -> RunFolder:  # fmt: skip
     with submission.opened(content) as submitted:
         base = SeenAttempt(submitted.load(), submitted, None)
-        asked = rerun.SubmittedRun(entry.id, entry.user, attempt, confirm, lambda run: _judge(entry, run))
+        asked = rerun.SubmittedRun(entry.id, entry.user, attempt, confirm, lambda run: _judge(entry, run), offers)
         request = rerun.RerunRequest(entry.run, entry.stack, name=entry.label, yes=True, submitted=asked)
         with base.bundle(context) as bundle:
             return rerun.prepare_from(context, request, base, bundle)

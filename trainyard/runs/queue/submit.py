@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from trainyard.clouds.protocol import Cloud
+from trainyard.config import AUTO
 from trainyard.errors import CloudError, LimitReached, RefusedError, UserError
 from trainyard.ledger.keys import StartKey
 from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows
@@ -25,9 +26,10 @@ from trainyard.runs.queue.submission import pack
 from trainyard.runs.records import attempts
 from trainyard.runs.records.acts import record_act
 from trainyard.runs.records.identity import new_label
-from trainyard.runs.verbs.auto import settled
+from trainyard.runs.verbs.auto import renting, settled
 from trainyard.runs.verbs.prepare import RunPlan, priced
 from trainyard.runs.verbs.train import TrainRequest, planned_run
+from trainyard.settings import reader
 from trainyard.settings.approval import approval_needed, approval_rules
 
 _RUN = re.compile(r"([a-z0-9-]+/)?[a-z0-9-]+")
@@ -55,7 +57,8 @@ def draft(
     plan, cloud = planned_run(context, settled(context, request))
     after = tuple(name if "/" in name else f"{plan.user}/{name}" for name in after)
     say_unknown(context, after)
-    return _drafted(context, plan, cloud, request.name, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
+    drafted = _drafted(context, plan, cloud, request.name, group=group, priority=priority, after=after, not_before=not_before, hold=hold)
+    return replace(drafted, entry=replace(drafted.entry, auto=request.stack == AUTO))
 
 
 def _drafted(
@@ -124,13 +127,24 @@ def _put(context: CommandContext, drafted: DraftedEntry, *, named: bool, key: St
     entry, plan = drafted.entry, drafted.plan
     cloud = context.cloud(plan.stack)
     own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
-    consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)
+    among = renting(context.places.root) if entry.auto else []
+    agreed = _agreed(context, among) if among else plan.settings.upload_consent
+    consent.ask(context.ui, plan.stack, cloud, agreed, own, yes=plan.yes, by_bucket=plan.settings.has_bucket, among=among)
     content = pack(context, plan, entry.label)
     entry = _added(QueueRows(context.ledger().database), entry, content, key, named=named)
-    record_act(context, "submit", entry.run, stack=entry.stack, recipe=entry.recipe, estimate=entry.estimate, group=entry.group)
+    record_act(context, "submit", entry.run, stack=entry.asked, recipe=entry.recipe, estimate=entry.estimate, group=entry.group)
     if entry.approval == "needed":
         ask_for_approval(context, entry)
     return entry
+
+
+def _agreed(context: CommandContext, stacks: Sequence[str]) -> str:
+    """Return the consent that holds for each of these stacks; those where nothing may leave this machine are not chosen."""
+    try:
+        said = {reader.partly(context.places.root, stack, "upload_consent").upload_consent for stack in stacks} - {"never"}
+    except UserError:  # a stack that nobody can read today may be the cheapest when it is mended
+        return "ask"
+    return "always" if said == {"always"} else "ask"
 
 
 def _added(rows: QueueRows, entry: QueueEntry, content: bytes, key: StartKey | None, *, named: bool) -> QueueEntry:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
+from trainyard.ledger.queue import QueueEntry
 from trainyard.runs.queue.order import QueuePlace
 from trainyard.runs.records.progress import duration
 
@@ -38,7 +39,7 @@ def plan_lines(places: Sequence[QueuePlace]) -> list[str]:
     most = sum(place.entry.estimate or 0.0 for place in starting)
     cost = f", at most ${most:.2f}" if starting else ""
     return [
-        *(f"begins     {place.entry.run} on {place.entry.stack} (rank {place.rank:.1f})" for place in starting),
+        *(f"begins     {place.entry.run} on {place.entry.where} (rank {place.rank:.1f})" for place in starting),
         *(f"waits      {place.entry.run}: {(place.why or place.state).splitlines()[0]}" for place in kept),
         f"plan       {len(starting)} would begin now{cost}; {len(kept)} would not",
     ]
@@ -57,7 +58,11 @@ def word_of(place: QueuePlace) -> str:
 def _cells(place: QueuePlace, now: float) -> tuple[str, ...]:
     entry = place.entry
     most = "?" if entry.estimate is None else f"{entry.estimate:.2f}"
-    return (entry.run, word_of(place), str(entry.priority), duration(max(now - entry.submitted, 0.0)), most, entry.stack)
+    return (entry.run, word_of(place), str(entry.priority), duration(max(now - entry.submitted, 0.0)), most, _stack_of(entry))
+
+
+def _stack_of(entry: QueueEntry) -> str:
+    return f"{entry.stack} (auto)" if entry.auto and entry.state != "queued" else entry.where
 
 
 def _below(place: QueuePlace) -> list[str]:

@@ -23,7 +23,7 @@ from trainyard.runs.queue.changes import ask_for_approval
 from trainyard.runs.queue.claims import Withdrawn, beating, is_here, is_seen_to, worker_name
 from trainyard.runs.queue.look import limits_of, look
 from trainyard.runs.queue.order import QueuePlace, is_later
-from trainyard.runs.queue.step import QueueStep, advance
+from trainyard.runs.queue.step import QueueStep, StepHands, advance
 from trainyard.runs.queue.table import counted, word_of
 from trainyard.runs.records.attempts import Overtaken, at_home
 from trainyard.runs.records.record import RunFolder
@@ -203,7 +203,7 @@ def _pass(worker: _Worker) -> None:
         if chosen is None:
             return
         worker.leave_if_asked()
-        limits = limits_of(worker.context, chosen.stack)
+        limits = limits_of(worker.context, chosen.where)
         _see_to(worker, chosen, lambda begun: limits.forbids(chosen, begun) is None)  # noqa: B023 - called before the next one
 
 
@@ -227,13 +227,19 @@ def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[Queue
     if taken is None:
         return  # another worker, or a person, was first
     if entry.state == "queued":
-        ui.say(f"begin      {entry.run} ({entry.recipe} on {entry.stack})")
+        ui.say(f"begin      {entry.run} ({entry.recipe} on {entry.where})")
         worker.report.begun.append(entry.run)
     worker.current = taken
     values: dict[str, Any] = {"due": worker.clock.now() + worker.every}
     step: QueueStep | None = None
     try:
-        step = advance(worker.context, taken, entry, rows.content(entry.id), lambda: _confirm(worker, taken))
+        step = advance(
+            worker.context,
+            taken,
+            entry,
+            rows.content(entry.id),
+            StepHands(lambda: _confirm(worker, taken), lambda stack: _move(worker, taken, stack)),
+        )
         values = _values(worker, entry, step)
     except Exception as error:
         known = readable(error, lambda: worker.context.places.logs)
@@ -243,9 +249,9 @@ def _see_to(worker: _Worker, entry: QueueEntry, fits: Callable[[Collection[Queue
         worker.report.exit_status = known.exit_code if worse else worker.report.exit_status
     finally:  # a signal, too: whoever comes next need not wait for this process to be gone
         mine = rows.change(taken, **values, beat=None)
-        worker.current = None
+        now, worker.current = worker.current or taken, None
     if step is not None and mine:
-        _tell(worker, replace(taken, **values), step)
+        _tell(worker, replace(now, **values), step)
 
 
 def _confirm(worker: _Worker, taken: QueueEntry) -> None:
@@ -255,6 +261,23 @@ def _confirm(worker: _Worker, taken: QueueEntry) -> None:
         raise Withdrawn(f"{taken.run} is {now.outcome}; nothing was rented")
     if now is None or now.state != "begun" or now.worker != worker.name:
         raise Overtaken(f"another worker has {taken.run} by now; nothing was rented")
+
+
+def _move(worker: _Worker, taken: QueueEntry, stack: str) -> str | None:
+    """Let an entry that begins do so on a stack that was chosen for it; return why not, where too many are at work there."""
+    limits, why = limits_of(worker.context, stack), list[str]()
+
+    def fits(begun: Collection[QueueEntry]) -> bool:
+        why[:] = filter(None, [limits.forbids(replace(taken, stack=stack), begun)])
+        return not why
+
+    moved = worker.rows().move(taken, stack, fits)
+    if moved is not None:
+        worker.current = moved
+    elif not why:
+        _confirm(worker, taken)
+        why = ["it was changed meanwhile"]
+    return why[0] if why else None
 
 
 def _values(worker: _Worker, entry: QueueEntry, step: QueueStep) -> dict[str, Any]:

@@ -33,5 +33,5 @@ def _said(entry: QueueEntry) -> UserError | None:
     if entry.outcome not in ("withdrawn", "rejected"):
         return None
     when = "" if entry.ended is None else f" at {format_time(entry.ended)}"
-    hint = f"To run it all the same, submit it again: invoke submit --stack {entry.stack}"
+    hint = f"To run it all the same, submit it again: invoke submit --stack {entry.asked}"
     return UserError(f"{entry.run} never began: it was {entry.outcome} by {entry.decided_by}{when}", hint=hint)

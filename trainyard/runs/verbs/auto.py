@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from trainyard.config import stack_names
+from trainyard.clouds.protocol import Cloud
+from trainyard.config import AUTO, stack_names
 from trainyard.errors import NoCapacity, RefusedError, UserError, in_short
 from trainyard.ledger.keys import StartKey
-from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.contract import Recipe, load_recipe
+from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import needs_of
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import containers, shape
@@ -19,10 +23,8 @@ from trainyard.runs.verbs.beginning import begin_once
 from trainyard.runs.verbs.keyed import KeyedRun
 from trainyard.runs.verbs.known import had_no_pod
 from trainyard.runs.verbs.train import TrainRequest, prepare, values_of
+from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
-
-AUTO = "auto"
-"""As a stack's name: the cheapest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +52,29 @@ def begin_training(
 
 
 def settled(context: CommandContext, request: TrainRequest) -> TrainRequest:
-    """Return a request with the stack that is cheapest now in place of ``auto``; raises NoCapacity where none has a pod for it."""
-    return replace(request, stack=rank(context, request)[0].stack) if request.stack == AUTO else request
+    """Return a request with the stack that is cheapest now in place of ``auto``; where none has a pod now, with one that may later.
+
+    Raises UserError where none could be asked.
+    """
+    if request.stack != AUTO:
+        return request
+    ranking = _ranking(context, _needs(context, request))
+    if not ranking.stacks:
+        context.ui.warn(f"no stack has a pod for this run now; what is judged now is judged by {next(iter(ranking.settings))}")
+    return replace(request, stack=ranking.stacks[0].stack if ranking.stacks else next(iter(ranking.settings)))
+
+
+def renting(root: Path) -> list[str]:
+    """Return the names of the stacks among which ``auto`` chooses: those that rent GPUs, or whose settings nobody can read."""
+    return [stack for stack in stack_names(root) if _rents(root, stack)]
+
+
+def _rents(root: Path, stack: str) -> bool:
+    try:
+        settings = reader.partly(root, stack, "gpu")
+    except UserError:
+        return True
+    return settings.cloud != "local" and bool(settings.gpu)
 
 
 @dataclass(slots=True)
@@ -91,18 +114,52 @@ class _Choice:
         raise NoCapacity("no stack has a pod for this run now")
 
 
+@dataclass(frozen=True, slots=True)
+class RunNeeds:
+    """What decides where a run can be: its recipe, its values as a stack's settings make them, and its lease in hours."""
+
+    recipe: Recipe
+    values: Callable[[StackSettings, Cloud], Values]
+    hours: float | None
+    """None: as the stack's settings say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ranking:
+    stacks: list[StackOffers]
+    settings: dict[str, StackSettings]
+    """Of all stacks that could be asked."""
+
+
 def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
+    """Return the stacks that can have a run now, as cheapest() does."""
+    return cheapest(context, _needs(context, request))
+
+
+def cheapest(context: CommandContext, run: RunNeeds) -> list[StackOffers]:
     """Return the stacks that can have a run now, the cheapest first, having said what they cost and why others are left out.
 
     Asked are, at once, all stacks of the repository that rent GPUs and whose keys are set. Raises NoCapacity where none is left,
     UserError where none could be asked.
     """
+    ranking = _ranking(context, run)
+    if not ranking.stacks:
+        raise NoCapacity("no stack has a pod for this run now", hint="invoke offers shows what all clouds have.")
+    return ranking.stacks
+
+
+def _needs(context: CommandContext, request: TrainRequest) -> RunNeeds:
     if request.request_file is not None:
         raise UserError(
             "--from is a request to one cloud, and --stack auto looks at all",
             hint=f"Say whose it is: --stack and one of {', '.join(stack_names(context.places.root))}",
         )
-    settings, out = _settings(context, request)
+    chosen = load_recipe(context.places.root, request.recipe)
+    return RunNeeds(chosen, lambda settings, cloud: values_of(request, chosen, settings, cloud), request.hours)
+
+
+def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
+    settings, out = _settings(context, run)
     failed = {stack: shape.failed_lately(context.ledger(), each.cloud) for stack, each in settings.items()}
     stacks = []
     for reply in ask({stack: _question(context, stack, each) for stack, each in settings.items()}):
@@ -120,24 +177,21 @@ def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
         context.ui.say(f"auto       not {stack}: {why}")
     if not settings:
         raise UserError("no stack of a cloud can be asked for this run", hint="Keys and stacks: invoke setup --all")
-    if not stacks:
-        raise NoCapacity("no stack has a pod for this run now", hint="invoke offers shows what all clouds have.")
-    return stacks
+    return _Ranking(stacks, settings)
 
 
-def _settings(context: CommandContext, request: TrainRequest) -> tuple[dict[str, StackSettings], dict[str, str]]:
+def _settings(context: CommandContext, run: RunNeeds) -> tuple[dict[str, StackSettings], dict[str, str]]:
     """Return the settings that a run would have on each stack that rents GPUs, its lease in ``hours``; and why others are left out."""
-    chosen = load_recipe(context.places.root, request.recipe)
     fit, out = dict[str, StackSettings](), dict[str, str]()
-    for stack in stack_names(context.places.root):
+    for stack in renting(context.places.root):
         try:
             settings, cloud = context.settings(stack), context.cloud(stack)
-            if cloud.name == "local" or not settings.gpu:
-                continue  # this machine, and what rents no GPU, is named by whoever means it
             settings, _ = shape.from_environment(settings, context.env, cloud.name)
-            shaped = shape.raised(settings, needs_of(chosen, values_of(request, chosen, settings, cloud)), cloud.name)
-            shaped = shaped if request.hours is None else replace(shaped, hours=request.hours)
+            shaped = shape.raised(settings, needs_of(run.recipe, run.values(settings, cloud)), cloud.name)
+            shaped = shaped if run.hours is None else replace(shaped, hours=run.hours)
             containers.refuse(context, cloud, shaped, shaped.hours)
+            if shaped.upload_consent == "never" and not cloud.simulated:
+                raise RefusedError("its upload_consent is 'never'")
             fit[stack] = shaped
         except (UserError, RefusedError) as error:
             out[stack] = in_short(error)

@@ -55,6 +55,8 @@ class SubmittedRun:
     confirm: Callable[[], object]
     judge: Callable[[PricedRun], object]
     """Called when it is known what it costs now, before anything is made: what it raises keeps it from that."""
+    only_offers: tuple[str, ...] | None = None
+    """Ids of the only offers to try, in this order; None: as the settings say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,7 @@ def prepare_from(context: CommandContext, request: RerunRequest, base: SeenAttem
 def planned_from(context: CommandContext, request: RerunRequest, base: SeenAttempt, bundle: Path) -> tuple[RunPlan, Cloud]:
     """Return what the next run of what an attempt was made of would be, and its cloud; raises UserError."""
     target = _target(context, request, base)
-    return _plan(context, request, base, _recipe(context, base), target, bundle), target.cloud
+    return _plan(context, request, base, recipe_of(context, base), target, bundle), target.cloud
 
 
 def _target(context: CommandContext, request: RerunRequest, base: SeenAttempt) -> _Target:
@@ -133,6 +135,8 @@ def _target(context: CommandContext, request: RerunRequest, base: SeenAttempt) -
     for line in told_by_env:
         context.ui.say(f"settings   {line}")
     startbook.refuse(context.places.root, context.ui.say)
+    if request.submitted is not None and request.submitted.only_offers is not None:
+        settings = replace(settings, only_offers=request.submitted.only_offers)
     edited = _edited(base, request, settings)
     if edited is not None:
         settings = edited.settings(settings, stack)
@@ -151,7 +155,7 @@ def _edited(base: SeenAttempt, request: RerunRequest, settings: StackSettings) -
     return next((load(file, settings.cloud, file.name) for file in folder.iterdir()), None)
 
 
-def _recipe(context: CommandContext, base: SeenAttempt) -> Recipe:
+def recipe_of(context: CommandContext, base: SeenAttempt) -> Recipe:
     """Return the recipe as the run had it; as this checkout has it, and that is said, where the run's snapshot does not hold it whole."""
     name, folder = base.record.recipe, base.folder.snapshot
     taken = snapshots.read(folder)
