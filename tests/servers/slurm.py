@@ -16,9 +16,9 @@ PACKAGES = ("slurm-wlm", "munge")
 
 def find() -> Path:
     """Return the folder below which its programs lie; raises Unavailable when some are missing."""
-    for root in (Path("/"), cache() / "slurm"):
-        if not (missing := cluster.lacking(root)):
-            return root
+    root = cluster.programs()
+    if not (missing := cluster.lacking(root)):
+        return root
     raise Unavailable(f"there is no Slurm on this machine ({', '.join(missing)} missing): invoke servers.slurm")
 
 

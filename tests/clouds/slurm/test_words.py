@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
@@ -12,6 +14,7 @@ from trainyard.clouds.protocol import Offer, PodSpec
 from trainyard.clouds.slurm.answers import FINAL, SEPARATOR, STATES, marks_of, pod_of, read_jobs
 from trainyard.clouds.slurm.request import ClusterOptions, submission
 from trainyard.errors import CloudRefused, UserError
+from trainyard.rehearsal.slurm import cluster
 from trainyard.settings.ofcloud import options_of
 from trainyard.settings.table import build
 
@@ -108,3 +111,24 @@ def test_only_what_is_set_and_belongs_to_the_cloud_alone_is_passed_on() -> None:
 
     assert options_of(slurm) == {"login": "me@l", "sbatch": "-a\n-b", "queue_hours": "2.5"}
     assert options_of(build({"cloud": "runpod"}, "runpod")) == {}
+
+
+def test_a_rehearsals_slurm_is_found_where_its_packages_were_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = ""
+
+    def found(name: str, root: Path = Path("/")) -> str | None:
+        return shutil.which(name, path=path if root == Path("/") else f"{root}/usr/sbin")
+
+    def unpacked(root: Path) -> Path:
+        (root / "usr" / "sbin").mkdir(parents=True)
+        for name in cluster._PROGRAMS:
+            (root / "usr" / "sbin" / name).touch(0o755)
+        return root
+
+    monkeypatch.setattr(cluster, "find", found)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cluster.programs() == Path("/")
+    kept = unpacked(tmp_path / "trainyard" / "test-servers" / "slurm")
+    assert cluster.programs() == kept
+    path = f"{unpacked(tmp_path / 'elsewhere')}/usr/sbin"
+    assert cluster.programs() == tmp_path / "elsewhere"

@@ -122,6 +122,17 @@ def lacking(root: Path = Path("/")) -> list[str]:
     return [name for name in _PROGRAMS if find(name, root) is None]
 
 
+def programs() -> Path:
+    """Return the folder below which Slurm's programs lie with their libraries: ``/``, or where its packages were unpacked.
+
+    That is where PATH leads to, else what ``invoke servers.slurm`` has made. ``/`` where some are missing everywhere.
+    """
+    munged = Path(find("munged") or "/")
+    own = munged.parents[2] if munged.match("usr/sbin/munged") else Path("/")
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "trainyard" / "test-servers" / "slurm"
+    return next((root for root in (own, kept) if not lacking(root)), Path("/"))
+
+
 def find(name: str, root: Path = Path("/")) -> str | None:
     """Return a program's path, below ``root`` before this machine's own; None where there is none."""
     own = os.pathsep.join(str(root / place) for place in ("usr/bin", "usr/sbin")) if root != Path("/") else ""
@@ -130,14 +141,17 @@ def find(name: str, root: Path = Path("/")) -> str | None:
 
 @contextmanager
 def serve(
-    folder: Path, size: ClusterSize | None = None, root: Path = Path("/"), files: Mapping[str, bytes] | None = None
+    folder: Path, size: ClusterSize | None = None, root: Path | None = None, files: Mapping[str, bytes] | None = None
 ) -> Iterator[SlurmCluster]:  # fmt: skip
     """Run a cluster while the block lasts; its jobs are ended with it. ``files``: programs that are on its nodes beside others, by name.
 
+    ``root``: where Slurm's programs are; None: as programs() says.
+
     Raises UserError where programs are missing, TrainyardError when it does not come up.
     """
+    root = root or programs()
     if missing := lacking(root):
-        hint = "Debian and Ubuntu: apt-get install slurm-wlm munge"
+        hint = "Debian and Ubuntu: apt-get install slurm-wlm munge; without root, in a clone of Trainyard: invoke servers.slurm"
         raise UserError(f"a Slurm of its own needs programs that are not here: {', '.join(missing)}", hint=hint)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     # Sockets have short names, and whoever submits must reach munge's.
