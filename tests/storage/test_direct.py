@@ -10,7 +10,8 @@ import pytest
 
 from tests.storage.conftest import PART, Workspace, here
 from tests.storage.test_commit import EXCLUDES, OUTPUTS, WHERE
-from trainyard.errors import StoreError
+from trainyard.errors import StoreError, Unreachable
+from trainyard.remote import stream
 from trainyard.remote.local import LocalTransport
 from trainyard.storage import direct
 from trainyard.storage.client import StoreSettings
@@ -58,13 +59,64 @@ def test_a_second_fetch_sends_no_file_again(pod: Workspace, tmp_path: Path) -> N
 def test_a_file_that_changes_while_it_is_fetched_is_never_taken(pod: Workspace, tmp_path: Path) -> None:
     class Changing(LocalTransport):
         def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
-            if "tail -c" in command and "config.json" in command:
+            if "xargs -0 cat" in command:
                 (pod.root / "output/model/config.json").write_bytes(b"x" * 22)
             return super().exec(command, stdin, **more)
 
     with pytest.raises(StoreError, match=r"config\.json"):
         direct.fetch(Changing(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home")
     assert not (tmp_path / "home/model/config.json").exists()
+
+
+def test_many_small_files_share_a_stream_and_a_lost_link_costs_only_what_had_not_come(
+    pod: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "FILES", 40)
+    monkeypatch.setattr(direct, "CHANNELS", 1)
+    for number in range(100):
+        (pod.root / f"output/model/part-{number}").write_bytes(b"" if number == 50 else os.urandom(1 + number))
+
+    class Cut(LocalTransport):
+        """Loses the link in the middle of the second stream."""
+
+        commands, streams, left = 0, 0, 2
+
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
+            self.commands += 1
+            if "xargs -0 cat" not in command:
+                return super().exec(command, stdin, **more)
+            self.streams, self.left = self.streams + 1, self.left - 1
+            if self.left == 0:
+                kept = stdin.split(b"\0")[:10]
+                super().exec(command, b"\0".join(kept) + b"\0", **more)
+                raise Unreachable("the link is lost")
+            return super().exec(command, stdin, **more)
+
+    home, cut = tmp_path / "home", Cut()
+    with pytest.raises(Unreachable):
+        direct.fetch(cut, WHERE, pod.output, OUTPUTS, EXCLUDES, home)
+    arrived = [one for one in home.rglob("*") if one.is_file() and one.name != "lock"]
+    assert len(arrived) == 40 + 10 + 23, "what came in the stream that was lost is kept, too"
+    told: list[Progress] = []
+    cut.streams = cut.commands = 0
+    direct.fetch(cut, WHERE, pod.output, OUTPUTS, EXCLUDES, home, on_progress=told.append)
+    assert fetched_files(home) == model_of(pod) and told[-1].done == told[-1].total
+    assert cut.streams == 1 and cut.commands < 12
+
+
+def test_a_small_file_that_is_gone_keeps_none_of_the_others_from_coming(pod: Workspace, tmp_path: Path) -> None:
+    for number in range(20):
+        (pod.root / f"output/model/part-{number:02}").write_bytes(os.urandom(100))
+
+    class Losing(LocalTransport):
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> Any:
+            if "xargs -0 cat" in command:
+                (pod.root / "output/model/part-07").unlink(missing_ok=True)
+            return super().exec(command, stdin, **more)
+
+    with pytest.raises(StoreError, match=r"there is no file .*part-07"):
+        direct.fetch(Losing(), WHERE, pod.output, OUTPUTS, EXCLUDES, tmp_path / "home")
+    assert fetched_files(tmp_path / "home").keys() >= {f"model/part-{number:02}" for number in range(20) if number != 7}
 
 
 def test_a_pod_without_python_is_fetched_too(pod: Workspace, tmp_path: Path) -> None:

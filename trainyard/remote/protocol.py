@@ -6,7 +6,7 @@ A target needs POSIX sh and the usual small tools, nothing else: no Python, no S
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -118,6 +118,11 @@ def with_environment(command: str, env: Mapping[str, object]) -> str:
 def with_values(script: str, **values: object) -> str:
     """Return the script with its shell variables set first: the one way values get into a script of ours."""
     return "".join(f"{name}={quote(value)}\n" for name, value in values.items()) + script
+
+
+def ended_by_nul(words: Iterable[str]) -> bytes:
+    """Return words, mostly names of files, as our scripts read them from stdin: any byte but NUL may be in one."""
+    return "".join(f"{word}\0" for word in words).encode(errors="surrogateescape")
 
 
 def expect(result: CommandResult, what: str) -> CommandResult:

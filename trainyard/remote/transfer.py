@@ -1,7 +1,7 @@
 """Files to and from a pod: atomic, compared by content, proven by sha256, resumed after a lost link.
 
 Big files go up as slices over several channels (upload.py); downloads use the wide window of our connections
-instead. Nothing takes its place before it has arrived whole.
+instead, and small ones share a stream (stream.py). Nothing takes its place before it has arrived whole.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
-from trainyard.files import sha256_of
+from trainyard.files import sha256_of, write_atomic
 from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.remote.stream import StreamedFile, get_stream, streams
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, Upload, beside, folder_of, octal
 from trainyard.shellscript import load
 
@@ -122,8 +123,25 @@ def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnP
     def get(file: PodFile) -> None:
         get_file(t, str(PurePosixPath(remote_dir) / file.path), local_dir / file.path, file.sha256, tally.part())
 
+    def take(file: StreamedFile, content: bytes) -> None:
+        path = local_dir / files[file.number].path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, content, durable=False)
+        except OSError as error:
+            raise disk_full(error, path) or UserError(f"{path}: cannot be written: {error.strerror or error}") from None
+        tally.add(file.size)
+
+    absent = {number for number, file in enumerate(files) if not _is_here(local_dir / file.path, file)}
+    small = [
+        StreamedFile(str(PurePosixPath(remote_dir) / file.path), file.size, file.sha256, number)
+        for number, file in enumerate(files)
+        if number in absent and file.size is not None and file.size <= SMALL
+    ]
     with ThreadPoolExecutor(CHANNELS) as pool:
-        list(pool.map(get, files))
+        wrong = [file.number for some in pool.map(lambda some: get_stream(t, some, take), streams(small)) for file in some]
+        alone = absent.difference(file.number for file in small).union(wrong)
+        list(pool.map(get, [files[number] for number in sorted(alone)]))
     return [file.path for file in files]
 
 
@@ -151,6 +169,14 @@ def local_tree(folder: Path) -> tuple[list[str], list[str]]:
 def mode_of(status: os.stat_result) -> int:
     """Return the mode a copy gets: 0755 for what its owner may run, 0644 else."""
     return 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+
+
+def _is_here(path: Path, file: PodFile) -> bool:
+    """Tell whether a file of the pod lies here already; what cannot be read is found out when it is written."""
+    try:
+        return path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256
+    except OSError:
+        return False
 
 
 def _fetch_rest(t: Transport, remote: str, part: Path, size: int, on_progress: OnProgress | None) -> None:

@@ -12,7 +12,7 @@ import os
 import re
 import tarfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from trainyard.batches import batches
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
-from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.remote.protocol import Transport, ended_by_nul, expect, with_values
 from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, octal
 from trainyard.shellscript import load
@@ -71,7 +71,7 @@ def put_tree(
         list(pool.map(send, [*big, *batches((file for file in sent if file.size <= SMALL), PACK_FILES, PACK)]))
     if store is not None and sent:
         words = [word for file in big for word in (file.sha256, file.name)]
-        _run(t, "tree_keep", remote_dir, store, _listed(words), days=KEPT_DAYS)
+        _run(t, "tree_keep", remote_dir, store, ended_by_nul(words), days=KEPT_DAYS)
     return sorted(file.name for file in changed)
 
 
@@ -93,13 +93,15 @@ def _described(folder: Path, names: Sequence[str]) -> list[LocalFile]:
 
 
 def _make_folders(t: Transport, top: str, folders: Sequence[str]) -> None:
-    expect(t.exec(with_values(load(__package__, "tree_folders"), top=top), _listed([".", *folders])), f"{t.name}: {top} cannot be made")
+    expect(
+        t.exec(with_values(load(__package__, "tree_folders"), top=top), ended_by_nul([".", *folders])), f"{t.name}: {top} cannot be made"
+    )
 
 
 def _differing(t: Transport, files: Sequence[LocalFile], top: str) -> list[LocalFile]:
     if not files:
         return []
-    asked = t.exec(with_values(load(__package__, "tree_ask"), top=top, id=os.urandom(6).hex()), _listed(file.name for file in files))
+    asked = t.exec(with_values(load(__package__, "tree_ask"), top=top, id=os.urandom(6).hex()), ended_by_nul(file.name for file in files))
     answer = expect(asked, f"{t.name}: {top} cannot be read").stdout
     if answer == b"absent\n":
         return list(files)
@@ -158,7 +160,7 @@ def _in_store(t: Transport, files: Sequence[LocalFile], store: str | None) -> se
     """Return the hashes of those that the pod's store holds whole."""
     if store is None or not files:
         return set()
-    asked = t.exec(with_values(load(__package__, "tree_stored"), store=store), _listed({file.sha256 for file in files}))
+    asked = t.exec(with_values(load(__package__, "tree_stored"), store=store), ended_by_nul({file.sha256 for file in files}))
     lines = expect(asked, f"{t.name}: {store} cannot be read").text.splitlines()
     return {name for digest, name in (line.split() for line in lines) if digest == name}
 
@@ -179,7 +181,3 @@ def _take(t: Transport, files: Sequence[LocalFile], top: str, store: str | None,
 def _run(t: Transport, script: str, top: str, store: str | None, stdin: bytes, **values: object) -> None:
     text = with_values(load(__package__, script), top=top, store=store or "", id=os.urandom(6).hex(), **values)
     expect(t.exec(text, stdin), f"{t.name}: {top} cannot be written")
-
-
-def _listed(words: Iterable[str]) -> bytes:
-    return "".join(f"{word}\0" for word in words).encode(errors="surrogateescape")

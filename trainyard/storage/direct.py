@@ -11,16 +11,19 @@ import os
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from trainyard.errors import PodCannotUpload, PodFailed, StoreError
 from trainyard.files import sha256_of, write_atomic
 from trainyard.pod.files import hash_file
 from trainyard.remote import transfer
 from trainyard.remote.protocol import Transport
+from trainyard.remote.stream import StreamedFile, get_stream, streams
+from trainyard.remote.transfer import SMALL
+from trainyard.remote.upload import ByteCounter
 from trainyard.storage import bare, podside
 from trainyard.storage.commit import ending_of, frozen_scan, manifest_of
 from trainyard.storage.deliver import OnProgress, Progress, silent
@@ -131,24 +134,13 @@ def _keep(path: Path, body: bytes) -> None:
 
 
 def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], place: _Place, on_progress: OnProgress) -> list[Mapping[str, Any]]:
-    total, done, lock = sum(int(file["size"]) for file in files), 0, threading.Lock()
-
-    def get(file: Mapping[str, Any], stage: Staging) -> Mapping[str, Any]:
-        nonlocal done
-        before = 0
-
-        def moved(now: int, _: int) -> None:
-            nonlocal done, before
-            with lock:
-                done, before = done + now - before, now
-                on_progress(Progress("fetch", done, total, "fetching the result over SSH"))
-
-        piece = _get(transport, file, place, stage, moved)
-        # A pod without Python tells no CRC32: they are taken from what has arrived.
-        return file if "parts" in file else {**hash_file(str(piece), PART_SIZE, False)[0], "path": file["path"]}
+    total = sum(int(file["size"]) for file in files)
 
     def waiting(text: str) -> None:
         on_progress(Progress("wait", 0, total, text))
+
+    def fetching(done: int, total: int) -> None:
+        on_progress(Progress("fetch", done, total, "fetching the result over SSH"))
 
     names = [str(file["path"]) for file in files]
     try:
@@ -156,24 +148,79 @@ def _fetch_all(transport: Transport, files: Sequence[Mapping[str, Any]], place: 
     except OSError as error:
         raise trouble(place.dest, error) from None
     with staging(place.dest, names, waiting) as stage, ThreadPoolExecutor(CHANNELS) as pool:
-        return list(pool.map(lambda file: get(file, stage), files))
+        errand = _Errand(transport, files, place, stage, ByteCounter(total, fetching))
+        small, big = errand.missing(pool)
+        wrong = list(pool.map(errand.get_some, streams(small)))
+        list(pool.map(errand.get, [*(file.number for some in wrong for file in some), *big]))
+    # A pod without Python tells no CRC32: they are taken from what has arrived.
+    return [
+        file if "parts" in file else {**hash_file(str(place.dest / name), PART_SIZE, False)[0], "path": name}
+        for file, name in zip(files, names, strict=True)
+    ]
 
 
-def _get(transport: Transport, file: Mapping[str, Any], place: _Place, stage: Staging, moved: Callable[[int, int], None]) -> Path:
-    """Fetch one file to its place, unless it is there; returns the place."""
-    path, digest = place.dest / str(file["path"]), str(file["sha256"])
-    part = stage.part(digest, path)
-    try:
-        here = sha256_of(path) if path.is_file() else None
-        if here == digest:
-            moved(int(file["size"]), 0)
-            return path
-        transfer.get_file(transport, str(file["source"]), part, digest, moved)
-        if here is not None:
-            place.move(path, here)
-        stage.place(part, path)
-    except PodFailed as error:
-        raise StoreError(error.message) from error
-    except OSError as error:
-        raise trouble(path, error) from None
-    return path
+class _Errand:
+    """Files of a pod on their way to their places, by their numbers."""
+
+    def __init__(self, transport: Transport, files: Sequence[Mapping[str, Any]], place: _Place, stage: Staging, tally: ByteCounter) -> None:
+        self._transport, self._place, self._stage, self._tally = transport, place, stage, tally
+        self._files = [StreamedFile(str(file["source"]), int(file["size"]), str(file["sha256"]), n) for n, file in enumerate(files)]
+        self._paths = [place.dest / str(file["path"]) for file in files]
+        self._here: dict[int, str | None] = {}
+
+    def missing(self, pool: Executor) -> tuple[list[StreamedFile], list[int]]:
+        """Return which files have not arrived yet: those that can share a stream, and the numbers of the others."""
+        looks = dict(zip(self._files, pool.map(self._look, self._files), strict=True))
+        self._put([file for file, where in looks.items() if where == "part"])
+        absent = [file for file, where in looks.items() if where == "pod"]
+        self._tally.add(sum(file.size for file in self._files) - sum(file.size for file in absent))
+        return [file for file in absent if file.size <= SMALL], [file.number for file in absent if file.size > SMALL]
+
+    def get_some(self, files: Sequence[StreamedFile]) -> list[StreamedFile]:
+        """Fetch small files to their places in one stream; return those that did not come as they were announced."""
+        arrived: list[StreamedFile] = []
+
+        def take(file: StreamedFile, content: bytes) -> None:
+            path = self._part(file)
+            try:
+                path.write_bytes(content)
+            except OSError as error:
+                raise trouble(path, error) from None
+            arrived.append(file)
+            self._tally.add(file.size)
+
+        wrong = get_stream(self._transport, files, take)
+        self._put(arrived)
+        return wrong
+
+    def get(self, number: int) -> None:
+        """Fetch one file to its place."""
+        file = self._files[number]
+        try:
+            transfer.get_file(self._transport, file.source, self._part(file), file.sha256, self._tally.part())
+        except PodFailed as error:
+            raise StoreError(error.message) from error
+        self._put([file])
+
+    def _look(self, file: StreamedFile) -> Literal["place", "part", "pod"]:
+        """Say where a file lies whole: at its place, beside it since before the link was lost, or only on the pod."""
+        path, part = self._paths[file.number], self._part(file)
+        try:
+            self._here[file.number] = sha256_of(path) if path.is_file() else None
+            if self._here[file.number] == file.sha256:
+                return "place"
+            return "part" if file.size <= SMALL and part.is_file() and sha256_of(part) == file.sha256 else "pod"
+        except OSError as error:
+            raise trouble(path, error) from None
+
+    def _part(self, file: StreamedFile) -> Path:
+        return self._stage.part(file.sha256, self._paths[file.number])
+
+    def _put(self, files: Sequence[StreamedFile]) -> None:
+        try:
+            for file in files:
+                if (here := self._here[file.number]) is not None:
+                    self._place.move(self._paths[file.number], here)
+            self._stage.place_all([(self._part(file), self._paths[file.number]) for file in files])
+        except OSError as error:
+            raise trouble(self._place.dest, error) from None

@@ -61,10 +61,14 @@ class Staging:
 
     def settle(self) -> None:
         """Bring what waits to disk, give it its names, and bring the names to disk."""
-        _to_disk([part for part, _ in self._waiting], self.folder)
-        for part, path in self._waiting:
-            self.place(part, path)
+        self.place_all(self._waiting)
         _to_disk(self._touched, self.folder)
+
+    def place_all(self, parts: Sequence[tuple[Path, Path]]) -> None:
+        """Bring files to disk and give them their names."""
+        _to_disk([part for part, _ in parts], self.folder)
+        for part, path in parts:
+            self.place(part, path)
 
 
 def _to_disk(paths: Collection[Path], folder: Path) -> None:
