@@ -104,6 +104,18 @@ def test_a_key_that_is_refused_is_not_kept_unless_one_insists(bench: Bench) -> N
     assert bench.set_up(stacks=("vast",), keys={"VAST_API_KEY": WRONG}, force=True).written == ("VAST_API_KEY",)
 
 
+def test_the_package_of_a_cloud_that_is_meant_is_said_before_its_keys_are_asked_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "modal", None)
+    for name in [name for name in sys.modules if name.startswith("trainyard.clouds.modal")]:
+        monkeypatch.delitem(sys.modules, name)
+    lack, person = "Modal needs the package 'modal': pip install 'trainyard[modal]'", Typist([])
+    report = bench.set_up(person, stacks=("modal",))
+    assert (report.exit_code, report.notes, person.heard[0]) == (2, (lack,), lack)
+    tried = list(lines(bench.set_up(stacks=("modal",), keys={"MODAL_TOKEN_ID": "ak-1", "MODAL_TOKEN_SECRET": "as-1"})))
+    assert "pip install 'trainyard[modal]'" in "\n".join(tried) and not any(line.startswith("note") for line in tried)
+    assert bench.set_up(every=True).notes == ()
+
+
 def test_what_a_person_has_to_make_first_is_said_by_setup_and_doctor(bench: Bench, tmp_path: Path) -> None:
     emulator = start(rehearsed("replicate"), tmp_path / "re", timing=Timing(provisioning=1e9), env={})  # type: ignore[arg-type]
     there = Bench(bench.root, emulator, {name: value for name, value in emulator.env.items() if name != "REPLICATE_API_TOKEN"})

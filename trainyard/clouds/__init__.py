@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import cast
 
@@ -24,16 +24,27 @@ def open_cloud(name: str, env: Mapping[str, str], places: Places) -> Cloud:
         if lost := problem_of(name):
             raise UserError(f"cloud '{name}': {lost.words}", hint=lost.hint)
         raise UserError(f"unknown cloud '{name}'{suggest(name, entries())}", hint=f"Clouds: {', '.join(entries())}.")
-    if row not in BUILT_IN:
-        return _of_package(row, env, places)
+    return cast(Cloud, _opener(row)(env, places)) if row in BUILT_IN else _of_package(row, env, places)
+
+
+def lack_of_package(row: CloudEntry) -> UserError | None:
+    """Return which package a cloud needs that is not installed, and how it is; None where none is missing."""
+    try:
+        if row in BUILT_IN and row.extra:
+            _opener(row)
+    except UserError as error:
+        return error
+    return None
+
+
+def _opener(row: CloudEntry) -> Callable[[Mapping[str, str], Places], object]:
     module, _, function = row.opener.partition(":")
     try:
-        opener = getattr(import_module(module), function)
+        return cast(Callable[[Mapping[str, str], Places], object], getattr(import_module(module), function))
     except ModuleNotFoundError as error:
         if not row.extra or (error.name or "").partition(".")[0] == "trainyard":
             raise
         raise UserError(f"{row.title} needs the package '{error.name}'", hint=f"pip install 'trainyard[{row.extra}]'") from None
-    return cast(Cloud, opener(env, places))
 
 
 def _of_package(row: CloudEntry, env: Mapping[str, str], places: Places) -> Cloud:

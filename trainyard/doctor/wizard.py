@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from trainyard.clouds import lack_of_package
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.config import git, stack_names
 from trainyard.doctor.accounts import KeyHolder, Person, of_cloud, of_store, settle
@@ -95,12 +96,15 @@ def set_up(context: CommandContext, request: SetupRequest, person: Person | None
     for holder in holders:
         holder.gather(request.keys, context.env)
         if person:
+            for lack in _package_lacks(request, holder):
+                person.say(lack)
             holder.ask(person)
     settle(context, [holder for holder in holders if holder.keys], person, request.patience)
     if request.every:
         stores = [holder for holder in stores if holder.values.keys() & {*holder.keys, *holder.needed}]
     values = _values(request, [holder for holder in holders if holder.keys], there)
-    notes = list(_notes(context, values))
+    notes = [lack for holder in holders if holder.verdict == "missing" for lack in _package_lacks(request, holder)]
+    notes += _notes(context, values)
     if values:
         write_env_file(context.places.root / ".env", values)
     for stack in stacks:
@@ -204,6 +208,12 @@ def _values(request: SetupRequest, holders: list[KeyHolder], there: Mapping[str,
     of_nobody = {name: value for name, value in request.keys.items() if not any(name in holder.names for holder in holders)}
     values = of_nobody | {name: value for holder in good for name, value in holder.values.items()}
     return {name: value for name, value in values.items() if there.get(name) != value}
+
+
+def _package_lacks(request: SetupRequest, holder: KeyHolder) -> Iterator[str]:
+    """Yield what is not installed of a cloud that is meant: its keys can then not be tried, and nothing rented."""
+    if holder.cloud is not None and (holder.values or not request.every) and (lack := lack_of_package(holder.cloud)):
+        yield f"{lack.message}: {lack.hint}"
 
 
 def _notes(context: CommandContext, values: Mapping[str, str]) -> Iterator[str]:
