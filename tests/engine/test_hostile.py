@@ -9,12 +9,14 @@ import signal
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.engine.bench import Bench, Ended, new_bench
 from tests.engine.cases import SMALL, Spec, pod
 from tests.engine.test_operations import wait_for
+from trainyard.engine.foresee import late_refusal
 
 
 @pytest.fixture
@@ -163,6 +165,14 @@ def test_a_refusal_that_would_come_in_an_apply_comes_before_anything_exists(benc
         ended = run_text(bench, late, verb)
         assert ended.code == 1 and f"{words}: not supported" in ended.errors() and "__main__.py:1" in ended.errors(), ended.text
         assert bench.things() == [] and bench.calls() == []
+
+
+def test_the_place_of_a_late_refusal_counts_letters(tmp_path: Path) -> None:
+    line = "a.ip.apply(lambda ip: ('größe', pulumi.StackReference('o/p/x')))"
+    (tmp_path / "p.py").write_text(f"import pulumi\n{line}\n", encoding="utf-8")
+    refused = late_refusal([tmp_path / "p.py"])
+    assert refused is not None and refused.where is not None
+    assert (refused.where.line, refused.where.column) == (2, line.index("pulumi.Stack") + 1)
 
 
 def test_a_refusal_that_nobody_could_foresee_has_its_line_and_the_state_is_true(bench: Bench) -> None:

@@ -321,6 +321,10 @@ def test_a_program_for_modal_is_read_by_its_constants() -> None:
     assert dict(found) == {"IMAGE": "a", "ENV": {"A": "xy", "B": [1, 2.5, None]}, "program": "\nimport os\nprint(IMAGE)\n"}
     with pytest.raises(UserError, match=r"modal_app.py:1:9"):
         parse("IMAGE = open('/etc/passwd')\n", "modal_app.py")
+    line = "ENV = {'größe': '😀', 'B': open('x')}\n"
+    with pytest.raises(UserError, match=f"modal_app.py:1:{line.index('open') + 1}: "):
+        parse(line, "modal_app.py")
+    assert parse("A = 'x\x0cy'\nimport os\n", "modal_app.py")["program"] == "import os\n"
     for text, words in (
         ("IMAGE = \n", "no program for Python"), (f"GPU_COUNT = {'9' * 6000}\n", "a number of 6,000 digits"),
         (f"GPU_COUNT = 0x{'f' * 6000}\n", "digits"), ("A = 1; import os\n", "one constant a line"), ("A = 1\nA = 2\n", "given twice"),

@@ -6,6 +6,7 @@ Which file it is, and which of its fields say what a setting says, stands in the
 from __future__ import annotations
 
 import ast
+import io
 import json
 import math
 import pprint
@@ -70,7 +71,7 @@ def parse(text: str, name: str) -> Map:
 def _program(text: str, name: str) -> Map:
     """Read the constants at a program's beginning; the rest is one text."""
     try:
-        statements = ast.parse(text).body
+        statements = _in_letters(ast.parse(text), text).body
     except (SyntaxError, ValueError) as error:
         where = YamlSource(name, text).at(getattr(error, "lineno", None) or 1, getattr(error, "offset", None) or 1)
         if (number := _NUMBER.search(where.text or "")) is not None:
@@ -88,8 +89,22 @@ def _program(text: str, name: str) -> Map:
             break
         _take(fields_read, target.id, _place(statement), _place(statement.value), _literal(statement.value, source))
         rest = statement.end_lineno or 0
-    _take(fields_read, PROGRAM, (rest + 1, 1), (rest + 1, 1), "".join(text.splitlines(keepends=True)[rest:]))
+    _take(fields_read, PROGRAM, (rest + 1, 1), (rest + 1, 1), "".join(_lines(text)[rest:]))
     return fields_read
+
+
+def _in_letters(tree: ast.Module, text: str) -> ast.Module:
+    """Let columns be letters, as a person's editor counts: Python's are bytes of UTF-8."""
+    lines = [line.encode() for line in _lines(text)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr | ast.stmt):
+            node.col_offset = len(lines[node.lineno - 1][: node.col_offset].decode())
+    return tree
+
+
+def _lines(text: str) -> list[str]:
+    """Return lines as Python cuts them: a form feed, say, ends none."""
+    return list(io.StringIO(text, newline=""))
 
 
 def _literal(node: ast.expr, source: YamlSource) -> Node:

@@ -47,8 +47,9 @@ def late_refusal(sources: Iterable[Path]) -> RefusedError | None:
         for node in _in_callbacks(tree, names):
             what = _refused(node, names)
             if what:
-                lines = text.splitlines()
-                where = Location(str(path), node.lineno, node.col_offset + 1, lines[node.lineno - 1])
+                line = text.splitlines()[node.lineno - 1]
+                before = line.encode()[: node.col_offset].decode(errors="replace")  # Python counts bytes of UTF-8, an editor letters
+                where = Location(str(path), node.lineno, len(before) + 1, line)
                 return refused(what, where)
     return None
 
