@@ -231,6 +231,14 @@ def test_a_longer_limit_of_predictions_is_believed_up_to_a_day(at: Account) -> N
         at.open(REPLICATE_PREDICTION_MINUTES="9999").create(replace(asked, end=end + timedelta(days=2)), at.offer())
 
 
+def test_a_prediction_with_too_long_a_lease_is_refused_when_it_is_planned(at: Account) -> None:
+    query = OfferQuery(gpus=("L40S",), options=PREDICTION)
+    with pytest.raises(UserError, match=r"30 minutes after its start, and this lease is longer \(150 minutes") as refused:
+        at.cloud.offers(replace(query, hours=2.5))
+    assert refused.value.facts["setting"] == "hours" and "destination" in str(refused.value.hint)
+    assert at.cloud.offers(replace(query, hours=0.4)) and at.cloud.offers(replace(query, hours=2.5, options=OPTIONS["replicate"]))
+
+
 def test_only_what_never_came_to_the_deed_has_made_nothing(at: Account) -> None:
     for fault, kind, says in (
         ("create-no-balance", CloudRefused, "Insufficient credit"),

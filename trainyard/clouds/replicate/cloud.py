@@ -24,7 +24,7 @@ from trainyard.clouds.protocol import SETTING, VALUE, Account, Capabilities, Cos
 from trainyard.clouds.rehearsal import is_rehearsal
 from trainyard.clouds.replicate import answers
 from trainyard.clouds.replicate.hardware import RATES, SOURCE, Hardware, read_hardware
-from trainyard.clouds.replicate.request import PUSH, job_request, parse_version
+from trainyard.clouds.replicate.request import PUSH, job_request, parse_version, refuse_long
 from trainyard.clouds.values import json_object, mapping, path_id, price_of, seconds_of, text
 from trainyard.errors import CloudRefused, CloudUnknown, UserError
 from trainyard.jsontext import parse_json
@@ -89,6 +89,7 @@ class ReplicateCloud:
         if not query.gpus:
             raise UserError("on Replicate a run needs a GPU", hint="Say the one of your model's hardware in trainyard:gpu.")
         if query.options:  # of a stack: who asks for the market says none
+            refuse_long(query.options.get("destination"), timedelta(hours=query.hours or 0), self.longest)
             self._check_version(query.options.get("template"))
         known = builtins.list(read_hardware(self._hardware(), self.prices))
         names = [(one.rate.shown,) for one in known]

@@ -73,17 +73,26 @@ def job_request(spec: PodSpec, offer: Offer, now: datetime, longest: timedelta) 
     if not spec.command or spec.end is None:
         raise CloudRefused("Replicate runs the command of a run until its lease ends, and one of both is missing; nothing was sent")
     left, destination = spec.end - now, spec.options.get("destination")
-    if destination is None and left > longest:
-        raise CloudRefused(
-            f"Replicate ends every prediction {longest.total_seconds() / 60:g} minutes after its start, and this lease is longer; "
-            "nothing was sent",
-            hint="Name a model for 'destination' (you/trained): a training has no such limit.",
-        )  # fmt: skip
+    try:
+        refuse_long(destination, left, longest)
+    except UserError as error:
+        raise CloudRefused(f"{error.message}; nothing was sent", hint=error.hint) from None
     inputs = _input(spec, offer)
     headers = {"Cancel-After": f"{max(_SHORTEST, math.ceil(left.total_seconds()))}s"}
     if destination is None:
         return JobRequest("predictions", "/predictions", {"version": str(version), "input": inputs}, headers)
     return JobRequest("trainings", f"{version.path}/trainings", {"destination": destination, "input": inputs}, headers)
+
+
+def refuse_long(destination: str | None, lease: timedelta, longest: timedelta) -> None:
+    """Raise UserError for a lease that no prediction lives to the end of."""
+    if destination is None and lease > longest:
+        raise UserError(
+            f"Replicate ends every prediction {longest.total_seconds() / 60:g} minutes after its start, and this lease is longer "
+            f"({lease.total_seconds() / 60:g} minutes with its rescue time)",
+            hint="Name a model for 'destination' (you/trained): a training has no such limit. Else say fewer 'hours' and 'rescue_minutes'.",
+            facts={SETTING: "hours"},
+        )  # fmt: skip
 
 
 def hardware_text(offer: Offer) -> str:
