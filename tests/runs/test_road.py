@@ -182,6 +182,14 @@ def test_what_is_wrong_is_told_before_anything_exists(road: Road, line: str, ask
     assert road.engine.asked == [] and road.cloud.calls("create") == 0 and not list(road.context.places.runs.glob("*/*/*"))
 
 
+def test_a_run_that_needs_a_bucket_and_has_none_is_refused_before_the_cloud_is_asked(road: Road) -> None:
+    road.cloud.capabilities = replace(road.cloud.capabilities, ssh=False)
+
+    with pytest.raises(RefusedError, match="go through a bucket, and none is set"):
+        road.prepare()
+    assert road.cloud.calls("offers") == 0
+
+
 def test_what_would_break_a_limit_is_refused(road: Road) -> None:
     road.settle("limit_day: 1")
 

@@ -153,6 +153,12 @@ def priced(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
     return PricedRun(plan, expected, shaped, named)
 
 
+def priced_to_begin(context: CommandContext, plan: RunPlan, cloud: Cloud) -> PricedRun:
+    """Price a plan that is begun here; what need not be asked of the cloud refuses it before that is."""
+    containers.refuse(context, cloud, plan.settings, plan.hours)
+    return priced(context, plan, cloud)
+
+
 def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: str | None) -> RunFolder:
     """Ask for consent, see to the environment, claim the attempt and write its folder; return it, ready to be driven.
 
@@ -160,7 +166,6 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     """
     plan = priced_plan.plan
     here = cloud.name == "local" or cloud.simulated
-    containers.refuse(context, cloud, plan.settings, plan.hours)
     needs = requirements.of_code(plan.code, plan.values)
     _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
     if plan.code and needs and not here and plan.values.get("check_requirements"):

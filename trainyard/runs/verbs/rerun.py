@@ -32,7 +32,7 @@ from trainyard.runs.verbs.again import data_again, named_by, own_data, values_ag
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.initfrom import adapter_of
 from trainyard.runs.verbs.past import SeenAttempt, seen
-from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced, warm
+from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced_to_begin, warm
 from trainyard.runs.verbs.train import code_of, device_of
 from trainyard.settings.table import StackSettings
 from trainyard.settings.user import user_name
@@ -112,7 +112,7 @@ def prepare(context: CommandContext, request: RerunRequest) -> RunFolder:
 def prepare_from(context: CommandContext, request: RerunRequest, base: SeenAttempt, bundle: Path) -> RunFolder:
     """Prepare the next run of what an attempt was made of; raises what prepare() does."""
     plan, cloud = planned_from(context, request, base, bundle)
-    run = priced(context, plan, cloud)
+    run = priced_to_begin(context, plan, cloud)
     if request.submitted is not None:
         request.submitted.judge(run)
     return make(context, run, cloud, request.name)

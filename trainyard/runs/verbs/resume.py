@@ -28,7 +28,7 @@ from trainyard.runs.verbs.again import data_again, named_by, own_data, values_ag
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.history import PastAttempt, RunHistory, history_of, home_of
 from trainyard.runs.verbs.past import bundle_of
-from trainyard.runs.verbs.prepare import RunPlan, make, priced, warm
+from trainyard.runs.verbs.prepare import RunPlan, make, priced_to_begin, warm
 from trainyard.runs.verbs.train import code_of, device_of
 from trainyard.settings.table import StackSettings
 from trainyard.storage import checkpoints
@@ -103,7 +103,7 @@ def prepare(
         chosen = _choose(context, again, from_start)
         _refuse_nothing_left(again, request, chosen)
         plan = _plan(context, again, request, bundle, chosen, settings.resume if resumes is None else resumes)
-        return make(context, priced(context, plan, cloud), cloud, history.label)
+        return make(context, priced_to_begin(context, plan, cloud), cloud, history.label)
 
 
 def _plan(

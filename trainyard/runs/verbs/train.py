@@ -22,7 +22,7 @@ from trainyard.runs.planning.deliverymeans import planned
 from trainyard.runs.records import attempts
 from trainyard.runs.records.identity import new_label
 from trainyard.runs.records.record import RunFolder
-from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced, warm
+from trainyard.runs.verbs.prepare import PricedRun, RunPlan, make, priced, priced_to_begin, warm
 from trainyard.settings import reader
 from trainyard.settings.table import SETTINGS, StackSettings
 from trainyard.settings.user import user_name
@@ -95,7 +95,7 @@ def prepare(context: CommandContext, request: TrainRequest) -> RunFolder:
     user = request.user or user_name(context.env, settings.user)
     # A bad name, or one that is at work, is refused before anything is looked at.
     attempts.refuse_live(context.places.runs, user, new_label(context.places.runs, user, request.name, datetime.now(), request.stack))
-    return make(context, priced(context, _plan(context, request, cloud, settings, user), cloud), cloud, request.name)
+    return make(context, priced_to_begin(context, _plan(context, request, cloud, settings, user), cloud), cloud, request.name)
 
 
 def foresee(context: CommandContext, request: TrainRequest) -> PricedRun:
