@@ -15,7 +15,7 @@ import chat
 import forms
 import preferences
 import tokenizers
-from jinja2 import nodes
+from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -114,7 +114,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 
 def _refuse(message: str) -> None:
-    raise ValueError(message)
+    raise TemplateError(message)
 
 
 def _json(folder: str, name: str) -> dict[str, Any]:
