@@ -34,7 +34,7 @@ from tokens import NoTokenizer, TokenCounter
 RUN_DIR = os.path.dirname(os.path.abspath(__file__))
 INPUT_DIR = os.environ.get("INPUT_DIR") or os.path.join(RUN_DIR, "input")
 OUTPUT_DIR = os.environ.get("OUTPUT_DIR") or os.path.join(RUN_DIR, "output")
-_BATCH, _BATCH_CHARS, _SECONDS, _SHOWN = 256, 1 << 20, 10.0, 20
+_BATCH, _BATCH_CHARS, _SECONDS = 256, 1 << 20, 10.0
 
 
 class Refusal(Exception):
@@ -96,17 +96,17 @@ def build(status: Status) -> None:
 def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any], dropped: Any) -> None:
     """Take the examples of all sources into the spool. Raises Refusal where flawed rows are to stop the build."""
     waiting: list[tuple[str, Example, str]] = []
-    chars, flaws, flawed, said = 0, list[str](), 0, time.monotonic()
+    chars, said = 0, time.monotonic()
     for place, found in read(RUN_DIR, INPUT_DIR, maker, config["chunk_chars"]):
         tally.rows += 1
         tally.by_source[place.rpartition(":")[0]] += 1
         if isinstance(found, Refused):
-            tally.drop(place, "flawed" if found.flawed else found.reason)
-            reason = {"reason": "flawed", "flaw": found.reason} if found.flawed else {"reason": found.reason}
-            _write(dropped, {"place": place, **reason})
-            flawed += found.flawed
-            if found.flawed and len(flaws) < _SHOWN:
-                flaws.append(f"{place}: {found.reason}")
+            if found.flawed:
+                tally.flaw(place, found.reason)
+                _write(dropped, {"place": place, "reason": report.FLAWED, "flaw": found.reason})
+            else:
+                tally.drop(place, found.reason)
+                _write(dropped, {"place": place, "reason": found.reason})
             continue
         waiting.append((place, found, likeness.squashed(found.text)))
         chars += len(found.text)
@@ -117,7 +117,8 @@ def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any]
                 said = time.monotonic()
                 say(f"{tally.rows:,} rows read")
     keep(spool, waiting, config["seed"])
-    if flawed:
+    if flawed := tally.dropped[report.FLAWED]:
+        flaws = tally.flaws
         more = [f"... and {flawed - len(flaws):,} more, in dropped.jsonl"] if flawed > len(flaws) else []
         if config["on_bad_row"] == "stop":
             lines = "\n".join([*flaws, *more, "To build without them: --set on_bad_row=skip"])

@@ -35,13 +35,19 @@ def columns(pairs: Sequence[tuple[str, int]], mark: float | None = None, marked:
             f'<rect x="{place * wide + 1:.1f}" y="{_HIGH - tall}" width="{max(1.0, wide - 2):.1f}" height="{tall}">'
             f"<title>{html.escape(name)}: {count:,}</title></rect>"
         )
-        if place % max(1, len(pairs) // 6) == 0:
+        if place % max(1, len(pairs) // 6) == 0 and place * wide < _WIDTH - 40:
             parts.append(f'<text x="{place * wide:.1f}" y="{_HIGH + 16}">{html.escape(name)}</text>')
+    right = mark is None or mark * wide <= _WIDTH / 2
+    parts.append(_above(f"tallest: {most:,} rows", _WIDTH if right else 0, right))
     if mark is not None and 0 <= mark <= len(pairs):
         x = mark * wide
-        side = ' text-anchor="end"' if x > _WIDTH / 2 else ""
-        parts.append(f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{_HIGH}"/><text x="{x:.1f}" y="12"{side}>{html.escape(marked)}</text>')
+        parts.append(f'<line x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{_HIGH}"/>{_above(marked, x + (4 if right else -4), not right)}')
     return _svg(_HIGH + _FOOT, "".join(parts))
+
+
+def _above(text: str, x: float, before: bool) -> str:
+    side = ' text-anchor="end"' if before else ""
+    return f'<text x="{x:.1f}" y="12"{side}>{html.escape(text)}</text>'
 
 
 def _svg(high: int, inside: str) -> str:

@@ -15,7 +15,8 @@ from choosing import tags as tags_of
 from spool import Spool
 from tokens import QUANTILES, TokenCounter
 
-_TAGS, _SOURCES, _BINS, _EXAMPLES, _SHOWN = 30, 200, 36, 3, 600
+FLAWED = "flawed"
+_TAGS, _SOURCES, _BINS, _EXAMPLES, _SHOWN, _PLACES = 30, 200, 36, 3, 600, 20
 _HEAD = "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'><title>Data set</title>"
 _STYLE = """
 :root{color-scheme:light dark}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
@@ -34,12 +35,19 @@ class Tally:
         self.dropped: Counter[str] = Counter()
         self.places: dict[str, list[str]] = {}
         self.by_source: Counter[str] = Counter()
+        self.flaws: list[str] = []
+
+    def flaw(self, place: str, said: str) -> None:
+        """Count a row that is dropped because it cannot be read or learnt."""
+        self.drop(place, FLAWED)
+        if len(self.flaws) < _PLACES:
+            self.flaws.append(f"{place}: {said}")
 
     def drop(self, place: str, reason: str) -> None:
         """Count a row that is dropped."""
         self.dropped[reason] += 1
         places = self.places.setdefault(reason, [])
-        if len(places) < 20:
+        if len(places) < _PLACES:
             places.append(place)
 
 
@@ -54,7 +62,7 @@ def gather(
     sources = dict(tally.by_source.most_common(_SOURCES))
     return {
         "rows_read": tally.rows, "rows_kept": train + held, "rows_train": train, "rows_eval": held, "groups": groups,
-        "dropped": dict(tally.dropped.most_common()), "places": tally.places,
+        "dropped": dict(tally.dropped.most_common()), "places": tally.places, "flaws": tally.flaws,
         "sources": sources, "sources_left_out_here": len(tally.by_source) - len(sources),
         "forms": dict(spool.select("SELECT form, COUNT(*) FROM meta WHERE reason IS NULL GROUP BY form ORDER BY form")),
         "cleaned": dict(maker.cleaner.counts), "unused_columns": dict(maker.unused), "times": _times(spool, maker.odd_times),
@@ -118,6 +126,7 @@ def page(report: Mapping[str, Any], counter: TokenCounter | None, examples: Iter
         f"<p>{report['rows_read']:,} rows were read, {sum(report['dropped'].values()):,} dropped. {_steps(report['training'])}</p>",
         "<h2>Dropped</h2>", plots.bars(reasons) if reasons else "<p>No row was dropped.</p>",
         f"<table><tr><th>rows<th>reason<th>the first of them</tr>{places}</table>" if reasons else "",
+        f"<pre>{_text(chr(10).join(report['flaws']))}</pre>" if report["flaws"] else "",
         "<p class=note>Every one of them stands in dropped.jsonl.</p>" if reasons else "",
         "<h2>Tokens</h2>", _tokens(report["tokens"], counter),
         "<h2>Length in characters</h2>", _bins(report["chars"]),
@@ -144,12 +153,14 @@ def _tokens(found: Mapping[str, Any] | None, counter: TokenCounter | None) -> st
     counts = Counter(size // wide for size in counter.lengths)
     bins = [(str(place * wide), counts[place]) for place in range(math.ceil((most + 1) / wide))]
     lengths = {f"tokens, {share}": size for share, size in found["lengths"].items()}
-    return plots.columns(bins, limit / wide, f"cut at {limit}") + _table({n: v for n, v in found.items() if n != "lengths"} | lengths)
+    return plots.columns(bins, limit / wide, f"cut at {limit}") + _table(
+        _worded({n: v for n, v in found.items() if n != "lengths"} | lengths)
+    )
 
 
 def _bins(known: Mapping[str, Any]) -> str:
     drawn = plots.columns([(name, count) for name, count in known["bins"]]) if known.get("bins") else ""
-    return drawn + _table({name: value for name, value in known.items() if name != "bins"})
+    return drawn + _table(_worded({name: value for name, value in known.items() if name != "bins"}))
 
 
 def _table(known: Mapping[str, Any]) -> str:
@@ -157,9 +168,16 @@ def _table(known: Mapping[str, Any]) -> str:
     return f"<table>{rows}</table>" if rows else ""
 
 
+def _worded(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known under names for a person: no underscores, shares as per cent."""
+    shares = {name: f"{value:.1%}" for name, value in known.items() if name.startswith("share_")}
+    return {name.replace("_", " "): value for name, value in {**known, **shares}.items()}
+
+
 def _text(value: Any) -> str:
-    shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else "unknown" if value is None else str(value)
-    return html.escape(shown)
+    if isinstance(value, bool) or value is None:
+        return "unknown" if value is None else "yes" if value else "no"
+    return html.escape(f"{value:,}" if isinstance(value, int) else str(value))
 
 
 def examples(spool: Spool) -> list[str]:

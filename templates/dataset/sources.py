@@ -43,8 +43,11 @@ def read(run_dir: str, input_dir: str, make: Callable[[Any], Any], chunk: int) -
     names = rows.hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
     for name in names:
         with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
-            for line, found in _rows(stream, name, make, chunk):
-                place = f"{name}:{line}"
+            before = 0
+            for number, (line, found) in enumerate(_rows(stream, name, make, chunk), 1):
+                # A list that was written without breaks has all its rows in one line.
+                place = f"{name}:{line}" if line != before else f"{name}:{line} (row {number})"
+                before = line
                 yield place, Refused(found.message, flawed=True) if isinstance(found, rows.RowError) else found
 
 
@@ -88,7 +91,8 @@ class Maker:
         self.odd_times += odd
         tags = memories.tags_of(fields)
         fields, cut = exports.unified(fields)
-        self.cleaner.counts[_CUT] += cut
+        if cut:
+            self.cleaner.counts[_CUT] += 1
         fields = self.cleaner.value({name: value for name, value in fields.items() if name not in self._ignored})
         if preferences.is_one(fields):
             return self._preference(fields, at, tags)

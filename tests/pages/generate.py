@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from invoke.collection import Collection
 
+from tests.recipes import oddfiles
 from trainyard.settings.clouds import BUILT_IN
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -31,6 +32,8 @@ def pages() -> dict[str, str]:
         f"recipes/{page}.md": _filled(f"recipes/{page}.md", f"templates/{name}/recipe.yaml", _variables(name))
         for page, name in RECIPES.items()
     }
+    builder = "recipes/data-builder.md"
+    recipes[builder] = _filled(builder, "tests/recipes/oddfiles.py", oddfiles.table(), recipes[builder])
     architecture = _filled("architecture.md", "tests/test_imports.py", _layers())
     made = {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture}
     requests = {"clouds/requests.md": _filled("clouds/requests.md", "the rows of clouds", _request_fields())}

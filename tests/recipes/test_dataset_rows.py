@@ -12,15 +12,13 @@ from typing import Any
 import pytest
 
 from tests.recipes.conftest import ROOT
+from tests.recipes.oddfiles import CHAT, FILES, MEMORY, QA, OddFile
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import resolve
 
 FOLDERS = (ROOT / "templates" / "dataset", ROOT / "trainyard" / "recipes")
 NAMES = ("sources", "documents", "wrapped", "exports", "memories", "preferences", "cleaning", "quality", "spool", "forms", "rows")
 Read = Callable[..., list[tuple[str, Any]]]
-QA = {"instruction": "Say something about it.", "output": "It is something."}
-MEMORY = {"timestamp": "2024-03-05T10:00:00Z", "content": "We rowed to the island.", "tags": ["sport"], "entities": [{"name": "Ada"}]}
-CHAT = {"messages": [{"role": "user", "content": "How are you today?"}, {"role": "assistant", "content": "Very well."}]}
 
 
 @pytest.fixture
@@ -52,89 +50,28 @@ def read(modules: Any, tmp_path: Path) -> Read:
     return rows
 
 
-LINE = json.dumps(QA)
-GOOD: list[tuple[str, bytes | str, int]] = [
-    ("plain.jsonl", LINE + "\n" + LINE, 2),
-    ("crlf.jsonl", f"{LINE}\r\n\r\n{LINE}\r\n", 2),
-    ("bom.jsonl", b"\xef\xbb\xbf" + LINE.encode(), 1),
-    ("blank.ndjson", f"\n\n{LINE}\n   \n", 1),
-    ("list.json", json.dumps([QA, QA, QA], indent=2), 3),
-    ("strings.json", json.dumps(["A text of its own.", "Another text of its own."]), 2),
-    ("lines.json", LINE + "\n" + LINE, 2),
-    ("nulls.jsonl", json.dumps({**QA, "input": None, "system": None, "tags": None, "history": []}), 1),
-    ("nan.jsonl", LINE[:-1] + ', "score": NaN, "timestamp": Infinity}', 1),
-    ("nested.jsonl", json.dumps({**QA, "meta": {"a": [{"b": {"c": [1, 2, {"d": None}]}}]}}), 1),
-    ("chat.jsonl", json.dumps(CHAT), 1),
-    ("sharegpt.json", json.dumps([{"conversations": [{"from": "human", "value": "Are you there?"}, {"from": "gpt", "value": "Yes."}]}]), 1),
-    ("table.csv", 'instruction,output,note\r\n"Say, please","Two\nlines of it",x\r\n', 1),
-    ("table.tsv", "prompt\tcompletion\nWhat is it?\tA table.\n", 1),
-    ("semicolons.csv", "instruction;output\r\nSay 1,5 of it;It is 1,5\r\n", 1),
-    ("one.json", json.dumps(CHAT, indent=1), 1),
-    ("over-lines.json", f"{json.dumps(QA, indent=1)}\n{json.dumps(CHAT, indent=1)}", 2),
-    ("wrapped.json", json.dumps({"version": 2, "memories": [MEMORY, MEMORY], "user": {"id": 1}}, indent=1), 2),
-    ("one-line.json", b"\xef\xbb\xbf" + json.dumps({"results": [{"id": "a", "memory": "Likes to walk at night."}]}).encode(), 1),
-    ("bom.csv", b"\xef\xbb\xbftext\nA text in a table\n", 1),
-    ("memories.csv", 'timestamp,content,tags,entities\n2024-01-02,We walked home,"a;b","[""Ada""]"\n', 1),
-    ("large.jsonl", json.dumps({"text": "many different words " + " ".join(map(str, range(20_000)))}) + "\n" + LINE, 2),
-    ("emoji.jsonl", '{"text": "A family \\ud83d\\udc68\\u200d\\ud83d\\udc69 walks home"}', 1),
-    ("notes.md", "---\ndate: 2024-05-06\ntags: [a, b]\n---\n# One\n\nA first text.\n\n# Two\n\nA second text.\n", 2),
-    ("notes.txt", b"\xef\xbb\xbfA text,\r\nin two lines.\r\n", 1),
-]
+def named(files: list[OddFile]) -> Any:
+    return pytest.mark.parametrize("file", files, ids=[each.name for each in files])
 
 
-@pytest.mark.parametrize(("name", "content", "count"), GOOD, ids=[each[0] for each in GOOD])
-def test_files_as_people_have_them_give_their_rows(read: Read, name: str, content: bytes | str, count: int) -> None:
-    found = read(name, content, "min_letters=0")
-    assert len(found) == count and all(isinstance(fields, dict) for _, fields in found), found
+@named([each for each in FILES if each.rows and not each.told])
+def test_files_as_people_have_them_give_their_rows(read: Read, file: OddFile) -> None:
+    found = read(file.name, file.content, "min_letters=0")
+    assert len(found) == file.rows and all(isinstance(fields, dict) for _, fields in found), found
 
 
-FLAWED: list[tuple[str, bytes | str, str, str]] = [
-    ("latin1.jsonl", LINE.encode() + b'\n{"text": "caf\xe9"}', "latin1.jsonl:2", "not UTF-8: byte 0xe9"),
-    ("twice.jsonl", LINE + '\n{"text": "a", "text": "b"}', "twice.jsonl:2", 'the key "text" is given twice'),
-    ("torn.jsonl", LINE + '\n{"text": "a', "torn.jsonl:2", "not valid JSON"),
-    ("number.jsonl", LINE + "\n7", "number.jsonl:2", "must be an object"),
-    ("half.jsonl", LINE + '\n{"text": "half \\ud800 of a pair"}', "half.jsonl:2", "surrogate"),
-    ("deep.jsonl", LINE + "\n" + '{"text":' + "[" * 100_000, "deep.jsonl:2", "not valid JSON"),
-    ("latin.jsonl", LINE + "\n{}", "latin.jsonl:2", "fits no known form"),
-    ("silent.jsonl", LINE + '\n{"content": " ", "timestamp": 1}', "silent.jsonl:2", "the memory says nothing"),
-    ("columns.csv", "instruction,output\nx of it,some y\na,b,c\n", "columns.csv:3", "3 columns, but the first line names 2"),
-    ("picture.jsonl", LINE + "\n" + json.dumps({**QA, "image": "x.png"}), "picture.jsonl:2", "'image' is no text"),
-    ("pair.jsonl", LINE + '\n{"chosen": "good answer", "rejected": "bad answer"}', "pair.jsonl:2", "no 'prompt'"),
-]
+@named([each for each in FILES if each.rows and each.told])
+def test_a_row_that_cannot_be_read_is_told_by_file_and_line(read: Read, file: OddFile) -> None:
+    found = read(file.name, file.content)
+    assert [isinstance(fields, dict) for _, fields in found] == [True] * (file.rows or 0) + [False]
+    assert found[-1][0] == file.place and file.told in found[-1][1]
 
 
-@pytest.mark.parametrize(("name", "content", "place", "reason"), FLAWED, ids=[each[0] for each in FLAWED])
-def test_a_row_that_cannot_be_read_is_told_by_file_and_line(read: Read, name: str, content: bytes | str, place: str, reason: str) -> None:
-    (_, first), (at, said) = read(name, content)[:2]
-    assert isinstance(first, dict) and at == place and reason in said
-
-
-BROKEN = [
-    ("utf16.jsonl", LINE.encode("utf-16"), "utf16.jsonl:1:1: this is UTF-16 text"),
-    ("zip.jsonl", b"PK\x03\x04....", "zip.jsonl:1:1: this is a compressed file"),
-    ("empty.jsonl", b"", "empty.jsonl:1:1: no row in this file"),
-    ("empty.md", b"\n\n", "empty.md:1:1: no text in this file"),
-    ("object.json", b'{\n "data": []}', "object.json:1:1: no row in this file"),
-    (
-        "lists.json",
-        b'{"data": [{"text": "words"}],\n "rows": []}',
-        "lists.json:2:10: the object holds two lists of rows, 'data' and 'rows'",
-    ),
-    ("both.json", b'{"data": [{"text": "words"}],\n "prompt": "p"}', "both.json:2:16: the object holds rows in 'data' and is a row itself"),
-    ("again.json", b'{"a": 1,\n "a": 2}', 'again.json:2:7: the key "a" is given twice'),
-    ("cut.json", b'{"memories": [{"content": "words"},\n', "cut.json:2:1: not valid JSON: the list ends here"),
-    ("comma.json", b'{"a": 1,\n}', "comma.json:2:1: not valid JSON: expected the name of a field"),
-    ("what.docx", b"x", "what.docx:1:1: cannot tell how to read it"),
-]
-
-
-@pytest.mark.parametrize(("name", "content", "said"), BROKEN, ids=[each[0] for each in BROKEN])
-def test_a_file_that_cannot_be_read_on_ends_the_build_with_its_place(
-    read: Read, modules: Any, name: str, content: bytes, said: str
-) -> None:
+@named([each for each in FILES if each.rows is None])
+def test_a_file_that_cannot_be_read_on_ends_the_build_with_its_place(read: Read, modules: Any, file: OddFile) -> None:
     with pytest.raises(modules.rows.RowError) as error:
-        read(name, content)
-    assert str(error.value).startswith(said)
+        read(file.name, file.content)
+    assert str(error.value).startswith(f"{file.place}: {file.told}")
 
 
 def test_a_memory_becomes_a_row_that_asks_for_it(read: Read, modules: Any) -> None:
@@ -208,7 +145,7 @@ def test_all_forms_but_text_can_become_conversations(read: Read) -> None:
 def test_pieces_of_a_document_begin_where_their_line_says_and_keep_code_whole(read: Read) -> None:
     text = "# Head\n\nFirst words.\n\n```\ncode\n\n# no heading\n```\n\n## Next\n\n" + "long words " * 30
     found = read("d.md", text, "chunk_chars=120")
-    assert [place for place, _ in found] == ["d.md:1", "d.md:11", "d.md:13", "d.md:13", "d.md:13"]
+    assert [place for place, _ in found] == ["d.md:1", "d.md:11", "d.md:13", "d.md:13 (row 4)", "d.md:13 (row 5)"]
     assert found[0][1]["text"].endswith("```\ncode\n\n# no heading\n```")
 
 
@@ -242,7 +179,7 @@ def test_conversations_of_chatgpt_are_the_branch_read_last_up_to_what_is_no_text
     talk = {"messages": [{"role": "user", "content": "Why is the sky blue?"}, {"role": "assistant", "content": "It scatters\nblue light."}]}
     found = read("conversations.json", json.dumps(rows))
     assert [fields for _, fields in found[:2]] == [talk, talk]
-    assert found[2] == ("conversations.json:1", "the conversation has no answer in text before its first picture, file or tool")
+    assert found[2] == ("conversations.json:1 (row 3)", "the conversation has no answer in text before its first picture, file or tool")
 
 
 def test_conversations_of_claude_are_read_up_to_a_file(read: Read) -> None:
