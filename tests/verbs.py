@@ -59,6 +59,13 @@ def extras(c: Context) -> int:
 
 @task
 @verb
+def recipes_long(c: Context) -> int:
+    """Run what takes recipes long: data sets of 200 000 rows and of 1 GB (or some: invoke recipes.long -- -k 200k)."""
+    return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", *(words_behind() or ()))
+
+
+@task
+@verb
 def check(c: Context) -> int:
     """Run ruff, mypy, shellcheck and actionlint over all files (or some steps: invoke check -- types shell)."""
     return subprocess.run([sys.executable, find_root() / ".ci" / "check.py", *(words_behind() or ())], check=False).returncode
@@ -261,6 +268,7 @@ def development(ns: Collection) -> None:
             "offers": bench_offers,
             "reaper": bench_reaper,
         },
+        "recipes": {"long": recipes_long},
         "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres, "slurm": servers_slurm},
         "faults": {
             "crash": faults_crash,
