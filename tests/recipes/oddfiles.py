@@ -9,7 +9,7 @@ QA = {"instruction": "Say something about it.", "output": "It is something."}
 CHAT = {"messages": [{"role": "user", "content": "How are you today?"}, {"role": "assistant", "content": "Very well."}]}
 SHARED = {"conversations": [{"from": "human", "value": "Are you there?"}, {"from": "gpt", "value": "Yes."}]}
 MEMORY = {"timestamp": "2024-03-05T10:00:00Z", "content": "We rowed to the island.", "tags": ["sport"], "entities": [{"name": "Ada"}]}
-NULLS = {**QA, "input": None, "system": None, "tags": None, "history": []}
+NULLS: dict[str, Any] = {**QA, "input": None, "system": None, "tags": None, "history": []}
 LINE = json.dumps(QA)
 NUMBERS = " ".join(map(str, range(20_000)))
 

@@ -50,7 +50,7 @@ def read(modules: Any, tmp_path: Path) -> Read:
     return rows
 
 
-def named(files: list[OddFile]) -> Any:
+def named(files: list[OddFile]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("file", files, ids=[each.name for each in files])
 
 
