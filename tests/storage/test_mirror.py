@@ -252,7 +252,7 @@ def test_a_store_that_hangs_or_refuses_delays_no_run_and_the_next_push_brings_it
     assert len(keys(settings)) == 4 and ledger.pending(socket.gethostname(), 0.0) == []
 
 
-def test_what_did_not_answer_is_said_with_how_old_the_list_is(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bucket_that_was_not_read_is_said_with_how_old_the_list_is(clone: Clone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "_PATIENCE", 0.05)
     monkeypatch.setattr(sharing, "_bucket_names", lambda context: ["s3://far"])
     never = threading.Event()
@@ -260,7 +260,20 @@ def test_what_did_not_answer_is_said_with_how_old_the_list_is(clone: Clone, monk
 
     assert list_runs(clone.context).runs == []
     never.set()
-    assert "s3://far has not answered: runs of other machines are those known before" in clone.said()
+    assert "s3://far was not waited for longer than 0.05 s: runs of other machines are those known before" in clone.said()
+
+
+def test_a_list_tells_a_bucket_that_refuses_from_one_that_was_not_waited_for(
+    clone: Clone, settings: StoreSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = replace(settings, bucket="is-not-there")
+    monkeypatch.setattr(sharing, "_bucket_names", lambda context: [wrong.url])
+    monkeypatch.setattr(sharing, "stores", lambda context: iter([wrong]))
+    monkeypatch.setattr(sharing, "_PATIENCE", 60.0)
+
+    assert list_runs(clone.context).runs == []
+    said = clone.said()
+    assert "s3://is-not-there could not be read (" in said and "NoSuchBucket" in said and "not waited for" not in said
 
 
 def test_a_shared_bucket_is_asked_once_in_a_while(
@@ -278,7 +291,7 @@ def test_a_shared_bucket_is_asked_once_in_a_while(
 
     for _ in range(2):
         assert [run.run for run in list_runs(other.context).runs] == ["greg/first"]
-    assert asked == [1] and "not answered" not in other.said()
+    assert asked == [1] and "runs of other machines" not in other.said()
 
 
 def test_which_buckets_are_shared_is_known_without_any_client_or_secret(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FRESH = 30.0
 """Seconds for which what was pulled is new enough."""
 _PATIENCE = 3.0
-"""Seconds in which all buckets have to answer."""
+"""Seconds for which a list waits for all buckets."""
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class RebuiltLedger:
 
 
 def pull_shared(context: CommandContext, ledger: Ledger) -> None:
-    """Take in what other machines have told in the buckets of this repository's stacks, for some seconds; say what did not answer.
+    """Take in what other machines have told in the buckets of this repository's stacks, for some seconds; say what was not read.
 
     A bucket that was asked a moment ago is not asked again; the local store knows only this machine.
     """
@@ -58,15 +58,16 @@ def pull_shared(context: CommandContext, ledger: Ledger) -> None:
     due = [name for name in _bucket_names(context) if time.time() - known.get(name, PulledBucket()).as_of >= _FRESH]
     if not due:
         return
-    until, answered = time.monotonic() + _PATIENCE, set[str]()
-    thread = threading.Thread(target=_pull_until, args=(context, ledger, until, answered), name="pull", daemon=True)
+    until, read = time.monotonic() + _PATIENCE, dict[str, str]()
+    thread = threading.Thread(target=_pull_until, args=(context, ledger, until, read), name="pull", daemon=True)
     thread.start()
     thread.join(_PATIENCE)
     now = _known(context)
     for name in due:
-        if name not in answered:
+        # On a busy machine it may be this process that is late: only an error is the store's.
+        if problem := read.get(name, f"{name} was not waited for longer than {_PATIENCE:g} s"):
             when = now.get(name, PulledBucket()).as_of
-            context.ui.warn(f"{name} has not answered: runs of other machines are those known {_since(when)}")
+            context.ui.warn(f"{problem}: runs of other machines are those known {_since(when)}")
 
 
 def tell_end(context: CommandContext, pod_id: str) -> bool:
@@ -107,7 +108,8 @@ def _since(when: float) -> str:
     return f"as of {format_time(when)}" if when else "before (it was never read whole)"
 
 
-def _pull_until(context: CommandContext, ledger: Ledger, until: float, answered: set[str]) -> None:
+def _pull_until(context: CommandContext, ledger: Ledger, until: float, read: dict[str, str]) -> None:
+    """Read one bucket after the other; ``read`` says of each that came to an end what went wrong, '' for nothing."""
     from trainyard.runs.records.mirror import pull
 
     for settings in stores(context):
@@ -117,12 +119,15 @@ def _pull_until(context: CommandContext, ledger: Ledger, until: float, answered:
             pulled.after = after
             if not after:
                 pulled.as_of = time.time()
-                answered.add(name)
+                read[name] = ""
             _remember(context, name, pulled)
             return time.monotonic() < until
 
-        with contextlib.suppress(Exception):  # the list is shown without it, and says so
+        try:
             pull(ledger, settings, pulled.after, on_page)
+        except Exception as error:  # the list is shown without it, and says so
+            why = error.message if isinstance(error, TrainyardError) else f"{type(error).__name__}: {error}"
+            read[settings.url] = f"{settings.url} could not be read ({why})"
 
 
 def rebuild(context: CommandContext) -> RebuiltLedger:
