@@ -125,5 +125,21 @@ def test_a_pod_that_is_given_no_token_gets_no_gated_base(hub: Hub, monkeypatch: 
         look_up(context(), values("meta/Open-8B", "target_modules=k_porj"), StackSettings())
 
 
+def test_what_the_hub_says_now_stops_no_run_that_goes_on_and_a_volume_may_hold_a_closed_base(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert look_up(context(), values("meta/Gone-8B"), StackSettings(), again=True) is None
+    monkeypatch.setenv("HF_TOKEN", "hf_known")
+    assert look_up(context(), values("meta/Gated-8B"), StackSettings(volume="v"), again=False) is not None
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "there is no model" in said and "; the run goes on as it was" in said and "if the network volume holds that base already" in said
+
+
+def test_the_runs_of_a_sweep_ask_the_hub_once(hub: Hub) -> None:
+    for length in (512, 1024, 2048):
+        look_up(context(), values("meta/Open-8B", f"max_seq_length={length}"), StackSettings())
+    assert len(hub.seen) == 2
+
+
 def context() -> Any:
     return open_context(ROOT, Ui(json=False), dict(os.environ))

@@ -17,10 +17,11 @@ from trainyard.runs.planning.estimate import Estimate
 from trainyard.runs.planning.history import Expectation, expect, measured_runs
 from trainyard.runs.records.measured import MEASURED, MeasuredRun, Workload, measure, workload_of
 from trainyard.runs.records.parts import PaidPod, RunPod, RunResult, StartedFrom
-from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.record import RunFolder, RunRecord
 
 WORK = Workload(recipe="lora", model="m", cloud="runpod", gpu="L4", gpu_count=1, unit="steps", amount=100.0)
 OFFER = Offer("a", "toy", "L4", 1, 3.6)
+NOWHERE = RunFolder(Path("/nowhere"))
 
 
 def done(amount: float, train: float, **other: Any) -> MeasuredRun:
@@ -89,12 +90,15 @@ def record(**changes: Any) -> RunRecord:
 
 
 def test_a_run_that_succeeded_is_measured_and_one_that_did_a_part_is_not() -> None:
-    assert measure(record()) == MeasuredRun(workload=replace(WORK, amount=50.0), train=300.0, aside=100.0)
+    assert measure(record(), NOWHERE) == MeasuredRun(workload=replace(WORK, amount=50.0), train=300.0, aside=100.0)
     went_on = StartedFrom(run="ann/a/1", path="checkpoints/checkpoint-1", manifest_sha256="0")
     alone = [PaidPod("p", 1.0, 0.0, ended=400.0, by_itself=True)]
-    assert measure(record(pods=alone)) is not None and measure(record(pods=alone, job_seconds=None, stages={"train": 6.0})) is None
+    assert (
+        measure(record(pods=alone), NOWHERE) is not None
+        and measure(record(pods=alone, job_seconds=None, stages={"train": 6.0}), NOWHERE) is None
+    )
     for changes in ({"training_success": False}, {"resumed_from": went_on}, {"phase": "committed"}, {"error": "x", "result": None}):
-        assert measure(record(**changes)) is None
+        assert measure(record(**changes), NOWHERE) is None
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,15 @@ from trainyard.errors import CloudUnknown, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.market import CloudReply, Question, ask, cheapest_first, types_with
 from trainyard.runs.ui import Ui
-from trainyard.runs.verbs.auto import rank
+from trainyard.runs.verbs.auto import StackOffers, rank
 from trainyard.runs.verbs.offers import Market, OfferSearch, lines, search_offers
 from trainyard.runs.verbs.pricetable import Purchase
 from trainyard.runs.verbs.train import TrainRequest
 from trainyard.settings.clouds import entries
 from trainyard.settings.ofcloud import unsaid
 
+ROOT = Path(__file__).parents[2]
+SHAPES = ROOT / "tests/recipes/data/shapes.jsonl"
 QUERY = OfferQuery(gpus=("H100",))
 
 
@@ -183,6 +185,26 @@ def test_a_run_goes_to_the_cheapest_stack_and_on_to_the_next_when_that_is_sold_o
     assert "auto       cheap (1x RTX A4000" in done.err
     assert "auto       not away: " in done.err
     assert cloud_world.pods() == []
+
+
+def test_auto_ranks_stacks_by_the_cheapest_finish_where_one_leaves_its_gpus_to_the_run(cloud_world: World, tmp_path: Path) -> None:
+    yard = cloud_world.yard()
+    stacks(yard, small="RTX 4090", any="auto")
+    row = next(line for line in SHAPES.read_text().splitlines() if '"Llama-3.1-8B"' in line)
+    (tmp_path / "config.json").write_text(json.dumps(json.loads(row)["config"]))
+    context = CommandContext(places(yard.root, yard.env), yard.env, Ui())
+    rows, base = ROOT / "templates/lora/sample.jsonl", f"base_model={tmp_path}"
+
+    def ranked(*sets: str) -> list[StackOffers]:
+        asked = TrainRequest(stack="auto", recipe="lora", data=str(rows), sets=(base, "load_in_4bit=false", *sets))
+        return rank(context, asked)
+
+    first, second = ranked("max_steps=20000")
+    assert first.stack == "any" and first.finish is not None and second.finish is not None and first.finish < second.finish
+    assert first.offers[0].dollars > second.offers[0].dollars, "the dearer GPU is done sooner"
+    assert "RTX A4000" not in [one.gpu for one in first.offers], "it does not fit there"
+    short, _ = ranked("max_steps=1")
+    assert short.offers[0].per_hour < first.offers[0].per_hour, "of a short one boot and download are most"
 
 
 def test_a_price_of_buying_needs_the_gpu_that_is_bought(tmp_path: Path, cloud_world: World) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.recipes import basemodel
 from trainyard.recipes.contract import Recipe
-from trainyard.recipes.fit.base import look
+from trainyard.recipes.fit.base import factor_of, look
+from trainyard.recipes.fit.work import told_by
 from trainyard.recipes.summaries import Value
 from trainyard.recipes.values import NEEDS, needs_of
 
@@ -51,4 +52,11 @@ def needs_lines(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
     elif any(key.startswith(NEEDS) for key in values):
         yield f"{sizes}, as you say"
     else:
-        yield f"{sizes}, reckoned from {base.parameters / 1e9:.3g} billion parameters ({base.source}); {better}"
+        yield f"{sizes}, reckoned from {base.parameters / 1e9:.3g} billion parameters ({base.source}){_measured(name, values)}; {better}"
+
+
+def _measured(name: str, values: Mapping[str, Value]) -> str:
+    measured = factor_of(name, values)
+    if measured is None:
+        return ""
+    return f" and {told_by(measured.runs)} of it"

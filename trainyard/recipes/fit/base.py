@@ -40,12 +40,31 @@ class Base:
         return config_shape or (guessed(self.name, self.parameters) if self.parameters else None)
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryFactor:
+    """By how much trainings took more memory than was reckoned, and how many finished runs tell it."""
+
+    factor: float
+    runs: int
+
+
 _TOLD: dict[str, Base] = {}
+_MEASURED: dict[tuple[str, str], MemoryFactor] = {}
 
 
 def remember(base: Base) -> None:
     """Let look() return, in this process, what somebody else has told of a base."""
     _TOLD[base.name] = base
+
+
+def learn(base: str, kind: str, factor: MemoryFactor) -> None:
+    """Let needs() reckon, in this process, with what trainings of a base and a kind have taken."""
+    _MEASURED[base, kind] = factor
+
+
+def factor_of(base: str, values: Mapping[str, Any]) -> MemoryFactor | None:
+    """Return what finished runs tell of a training's memory; None: nothing is known."""
+    return _MEASURED.get((base, Method.of(values).kind))
 
 
 def look(name: str) -> Base:
@@ -79,7 +98,9 @@ def needs(base: Base, values: Mapping[str, Any]) -> dict[str, int]:
     method = Method.of(values)
     environment = 12 if values.get("device") == "gpu" else 2
     room = memory.disk(shape, method, downloaded=not base.is_folder, environment_gb=environment)
-    return {"vram_gb": math.ceil(memory.memory(shape, method).total / memory.GB), "disk_gb": room}
+    needed, measured = memory.memory(shape, method), factor_of(base.name, values)
+    total = needed.context + needed.allocated * (measured.factor if measured else 1.0)
+    return {"vram_gb": math.ceil(total / memory.GB), "disk_gb": room}
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -27,6 +27,9 @@ class Method:
 
     four_bit: bool
     full: bool
+    pairs: bool
+    """Preferences: each row is two, an answer that is liked and one that is not."""
+    backend: str
     rank: int
     targets: tuple[str, ...]
     modules_to_save: int
@@ -43,12 +46,20 @@ class Method:
         """Return what the values of a run say, with what lora does where they do not."""
         targets = values.get("target_modules") or ["all-linear"]
         return cls(
-            four_bit=bool(values.get("load_in_4bit")), full=values.get("method") == "full", rank=int(values.get("lora_rank") or 8),
+            four_bit=bool(values.get("load_in_4bit")), full=values.get("method") == "full",
+            pairs=values.get("method") == "dpo", backend=str(values.get("backend") or ""), rank=int(values.get("lora_rank") or 8),
             targets=tuple(str(one) for one in ([targets] if isinstance(targets, str) else targets)),
             modules_to_save=len(values.get("modules_to_save") or ()), optimizer=str(values.get("optim") or "adamw_torch"),
             batch=int(values.get("per_device_train_batch_size") or 1), length=int(values.get("max_seq_length") or 2048),
             checkpointing=bool(values.get("gradient_checkpointing")), checkpoints=int(values.get("save_total_limit") or 1),
         )  # fmt: skip
+
+    @property
+    def kind(self) -> str:
+        """In words, what memory depends on beside sizes: of one kind and base, what one training took tells of another."""
+        bits, kept = "4-bit" if self.four_bit else "16-bit", "checkpointing" if self.checkpointing else "all activations"
+        what = "full" if self.full else "pairs" if self.pairs else "lora"
+        return " ".join(word for word in (what, self.backend, bits, self.optimizer, kept) if word)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +80,11 @@ class GpuMemory:
         """All of it."""
         return math.fsum(getattr(self, one.name) for one in fields(self))
 
+    @property
+    def allocated(self) -> float:
+        """What the training's tensors take: all but CUDA's own."""
+        return self.total - self.context
+
 
 def trained(shape: ModelShape, method: Method) -> int:
     """Return how many parameters are trained, as PEFT counts them on transformers 5."""
@@ -82,7 +98,7 @@ def memory(shape: ModelShape, method: Method) -> GpuMemory:
     """Return the GPU memory at the training's peak, on one GPU."""
     count, quantised = trained(shape, method), sum(one.weights for one in shape.linears) if method.four_bit else 0
     states = next((size for word, size in _STATES.items() if word in method.optimizer), 8.0)
-    tokens = method.batch * method.length
+    tokens = method.batch * method.length * (2 if method.pairs else 1)
     layer = _layer(shape, method)
     kept = 2.0 * shape.hidden * shape.layers + layer if method.checkpointing else layer * shape.layers
     return GpuMemory(

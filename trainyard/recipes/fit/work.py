@@ -21,6 +21,8 @@ class Duration:
     low: float
     likely: float
     high: float
+    runs: int = 0
+    """Finished runs that tell it; 0: it is assumed."""
 
 
 def flops(shape: ModelShape, method: Method, tokens: float) -> float:
@@ -30,10 +32,16 @@ def flops(shape: ModelShape, method: Method, tokens: float) -> float:
     # Backward: gradients of what flows through every layer, and of the weights where they are trained; once more forward for
     # what was not kept.
     passes = 1 + (2 if method.full else 1) + method.checkpointing
+    passes += method.pairs  # once more forward, as the base alone would have answered
     return forward * passes * tokens
 
 
-def duration(operations: float, tflops: float, shares: tuple[float, float, float]) -> Duration:
-    """Return how long operations take on a GPU whose peak and whose used share of it are known."""
+def duration(operations: float, tflops: float, shares: tuple[float, float, float], runs: int = 0) -> Duration:
+    """Return how long operations take on a GPU whose peak and whose used share of it are known, as so many runs tell."""
     low, likely, high = (operations / (tflops * 1e12 * share) for share in (shares[2], shares[1], shares[0]))
-    return Duration(low, likely, high)
+    return Duration(low, likely, high, runs)
+
+
+def told_by(runs: int) -> str:
+    """Return, in words, so many finished runs."""
+    return "1 finished run" if runs == 1 else f"{runs} finished runs"

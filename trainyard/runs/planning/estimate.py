@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from trainyard.clouds.protocol import Cloud, CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity
+from trainyard.recipes.fit.work import Duration, told_by
 from trainyard.runs.planning.history import Expectation
 from trainyard.runs.planning.shape import avoidable
 from trainyard.runs.records.cacheplan import CachePlan
@@ -36,6 +37,8 @@ class Estimate:
     """Offers that are not taken because their pods did not boot lately."""
     expected: Expectation | None = None
     """How long it will take, as like runs tell; None: none is known."""
+    reckoned: Duration | None = None
+    """How long it trains, as its base, method and data tell; None: they do not."""
     storage: StorageCost | None = None
     """What its result and data cost in their bucket: by the month, never in ``most``; None: it has none."""
     cache: CachePlan | None = None
@@ -67,12 +70,21 @@ class Estimate:
         """Say what it will take, and what that rests on."""
         expected, dollars = self.expected, self.likely
         if expected is None or dollars is None:
-            return "no like run tells how long it takes; "
+            return f"no like run tells how long it takes{self._reckoned()}; "
         money = "" if not self.most else f", ${dollars[1]:.2f} (${dollars[0]:.2f} to ${dollars[2]:.2f})"
         short = ", MORE than its lease has" if expected.likely / 3600 > self.hours else ""
         runs = "1 like run" if expected.runs == 1 else f"{expected.runs} like runs"
         aside = f", {duration(expected.aside)} of it not training" if expected.aside >= 1 else ""
         return f"about {duration(expected.likely)}{short}{money}{aside}, from {runs}; "
+
+    def _reckoned(self) -> str:
+        if self.reckoned is None:
+            return ""
+        low, high, price = self.reckoned.low, self.reckoned.high, self.offer.price_per_hour + self.disks_per_hour
+        money = f", ${low / 3600 * price:.2f} to ${high / 3600 * price:.2f}" if price else ""
+        short = ", MORE than its lease has" if low / 3600 > self.hours else ""
+        source = f"by {told_by(self.reckoned.runs)}" if self.reckoned.runs else "by the GPU's peak"
+        return f": reckoned {source}, its steps take {duration(low)} to {duration(high)}{short}{money}"
 
     def _traffic(self) -> str:
         """Say what the network costs beside all that, where the machine's owner takes something for it."""

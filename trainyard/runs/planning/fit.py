@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
 from trainyard.recipes.basemodel import TINY
 from trainyard.recipes.contract import Recipe
-from trainyard.recipes.fit import work
+from trainyard.recipes.fit import memory, work
 from trainyard.recipes.fit.base import look
 from trainyard.recipes.fit.memory import Method
 from trainyard.recipes.fit.shapes import ModelShape
 from trainyard.recipes.fit.ways import ways
-from trainyard.recipes.fit.work import ASSUMED, Duration
+from trainyard.recipes.fit.work import Duration
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import NEEDS
+from trainyard.runs.planning.calibration import Calibration
+from trainyard.runs.records.measured import MeasuredRun
+from trainyard.runs.records.parts import ReckonedTraining
 from trainyard.settings.table import StackSettings
 
 AUTO = "auto"
@@ -30,11 +33,13 @@ _LARGEST_BATCH = 1e12
 
 @dataclass(frozen=True, slots=True)
 class PlannedTraining:
-    """What is trained, and over how many tokens."""
+    """What is trained, and over how many tokens; 0: data that only the pod sees."""
 
+    base: str
     shape: ModelShape
     method: Method
     tokens: float
+    calibration: Calibration = field(default_factory=Calibration)
 
     @property
     def has_experts(self) -> bool:
@@ -49,19 +54,34 @@ class PlannedTraining:
         """Return how long it takes on a type of GPU; None where its speed is not known here."""
         kind = next(iter(gpus.find(gpu or "")), None)
         peak = gpus.TFLOPS.get(kind.name) if kind else None
-        if peak is None:
+        if kind is None or peak is None or not self.tokens:
             return None
         # One GPU trains, however many its pod has.
-        return work.duration(work.flops(self.shape, self.method, self.tokens), peak, ASSUMED[self.has_experts])
+        used = self.calibration.share(self.base, kind.name, experts=self.has_experts)
+        return work.duration(work.flops(self.shape, self.method, self.tokens), peak, used.shares, used.runs)
+
+    @property
+    def reckoned(self) -> ReckonedTraining:
+        """What is kept with a run, to be held against what it takes."""
+        return ReckonedTraining(
+            flops_per_token=work.flops(self.shape, self.method, 1.0), gpu_bytes=memory.memory(self.shape, self.method).allocated,
+            experts=self.has_experts, kind=self.method.kind,
+        )  # fmt: skip
 
 
-def training_of(values: Values, data_bytes: int) -> PlannedTraining | None:
-    """Return what a run trains; None where its base is none or its size is not known."""
+def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun] = ()) -> PlannedTraining | None:
+    """Return what a run trains, as finished runs tell of it; None where its base is none or its size is not known."""
     name = values.get("base_model")
     if not isinstance(name, str) or name == TINY or (shape := look(name).shape) is None:
         return None
     method = Method.of(values)
-    return PlannedTraining(shape, method, _tokens(values, method, data_bytes))
+    return PlannedTraining(name, shape, method, _tokens(values, method, data_bytes), Calibration(measured))
+
+
+def reckoned_of(values: Values) -> ReckonedTraining | None:
+    """Return what is kept with a run; None where nothing can be reckoned."""
+    training = training_of(values, 0)
+    return training.reckoned if training else None
 
 
 def _tokens(values: Values, method: Method, data_bytes: int) -> float:
@@ -103,16 +123,21 @@ def refuse(recipe: Recipe, values: Values, needed: object, settings: StackSettin
     raise UserError(f"{values.get('base_model')} needs {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
 
 
+def finish(gpu: str | None, per_hour: float, training: PlannedTraining | None) -> float | None:
+    """Return what a whole training costs (dollars) on a type of GPU at a price an hour; None where nobody can tell."""
+    taken = training.on(gpu) if training else None
+    return per_hour * training.hours(taken.likely) if training and taken else None
+
+
+def by_finish(gpu: str | None, per_hour: float, training: PlannedTraining | None) -> tuple[bool, float]:
+    """Return what sorts by what the whole training costs; those of unknown speed come last, by their price."""
+    cost = finish(gpu, per_hour, training)
+    return cost is None, per_hour if cost is None else cost
+
+
 def cheapest_finish(offers: Sequence[Offer], training: PlannedTraining | None) -> list[Offer]:
-    """Return offers by what the whole training costs on them; those of unknown speed last, by their price."""
-    return sorted(offers, key=lambda offer: _cost(offer, training))
-
-
-def _cost(offer: Offer, training: PlannedTraining | None) -> tuple[bool, float]:
-    taken = training.on(offer.gpu) if training else None
-    if training is None or taken is None:
-        return training is not None, offer.price_per_hour
-    return False, offer.price_per_hour * training.hours(taken.likely)
+    """Return offers by what the whole training costs on them."""
+    return sorted(offers, key=lambda offer: by_finish(offer.gpu, offer.price_per_hour, training))
 
 
 def chosen(settings: StackSettings, offers: Sequence[Offer], training: PlannedTraining | None) -> StackSettings:

@@ -14,7 +14,8 @@ from trainyard.clouds.protocol import Cloud, Offer
 from trainyard.clouds.volumes import KeepsVolumes, NetworkVolume, volumes_of
 from trainyard.errors import RefusedError
 from trainyard.leases.environmentid import environment_id
-from trainyard.recipes.basemodel import is_path, size_in
+from trainyard.recipes.basemodel import is_path
+from trainyard.recipes.fit.base import look
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.estimate import allowed_offers, query_of
@@ -37,11 +38,11 @@ class CacheNeed:
 
 
 def need_of(recipe: str, needs: Values, values: Values) -> CacheNeed:
-    """Return what a run would download: a base's weights as its name tells their size, else the disk that its recipe asks for."""
+    """Return what a run would download: a base's weights as far as their size is known, else the disk that its recipe asks for."""
     base = values.get("base_model")
     if not isinstance(base, str) or is_path(base):
         return CacheNeed(recipe, _disk(needs))
-    parameters = size_in(base)
+    parameters = look(base).parameters
     return CacheNeed(base, 2 * parameters / 1e9 if parameters else _disk(needs))
 
 

@@ -178,7 +178,7 @@ def _choices(context: CommandContext, entry: QueueEntry, content: bytes) -> list
         def values(settings: StackSettings, cloud: Cloud) -> Values:
             return {**record.values, "device": device_of(settings, cloud)} if "device" in record.values else record.values
 
-        return cheapest(context, RunNeeds(recipe, values, record.hours))
+        return cheapest(context, RunNeeds(recipe, values, record.hours, record.data.bytes))
 
 
 def _begin_here(

@@ -5,13 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from trainyard.jsontext import parse_json
 from trainyard.recipes.summaries import Values
 from trainyard.runs.records import stagecost
-from trainyard.runs.records.record import RunRecord
+from trainyard.runs.records.home import REPORTS
+from trainyard.runs.records.parts import ReckonedTraining
+from trainyard.runs.records.progress import number_of, pace_of
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import cost, succeeded
 
 MEASURED = "measured"
 """Kind of the event whose data are a MeasuredRun."""
+SIMULATED = ", simulated"
+"""What stands behind the name of a cloud that an emulator was."""
 _STEPS, _EPOCHS = ("max_steps", "steps"), ("num_train_epochs", "epochs")
 """Variables that say how much is trained; the first above 0 counts."""
 
@@ -41,6 +47,18 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredTraining:
+    """What its steps took, and its GPU's memory, beside what was reckoned of it."""
+
+    flops: float
+    """As reckoned for the tokens that it really had."""
+    seconds: float
+    """Of its steps alone: no download, no loading."""
+    reckoned: ReckonedTraining
+    peak_bytes: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRun:
     """How long the training of a workload has taken, what was paid for beside it (boot, image, upload, end), and what came of it.
 
@@ -52,6 +70,7 @@ class MeasuredRun:
     aside: float
     result_bytes: int | None = None
     """The size of its result; None: it was measured before sizes were kept."""
+    training: MeasuredTraining | None = None
 
 
 def workload_of(
@@ -64,12 +83,12 @@ def workload_of(
     script = PurePath(str(values.get("script") or "")).name  # where it lies is another place on each machine
     model = str(values.get("base_model") or (" ".join(command) if isinstance(command, list) and command else script))
     return Workload(
-        recipe=recipe, model=model, cloud=f"{cloud}, simulated" if simulated else cloud, gpu=gpu or "", gpu_count=gpu_count if gpu else 0,
+        recipe=recipe, model=model, cloud=cloud + SIMULATED if simulated else cloud, gpu=gpu or "", gpu_count=gpu_count if gpu else 0,
         unit=unit, amount=amount,
     )  # fmt: skip
 
 
-def measure(record: RunRecord) -> MeasuredRun | None:
+def measure(record: RunRecord, folder: RunFolder) -> MeasuredRun | None:
     """Return what a run tells of like ones; None for one that did not succeed, did only a part, or ran nobody knows how long."""
     if not succeeded(record) or record.resumed_from is not None or record.ended is None:
         return None
@@ -85,7 +104,25 @@ def measure(record: RunRecord) -> MeasuredRun | None:
         gpu_count=record.pod.gpu_count or 0,
     )  # fmt: skip
     size = record.result.bytes if record.result else None
-    return MeasuredRun(workload=workload, train=train, aside=round(sum(stages.values()), 3), result_bytes=size)
+    return MeasuredRun(
+        workload=workload, train=train, aside=round(sum(stages.values()), 3), result_bytes=size, training=_training(record, folder)
+    )  # fmt: skip
+
+
+def _training(record: RunRecord, folder: RunFolder) -> MeasuredTraining | None:
+    """Return what the training itself tells of its steps and memory; None where it tells nothing that could be used."""
+    if record.reckoned is None:
+        return None
+    try:
+        report, metrics = parse_json((folder.path / REPORTS[0]).read_bytes()), folder.metrics.read_bytes()
+    except (OSError, ValueError):
+        return None
+    pace, report = pace_of(metrics), report if isinstance(report, dict) else {}
+    tokens, steps, peak = (number_of(report.get(name)) for name in ("tokens", "steps", "peak_gpu_bytes"))
+    if not pace or not tokens or not steps:
+        return None
+    flops = tokens * record.reckoned.flops_per_token
+    return MeasuredTraining(flops=flops, seconds=round(pace * steps, 3), reckoned=record.reckoned, peak_bytes=peak or None)
 
 
 def _first(values: Values, names: tuple[str, ...]) -> float:

@@ -62,7 +62,7 @@ def note_over(context: CommandContext, record: RunRecord) -> None:
 
     _write(context, record, write)
     tell(context, record, "ended")
-    if any(news) and (measured := measure(record)) is not None:
+    if any(news) and (measured := measure(record, RunFolder(record.id.folder(context.places.runs)))) is not None:
         note(context, record, MEASURED, **asdict(measured))
 
 

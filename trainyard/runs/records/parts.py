@@ -75,6 +75,18 @@ NO_POD = RunPod()
 """Nothing is known of a pod yet."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReckonedTraining:
+    """What was reckoned of a training before its pod was rented: what it takes is held against that."""
+
+    flops_per_token: float
+    gpu_bytes: float
+    """Without CUDA's own."""
+    experts: bool
+    kind: str
+    """What of its settings memory depends on beside sizes, in words."""
+
+
 @dataclass(frozen=True, slots=True)
 class PaidPod:
     """One pod that was accepted for a run, booted or not. Times are epoch seconds, money is in dollars."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -55,7 +57,7 @@ class Metrics:
             self.data = row["data"]
             self.first_time = None  # each start tells it: the pace is that of the newest one
         step, total, loss, tokens, speed, moment, rate = (
-            _number(row.get(name)) for name in ("step", "total_steps", "loss", "tokens", "tokens_per_second", "time", "lr")
+            number_of(row.get(name)) for name in ("step", "total_steps", "loss", "tokens", "tokens_per_second", "time", "lr")
         )
         if step is None:
             return False
@@ -85,7 +87,23 @@ class Metrics:
         return (self.total - self.step) * (self.last_time - self.first_time) / (self.step - self.first_step)
 
 
-def _number(value: object) -> float | None:
+def pace_of(metrics: bytes) -> float | None:
+    """Return the seconds between two steps, which is what most of them took; None where no two follow each other."""
+    moments: dict[int, float] = {}
+    for line in metrics.splitlines():
+        try:
+            row = parse_json(line)
+        except ValueError:
+            continue
+        step, moment = (number_of(row.get(name)) for name in ("step", "time")) if isinstance(row, dict) else (None, None)
+        if step is not None and moment is not None:
+            moments.setdefault(int(step), moment)
+    paces = [(moments[step] - moments[before]) / (step - before) for before, step in itertools.pairwise(sorted(moments))]
+    pace = statistics.median(paces) if paces else 0.0
+    return pace if pace > 0 else None
+
+
+def number_of(value: object) -> float | None:
     """Return a finite number; NaN and infinity, which Python's own writer lets into JSON, are none."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
@@ -100,7 +118,7 @@ def loss_curve(metrics: bytes, figure: str = "loss") -> Curve:
             row = parse_json(line)
         except ValueError:
             continue
-        step, loss = (_number(row.get(name)) for name in ("step", figure)) if isinstance(row, dict) else (None, None)
+        step, loss = (number_of(row.get(name)) for name in ("step", figure)) if isinstance(row, dict) else (None, None)
         if step is not None and loss is not None:
             curve[int(step)] = loss
     return tuple(sorted(curve.items()))

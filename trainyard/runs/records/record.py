@@ -27,7 +27,7 @@ from trainyard.recipes.summaries import NO_DATA, CodeSummary, DataSummary, Value
 from trainyard.runs.records import codec
 from trainyard.runs.records.cacheplan import CachePlan
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.parts import NO_POD, JobKeys, PaidPod, RunBucket, RunContainer, RunPod, RunResult, StartedFrom
+from trainyard.runs.records.parts import NO_POD, JobKeys, PaidPod, ReckonedTraining, RunBucket, RunContainer, RunPod, RunResult, StartedFrom
 
 Phase = Literal["prepared", "up", "started", "trained", "committed", "ended"]
 PHASES: tuple[Phase, ...] = ("prepared", "up", "started", "trained", "committed", "ended")
@@ -90,6 +90,7 @@ class RunRecord:
     key: str | None = None
     """The idempotency key that it was asked for with."""
     versions: dict[str, str] = field(default_factory=dict)
+    reckoned: ReckonedTraining | None = None
     engine: str | None = None
     cache: CachePlan | None = None
     """The model cache that its pod mounts; None: it has none, or goes without."""

@@ -14,9 +14,11 @@ from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import needs_of
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import containers, shape
+from trainyard.runs.planning import baselook, containers, fit, shape
 from trainyard.runs.planning.estimate import allowed_offers, query_of
-from trainyard.runs.planning.market import PricedOffer, Question, ask, cheapest_first
+from trainyard.runs.planning.fit import PlannedTraining
+from trainyard.runs.planning.history import measured_runs
+from trainyard.runs.planning.market import CloudReply, PricedOffer, Question, ask, cheapest_first
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary
 from trainyard.runs.verbs.beginning import begin_once
@@ -25,6 +27,7 @@ from trainyard.runs.verbs.known import had_no_pod
 from trainyard.runs.verbs.train import TrainRequest, prepare, values_of
 from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
+from trainyard.textfile import expanded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,8 @@ class StackOffers:
 
     stack: str
     offers: tuple[PricedOffer, ...]
+    finish: float | None = None
+    """What the whole training costs on the first one, where a stack leaves its GPUs to the run (``gpu: auto``)."""
 
     def __str__(self) -> str:
         best = self.offers[0]
@@ -122,6 +127,8 @@ class RunNeeds:
     values: Callable[[StackSettings, Cloud], Values]
     hours: float | None
     """None: as the stack's settings say."""
+    data_bytes: int = 0
+    """Of data on this machine; 0: nobody has asked how many they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +162,17 @@ def _needs(context: CommandContext, request: TrainRequest) -> RunNeeds:
             hint=f"Say whose it is: --stack and one of {', '.join(stack_names(context.places.root))}",
         )
     chosen = load_recipe(context.places.root, request.recipe)
-    return RunNeeds(chosen, lambda settings, cloud: values_of(request, chosen, settings, cloud), request.hours)
+    return RunNeeds(chosen, lambda settings, cloud: values_of(request, chosen, settings, cloud), request.hours, _bytes(request.data))
+
+
+def _bytes(data: str | None) -> int:
+    path = expanded(data) if data else None
+    files = [] if path is None else [path] if path.is_file() else path.rglob("*") if path.is_dir() else []
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
-    settings, out = _settings(context, run)
+    settings, trainings, out = _settings(context, run)
     failed = {stack: shape.failed_lately(context.ledger(), each.cloud) for stack, each in settings.items()}
     stacks = []
     for reply in ask({stack: _question(context, stack, each) for stack, each in settings.items()}):
@@ -167,12 +180,14 @@ def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
         avoided = shape.avoidable(here, failed[reply.cloud])
         ids = {offer.id for offer in here if offer.id not in avoided}
         if ids:
-            stacks.append(StackOffers(stack=reply.cloud, offers=tuple(one for one in cheapest_first([reply]) if one.offer.id in ids)))
+            stacks.append(_stack_offers(reply, ids, trainings.get(reply.cloud)))
         else:
             out[reply.cloud] = reply.problem or "no offer that fits"
-    stacks.sort(key=lambda one: one.offers[0].dollars)
+    is_told = all(one.finish is not None for one in stacks)
+    stacks.sort(key=lambda one: (one.finish or 0.0) if is_told else one.offers[0].dollars)
     for one in stacks:
-        context.ui.say(f"auto       {one}, ${one.offers[0].dollars:.2f} for {one.offers[0].hours:g} h")
+        whole = f"about ${one.finish:.2f} for the whole training, " if is_told else ""
+        context.ui.say(f"auto       {one}, {whole}${one.offers[0].dollars:.2f} for {one.offers[0].hours:g} h")
     for stack, why in out.items():
         context.ui.say(f"auto       not {stack}: {why}")
     if not settings:
@@ -180,22 +195,42 @@ def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
     return _Ranking(stacks, settings)
 
 
-def _settings(context: CommandContext, run: RunNeeds) -> tuple[dict[str, StackSettings], dict[str, str]]:
-    """Return the settings that a run would have on each stack that rents GPUs, its lease in ``hours``; and why others are left out."""
-    fit, out = dict[str, StackSettings](), dict[str, str]()
+def _stack_offers(reply: CloudReply, ids: set[str], training: PlannedTraining | None) -> StackOffers:
+    """Return the offers that are left of a stack, in the order in which they are to be tried."""
+    offers = [one for one in cheapest_first([reply]) if one.offer.id in ids]
+    if training is not None:
+        offers.sort(key=lambda one: fit.by_finish(one.gpu, one.per_hour, training))
+    return StackOffers(stack=reply.cloud, offers=tuple(offers), finish=fit.finish(offers[0].gpu, offers[0].per_hour, training))
+
+
+def _settings(context: CommandContext, run: RunNeeds) -> tuple[dict[str, StackSettings], dict[str, PlannedTraining], dict[str, str]]:
+    """Return, of each stack that rents GPUs, the settings that a run would have there, its lease in ``hours``, and what it trains.
+
+    The last of them only where one leaves its GPUs to the run; and why others are left out.
+    """
+    stacks, trainings, out = dict[str, StackSettings](), dict[str, PlannedTraining](), dict[str, str]()
+    measured, is_auto = measured_runs(context.ledger()), False
     for stack in renting(context.places.root):
         try:
             settings, cloud = context.settings(stack), context.cloud(stack)
             settings, _ = shape.from_environment(settings, context.env, cloud.name)
-            shaped = shape.raised(settings, needs_of(run.recipe, run.values(settings, cloud)), cloud.name)
+            values = run.values(settings, cloud)
+            baselook.look_up(context, values, settings)
+            needs = needs_of(run.recipe, values)
+            if not cloud.simulated:
+                fit.refuse(run.recipe, values, needs.get("vram_gb"), settings)
+            shaped = shape.raised(settings, needs, cloud.name)
             shaped = shaped if run.hours is None else replace(shaped, hours=run.hours)
             containers.refuse(context, cloud, shaped, shaped.hours)
             if shaped.upload_consent == "never" and not cloud.simulated:
                 raise RefusedError("its upload_consent is 'never'")
-            fit[stack] = shaped
+            stacks[stack] = shaped
+            is_auto = is_auto or fit.is_auto(settings)
+            if training := fit.training_of(values, run.data_bytes, measured):
+                trainings[stack] = training
         except (UserError, RefusedError) as error:
             out[stack] = in_short(error)
-    return fit, out
+    return stacks, trainings if is_auto else {}, out
 
 
 def _question(context: CommandContext, stack: str, settings: StackSettings) -> Question:

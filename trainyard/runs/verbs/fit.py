@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,21 @@ from trainyard.errors import UserError
 from trainyard.recipes import basemodel, data
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.fit import memory, work
-from trainyard.recipes.fit.base import Base, look
+from trainyard.recipes.fit.base import Base, MemoryFactor, factor_of, look
 from trainyard.recipes.fit.memory import GpuMemory
 from trainyard.recipes.fit.ways import FittingChange, ways
+from trainyard.recipes.fit.work import told_by
 from trainyard.recipes.values import needs_of, resolve
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.baselook import look_up
-from trainyard.runs.planning.fit import PlannedTraining, training_of
+from trainyard.runs.planning.fit import PlannedTraining, finish, training_of
+from trainyard.runs.planning.history import measured_runs
 from trainyard.runs.planning.market import PricedOffer
 from trainyard.runs.records.progress import duration
 from trainyard.runs.verbs.offers import Market, OfferSearch, search_offers, unknowns
 
-SHOWN = 12
+_SHOWN = 12
+_UNSEEN = "how many tokens is not known: only the pod sees these data (--set max_steps=... tells it)"
 _COMMON = ("RTX 4090", "RTX 5090", "L40S", "A100 SXM", "H100 SXM", "B200")
 """Types whose times are shown where no cloud was asked, or has an offer."""
 
@@ -50,7 +53,9 @@ class FitRow:
     vram_gb: int | None
     per_hour: float | None
     seconds: tuple[float, float, float] | None
-    """Of training: least, likely, most; None: the GPU's speed is not known."""
+    """Of training: least, likely, most; None: the GPU's speed, or how much is trained, is not known."""
+    runs: int
+    """Finished runs that tell it; 0: it is assumed."""
     dollars: float | None
     """Of the likely time and what comes before it."""
 
@@ -65,6 +70,8 @@ class Fit:
     vram_gb: float
     disk_gb: float
     trained: int
+    measured: MemoryFactor | None
+    """What finished runs tell of its memory."""
     rows: tuple[FitRow, ...]
     market: Market | None
     ways: tuple[FittingChange, ...]
@@ -77,7 +84,7 @@ class Fit:
         return {
             "base": self.base.name, "family": shape.family, "exact": shape.exact, "source": self.base.source,
             "parameters": shape.total, "active": shape.active, "trained": self.trained, "tokens": round(self.training.tokens),
-            "memory": parts, "vram_gb": self.vram_gb, "disk_gb": self.disk_gb,
+            "memory": parts, "measured": asdict(self.measured) if self.measured else None, "vram_gb": self.vram_gb, "disk_gb": self.disk_gb,
             "rows": [{one.name: getattr(row, one.name) for one in fields(row)} for row in self.rows],
             "ways": [{"sets": str(way), "vram_gb": way.vram_gb} for way in self.ways],
         }  # fmt: skip
@@ -91,7 +98,7 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
     look_up(context, values)
     dataset = data.inspect(request.data, recipe, values=values)
-    training = training_of(values, dataset.summary().bytes)
+    training = training_of(values, dataset.summary().bytes, measured_runs(context.ledger()))
     base = look(str(values["base_model"]))
     if training is None:
         hint = "Ask again where the Hub can be reached, or name a folder with its config.json."
@@ -101,7 +108,8 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     market = search_offers(context, OfferSearch(vram_gb=vram, disk_gb=max(1, round(disk)))) if request.ask else None
     return Fit(
         base=base, training=training, memory=memory.memory(training.shape, training.method), vram_gb=vram, disk_gb=disk,
-        trained=memory.trained(training.shape, training.method), rows=tuple(_rows(training, vram, market)), market=market,
+        trained=memory.trained(training.shape, training.method), measured=factor_of(base.name, values),
+        rows=tuple(_rows(training, vram, market)), market=market,
         ways=tuple(ways(recipe, values, 24)) if vram > 24 else (),
     )  # fmt: skip
 
@@ -111,15 +119,15 @@ def _rows(training: PlannedTraining, vram: float, market: Market | None) -> list
     if rented:
         return sorted(rented, key=lambda row: (row.dollars is None, row.dollars or row.per_hour or 0.0))
     kinds = [kind for kind in gpus.GPUS if kind.name in _COMMON and gpus.has_memory(kind.vram_gb, vram)]
-    return [FitRow(cloud="-", gpu=kind.name, vram_gb=kind.vram_gb, per_hour=None, seconds=_seconds(training, kind.name), dollars=None)
-            for kind in kinds]  # fmt: skip
+    return [FitRow(cloud="-", gpu=kind.name, vram_gb=kind.vram_gb, per_hour=None, seconds=_seconds(training, kind.name), dollars=None,
+                   runs=_runs(training, kind.name)) for kind in kinds]  # fmt: skip
 
 
 def _rented(training: PlannedTraining, one: PricedOffer) -> FitRow:
     seconds = _seconds(training, one.gpu)
     return FitRow(
         cloud=one.cloud, gpu=one.machine, vram_gb=one.vram_gb, per_hour=one.per_hour, seconds=seconds,
-        dollars=training.hours(seconds[1]) * one.per_hour if seconds else None,
+        dollars=finish(one.gpu, one.per_hour, training), runs=_runs(training, one.gpu),
     )  # fmt: skip
 
 
@@ -128,16 +136,24 @@ def _seconds(training: PlannedTraining, gpu: str | None) -> tuple[float, float, 
     return (taken.low, taken.likely, taken.high) if taken else None
 
 
+def _runs(training: PlannedTraining, gpu: str | None) -> int:
+    taken = training.on(gpu)
+    return taken.runs if taken else 0
+
+
 def lines(result: Fit) -> Iterator[str]:
     """Yield it for a person, on 80 columns."""
     shape, base = result.training.shape, result.base
     counted = "exact" if shape.exact else "reckoned as a Llama" if base.config else "a guess from its size"
     active = f", {shape.active / 1e9:.3f} active" if shape.experts else ""
     yield f"{base.name}: {shape.total / 1e9:.3f} billion parameters{active} ({counted}; {base.source})"
-    yield f"trained: {result.trained / 1e6:,.1f} million; about {result.training.tokens:,.0f} tokens, {_work(result):.3g} FLOPs"
+    tokens = f"about {result.training.tokens:,.0f} tokens, {_work(result):.3g} FLOPs" if result.training.tokens else _UNSEEN
+    yield f"trained: {result.trained / 1e6:,.1f} million; {tokens}"
     yield f"{'GPU memory':<14} {'GB':>7}"
     for one in fields(result.memory):
         yield f"  {one.name:<12} {getattr(result.memory, one.name) / memory.GB:>7.2f}"
+    if measured := result.measured:
+        yield f"  {'measured':<12} {'x' + format(measured.factor, '.2f'):>7}  (by {told_by(measured.runs)} of this base)"
     needs = f"needs.vram_gb {result.vram_gb:g}, needs.disk_gb {result.disk_gb:g}"
     yield f"  {'together':<12} {result.memory.total / memory.GB:>7.2f}  ({needs})"
     yield from _table(result)
@@ -152,13 +168,15 @@ def _table(result: Fit) -> Iterator[str]:
         yield "it fits on no GPU that is known here"
         return
     yield f"{'cloud':<11} {'GPU':<24} {'GB':>4} {'$/h':>7} {'training':>20} {'$':>8}"
-    for row in result.rows[:SHOWN]:
+    for row in result.rows[:_SHOWN]:
         price, cost = (f"{value:.2f}" if value is not None else "?" for value in (row.per_hour, row.dollars))
         taken = f"{duration(row.seconds[0])} to {duration(row.seconds[2])}" if row.seconds else "not known"
         yield f"{row.cloud:<11} {row.gpu:<24} {row.vram_gb or '?':>4} {price:>7} {taken:>20} {cost:>8}"
-    if len(result.rows) > SHOWN:
-        yield f"{len(result.rows) - SHOWN:,} dearer ones: --json shows all"
-    yield "times: from GPUs' peaks and the share of them that trainings use, assumed; a finished run tells more (docs/fit.md)"
+    if len(result.rows) > _SHOWN:
+        yield f"{len(result.rows) - _SHOWN:,} dearer ones: --json shows all"
+    runs = max((row.runs for row in result.rows), default=0)
+    by = f"calibrated by up to {told_by(runs)}" if runs else "assumed; a finished run tells more"
+    yield f"times: from GPUs' peaks and the share of them that trainings use, {by} (docs/fit.md)"
 
 
 def _work(result: Fit) -> float:

@@ -31,7 +31,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life.looking import minutes_of
 from trainyard.runs.life.rent import write_run_settings
 from trainyard.runs.notices import readiness
-from trainyard.runs.planning import consent, containers, jobkeys, leaseend, route
+from trainyard.runs.planning import consent, containers, fit, jobkeys, leaseend, route
 from trainyard.runs.planning.bucketcheck import require_bucket
 from trainyard.runs.planning.estimate import Estimate, said_of
 from trainyard.runs.planning.limitnotices import tell_limits
@@ -228,12 +228,12 @@ def _write(
             disks_per_hour=priced_plan.estimate.disks_per_hour, cache=priced_plan.estimate.cache, spent_before=plan.spent_before,
             resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from, tracked_as=plan.tracked_as,
             job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
-            data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)),
+            data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)), deliver=plan.deliver,
             code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             keep_minutes=minutes_of(plan.settings.keep_on_failure), commit_alone_minutes=plan.settings.commit_alone_minutes,
-            deliver=plan.deliver, rerun_of=plan.rerun_of, entry=plan.entry, key=plan.key.key if plan.key else None,
+            rerun_of=plan.rerun_of, entry=plan.entry, key=plan.key.key if plan.key else None, reckoned=fit.reckoned_of(plan.values),
         )  # fmt: skip
         take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from trainyard.runs.planning import fit, modelcache, shape, storageplan
 from trainyard.runs.planning.estimate import Estimate, estimate, query_of
 from trainyard.runs.planning.history import expect, expect_size, measured_runs
 from trainyard.runs.planning.limits import check_at_start, limits_of, price_ceiling
-from trainyard.runs.records.measured import workload_of
+from trainyard.runs.records.measured import MeasuredRun, workload_of
 from trainyard.settings import reader
 from trainyard.settings.table import StackSettings
 
@@ -53,17 +54,21 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     ledger, settings = context.ledger(), plan.settings
     needs = needs_of(plan.recipe, plan.values)
     shape.refuse_idle_nodes(settings, needs, plan.stack)
-    if cloud.name != "local" and not cloud.simulated:
+    if cloud.name != "local" and not cloud.simulated and plan.resumed_from is None:  # what goes on has fitted once
         fit.refuse(plan.recipe, plan.values, needs.get("vram_gb"), settings)
     shaped = shape.raised(settings, needs, cloud.name)
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
     need = modelcache.need_of(plan.recipe.name, needs, plan.values)
     shaped, cache = modelcache.plan(context, cloud, plan.stack, shaped, need, plan.hours)
+    measured = measured_runs(ledger)
+    training = fit.training_of(plan.values, plan.data.summary().bytes, measured)
     if fit.is_auto(settings) and settings.only_offers is None:
-        shaped = fit.chosen(shaped, cloud.offers(query_of(shaped)), fit.training_of(plan.values, plan.data.summary().bytes))
+        shaped = fit.chosen(shaped, cloud.offers(query_of(shaped)), training)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
-    expected = _with_history(context, cloud, plan, expected)
+    expected = _with_history(context, cloud, plan, expected, measured)
+    reckoned = training.on(expected.offer.gpu) if training and plan.resumed_from is None else None
+    expected = replace(expected, reckoned=reckoned)
     if expected.avoided:
         shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
         context.ui.warn(f"not taken, because their pods did not boot or were lost in the last hours: {', '.join(expected.avoided)}")
@@ -75,14 +80,15 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     return replace(expected, ceiling=ceiling), replace(shaped, max_price=ceiling)
 
 
-def _with_history(context: CommandContext, cloud: Cloud, plan: RunPlan, priced_at: Estimate) -> Estimate:
+def _with_history(
+    context: CommandContext, cloud: Cloud, plan: RunPlan, priced_at: Estimate, measured: Sequence[MeasuredRun]
+) -> Estimate:  # fmt: skip
     """Add what like runs tell: how long it takes (what goes on from a checkpoint is like none), and what its result costs where it lies."""
     offer, settings = priced_at.offer, plan.settings
     workload = workload_of(
         plan.recipe.name, plan.values, plan.data.summary().bytes, cloud=settings.cloud, simulated=cloud.simulated, gpu=offer.gpu,
         gpu_count=offer.gpu_count,
     )  # fmt: skip
-    measured = measured_runs(context.ledger())
     storage = storageplan.storage_of(context, plan.stack, settings, cloud, plan.data, plan.code, expect_size(measured, workload))
     return replace(priced_at, expected=expect(measured, workload) if plan.resumed_from is None else None, storage=storage)
 

@@ -21,7 +21,7 @@ from trainyard.recipes.contract import TEMPLATES, Recipe, load_recipe
 from trainyard.recipes.data import Data
 from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import shape, startbook
+from trainyard.runs.planning import baselook, shape, startbook
 from trainyard.runs.planning.bucketdata import resolver
 from trainyard.runs.planning.deliverymeans import planned
 from trainyard.runs.records import attempts
@@ -174,6 +174,7 @@ def _plan(
     record, settings, cloud = base.record, target.settings, target.cloud
     device = device_of(settings, cloud) if target.stack != record.environment else None
     values = values_again(recipe, record, request.sets, request.words, bundle, device)
+    baselook.look_up(context, values, settings)
     basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
     values, adapter = adapter_of(context, recipe, values, target.stack, target.user)
     anew = any(variable.kind == "folder" for variable in named_by(recipe, request.sets, request.words))

@@ -18,7 +18,7 @@ from trainyard.recipes.bundled import code_in
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.summaries import Value, Values
 from trainyard.runs.context import CommandContext
-from trainyard.runs.planning import shape, startbook, steps
+from trainyard.runs.planning import baselook, shape, startbook, steps
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.startedfrom import started_from
 from trainyard.runs.records.stores import another_store
@@ -99,6 +99,7 @@ def prepare(
         values = _values(recipe, base, request, bundle, device_of(settings, cloud) if stack != base.environment else None)
         again = _Again(history, recipe, values, settings, cloud, stack)
         _refuse_done(context, again, request)
+        baselook.look_up(context, values, settings, again=True)
         basecheck.refuse(values, on_this_machine=cloud.name == "local" or cloud.simulated, volume=bool(settings.volume))
         chosen = _choose(context, again, from_start)
         _refuse_nothing_left(again, request, chosen)
