@@ -92,7 +92,7 @@ def test_what_types_are_told_of_and_what_is_loaded_are_the_same_names() -> None:
 
 
 def test_importing_it_loads_nothing_and_listing_runs_neither_s3_nor_pulumi() -> None:
-    heavy = ["boto3", "pulumi", "grpc", "paramiko", "sqlalchemy", "rich", "asyncio"]
+    heavy = ["botocore", "pulumi", "grpc", "paramiko", "sqlalchemy", "rich", "asyncio"]
     code = (
         f"import sys, trainyard; print([n for n in sys.modules if n.startswith('trainyard.')], [n for n in {heavy} if n in sys.modules])\n"
         f"trainyard.runs, trainyard.train; print([n for n in {heavy} if n in sys.modules and n not in ('rich',)])"

@@ -49,7 +49,7 @@ _NOT = (
 )  # fmt: skip
 """What of the rooms runs inside of pods, with another interpreter, with an old ledger or with an extra only."""
 _LATE = {
-    "verbs": ("boto3.session", "boto3.s3.inject", "botocore.httpsession", "botocore.signers", "fabric", "jinja2", "paramiko", "rich.table"),
+    "verbs": ("botocore.httpsession", "botocore.session", "botocore.signers", "fabric", "jinja2", "paramiko", "rich.table"),
     "engines": ("trainyard.provider.main", "trainyard.provider.process", "trainyard.provider.registry", "fabric", "paramiko"),
 }
 """What a verb, an engine or a provider loads when it needs it."""

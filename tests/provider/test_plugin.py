@@ -84,7 +84,7 @@ def test_the_schema_names_every_type_and_requires_a_lease_of_a_pod(idle: Plugin)
 def test_the_sdk_and_the_clients_of_stores_are_not_loaded_at_start() -> None:
     script = (
         "import sys; from trainyard.engine import stubs; stubs.protocol_only(); import trainyard.provider.process\n"
-        "print([name for name in ('pulumi.resource', 'boto3', 'httpx', 'cryptography', 'paramiko', 'yaml') if name in sys.modules])"
+        "print([name for name in ('pulumi.resource', 'botocore', 'httpx', 'cryptography', 'paramiko', 'yaml') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

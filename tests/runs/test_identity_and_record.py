@@ -201,7 +201,7 @@ def test_a_record_with_a_value_of_another_kind_is_refused_with_its_place(tmp_pat
 
 
 def test_reading_records_loads_no_recipe_and_nothing_that_speaks_to_a_store() -> None:
-    heavy = "trainyard.recipes.contract", "trainyard.recipes.data", "jinja2", "boto3", "trainyard.storage.manifest", "trainyard.pod"
+    heavy = "trainyard.recipes.contract", "trainyard.recipes.data", "jinja2", "botocore", "trainyard.storage.manifest", "trainyard.pod"
     code = f"import sys, trainyard.runs.records.record; print([name for name in {heavy} if name in sys.modules])"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

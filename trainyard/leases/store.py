@@ -15,6 +15,6 @@ def settings_of(world: OperationWorld, store: str | None, bucket: str | None) ->
     """Return how to reach the bucket with the credentials at hand, None without a bucket or without credentials."""
     if not bucket or bucket == NO_BUCKET:
         return None
-    from trainyard.storage.stores import store_settings  # boto3 costs 0.2 s and most operations need none
+    from trainyard.storage.stores import store_settings  # it costs a twentieth of a second and most operations need none
 
     return store_settings(world.env, store, bucket, world.places)

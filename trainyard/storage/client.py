@@ -14,19 +14,17 @@ import shlex
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
-
-import boto3
-import botocore.loaders
-import botocore.session
-from botocore.config import Config
+from typing import TYPE_CHECKING, Any, Literal
 
 from trainyard import network
 from trainyard.errors import UserError
 from trainyard.secret import Secret
 from trainyard.settings.table import BUCKET_NAME
-from trainyard.storage import chain
 from trainyard.storage.groups import R2, RUNPOD
+
+if TYPE_CHECKING:
+    import botocore.loaders
+    from botocore.config import Config
 
 _BUILDING = threading.Lock()
 Kind = Literal["local", "runpod", "aws", "r2", "s3"]
@@ -43,6 +41,8 @@ _NO_PROFILES = {
     "credentials_file": (None, None, os.devnull, None),
 }
 """Session variables of botocore: (key in a file, variable, default, conversion)."""
+_SERVICES = ("s3", "sts")
+"""Those that a client is made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def with_bucket(settings: StoreSettings, bucket: str | None) -> StoreSettings:
 
 
 def s3(settings: StoreSettings, *, read_timeout: float = READ_TIMEOUT) -> Any:
-    """Return the boto3 client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
+    """Return the botocore client of a store, the same one for all its buckets and all threads (building it costs 0.1 s)."""
     with _BUILDING:  # threads that begin together would each build one
         return _client(without_bucket(settings), read_timeout)
 
@@ -115,29 +115,36 @@ def sts(settings: StoreSettings) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _client(settings: StoreSettings, read_timeout: float, service: str = "s3") -> Any:
+    import botocore.session  # botocore costs 0.1 s and most commands need none of it
+
     # Where the store is and how it is spoken to is said by our settings alone: a profile of the user's, or a file of
     # the AWS CLI's, is about something else.
-    core = botocore.session.Session(session_vars=_NO_PROFILES)
-    core.register_component("data_loader", _loader())
+    session = botocore.session.Session(session_vars=_NO_PROFILES)
+    session.register_component("data_loader", _loader())
     if settings.chain is not None:
-        core.register_component("credential_provider", chain.provider(settings.chain, metadata=settings.metadata))
-        session = boto3.session.Session(botocore_session=core, region_name=settings.region)
+        from trainyard.storage import chain
+
+        session.register_component("credential_provider", chain.provider(settings.chain, metadata=settings.metadata))
     else:
-        session = boto3.session.Session(
-            botocore_session=core,
-            aws_access_key_id=settings.access_key.reveal(),
-            aws_secret_access_key=settings.secret_key.reveal(),
-            aws_session_token=settings.session_token.reveal() if settings.session_token else None,
-            region_name=settings.region,
-        )
-    config = client_config(settings, read_timeout)
-    return session.client(service, endpoint_url=settings.endpoint, config=config, verify=certificates(settings))
+        token = settings.session_token.reveal() if settings.session_token else None
+        session.set_credentials(settings.access_key.reveal(), settings.secret_key.reveal(), token)
+    return session.create_client(
+        service,
+        region_name=settings.region,
+        endpoint_url=settings.endpoint,
+        config=client_config(settings, read_timeout),
+        verify=certificates(settings),
+    )
 
 
 @functools.cache
 def _loader() -> botocore.loaders.Loader:
     """Return what reads the descriptions of services: shared, a second client need not parse a megabyte of JSON again."""
-    return botocore.loaders.create_loader()
+    import botocore.loaders
+
+    loader = botocore.loaders.create_loader()
+    loader.list_available_services = lambda type_name: _SERVICES  # it would look through the folders of 400, twice
+    return loader
 
 
 def certificates(settings: StoreSettings) -> str | None:
@@ -151,6 +158,8 @@ def certificates(settings: StoreSettings) -> str | None:
 
 def client_config(settings: StoreSettings, read_timeout: float = READ_TIMEOUT) -> Config:
     """Return the client configuration for a kind of store."""
+    from botocore.config import Config
+
     style: dict[str, object] = {"addressing_style": "path" if settings.endpoint else "auto"}
     # Over https the body's checksum is ours (CRC32) and the hash of the whole body would cost 2.4 CPU-seconds a GB.
     # Where the store knows no checksum header, the signed hash of the body is the only check in transit: keep it.
@@ -168,7 +177,7 @@ def client_config(settings: StoreSettings, read_timeout: float = READ_TIMEOUT) -
         # What variables of the AWS CLI say of Amazon's own addresses is not meant for this one.
         options |= {"use_fips_endpoint": False, "use_dualstack_endpoint": False, "ignore_configured_endpoint_urls": True}
         style["use_accelerate_endpoint"] = False
-        # boto3 adds aws-chunked trailers otherwise, which several stores refuse.
+        # botocore adds aws-chunked trailers otherwise, which several stores refuse.
         options["request_checksum_calculation"] = "when_required"
         options["response_checksum_validation"] = "when_required"
     if settings.kind == "local":
