@@ -94,7 +94,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # Ctrl-C is ours to hear; it ends with its stdin
+            process_group=0,  # Ctrl-C is ours to hear; it ends with its stdin
             pass_fds=(lock,),
         )
         self._write(first)
