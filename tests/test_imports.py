@@ -353,9 +353,10 @@ def test_no_module_needs_itself_to_be_loaded() -> None:
 @pytest.mark.parametrize(
     ("module", "heavy"),
     [
-        ("trainyard.runs.verbs.train", ["boto3", "grpc", "paramiko", "pulumi", "httpx", "asyncio"]),
-        ("trainyard.engine.session", ["asyncio", "ssl", "boto3", "paramiko"]),
+        ("trainyard.runs.verbs.train", ["botocore", "grpc", "paramiko", "pulumi", "httpx", "asyncio"]),
+        ("trainyard.engine.session", ["asyncio", "ssl", "botocore", "paramiko"]),
         ("trainyard.settings.reader", ["trainyard.storage.client", "jinja2", "httpx", "ssl"]),
+        ("trainyard.storage.download", ["botocore", "urllib3"]),
     ],
 )
 def test_what_a_user_waits_for_at_the_start_loads_nothing_heavy(module: str, heavy: list[str]) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from urllib3.exceptions import HTTPError
@@ -18,7 +19,7 @@ from trainyard.errors import StoreError
 from trainyard.secret import Secret
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.reader import blocks
+from trainyard.storage.reader import at_once, blocks
 
 BODY = os.urandom(3_000_001)
 
@@ -27,6 +28,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
+        if "whole" in self.path:
+            return self._tell_whole()
         start, end = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
         body = BODY[start : end + 1]
         self.send_response(206)
@@ -36,6 +39,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body, self.close_connection = body[: len(body) // 2], True
         self.wfile.write(body)
         self.server.connections.add(self.client_address)  # type: ignore[attr-defined]
+
+    def _tell_whole(self) -> None:
+        what = urlsplit(self.path).path.rpartition("-")[2]
+        said = {
+            "gone": (404, b"<Code>NoSuchKey</Code>"),
+            "lost": (404, b"<html>nobody here</html>"),
+            "slow": (503, b"<Code>SlowDown</Code>"),
+        }
+        status, body = said.get(what, (200, b"bytes"))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) + (what == "cut")))
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = what == "cut"
 
     def log_message(self, *_: object) -> None:
         pass
@@ -81,3 +98,15 @@ def test_a_server_that_is_not_trusted_is_told_nothing(store: tuple[StoreSettings
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     with pytest.raises(StoreError, match="certificate verify failed"), store_errors("read"):
         list(blocks(other, "object", 0, 5))
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [("there", (True, b"bytes")), ("gone", (True, None)), ("lost", (False, None)), ("slow", (False, None)), ("cut", (False, None))],
+)
+def test_a_small_object_is_there_or_not_by_one_plain_answer_and_else_nobody_knows(
+    what: str, told: tuple[bool, bytes | None], store: tuple[StoreSettings, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(store[1]))
+
+    assert at_once(store[0], f"whole-{what}") == told

@@ -6,12 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
-
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import ConnectionError as NoConnection
-from botocore.parsers import ResponseParserError
-from urllib3.exceptions import HTTPError
+from types import ModuleType
 
 from trainyard.errors import StoreError
 
@@ -48,6 +43,8 @@ def hint_for(code: str) -> str | None:
 
 def clock_off(headers: Mapping[str, str], now: float) -> float:
     """Return by how many seconds this machine's clock is ahead of the Date of a store's answer (behind: negative); 0 without one."""
+    from email.utils import parsedate_to_datetime
+
     try:
         return now - parsedate_to_datetime(str(headers["date"])).timestamp()
     except (KeyError, ValueError, TypeError):
@@ -87,7 +84,7 @@ def store_errors(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
     refusal = StoreRefusal()
     try:
         yield refusal
-    except ClientError as error:
+    except _client().ClientError as error:  # looked up when something is raised: most blocks need none of it
         # HEAD has no body: there the number of the status is all the code there is.
         status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
         code = str(error.response.get("Error", {}).get("Code") or status)
@@ -100,12 +97,30 @@ def store_errors(what: str, *expected: int | str) -> Iterator[StoreRefusal]:
         if status == 403 and abs(off) > SKEW:  # some stores say of a wrong clock that the signature is wrong
             raise StoreError(f"{sentence} ({_clock_words(off)})", hint=hint_for(SKEWED), code=SKEWED) from error
         raise StoreError(sentence, hint=hint_for(code), code=code, passing=is_passing(code, status)) from error
-    except (HTTPClientError, NoConnection) as error:
+    except (_client().HTTPClientError, _client().ConnectionError) as error:
         raise StoreError(f"{what}: the store does not answer: {error}", passing=True) from error
-    except HTTPError as error:
+    except _wire().HTTPError as error:
         raise StoreError(f"{what}: {error}", passing=True) from error  # cut off in the middle of a body
-    except (ResponseParserError, KeyError) as error:
+    except (_parsers().ResponseParserError, KeyError) as error:
         # A page of a proxy, or a 200 that lacks what it must hold: nobody has answered the question.
         raise StoreError(f"{what}: the answer is none of S3's: {str(error)[:200]}", passing=True) from error
-    except BotoCoreError as error:
+    except _client().BotoCoreError as error:
         raise StoreError(f"{what}: {error}") from error
+
+
+def _client() -> ModuleType:
+    import botocore.exceptions
+
+    return botocore.exceptions  # type: ignore[no-any-return]
+
+
+def _parsers() -> ModuleType:
+    import botocore.parsers
+
+    return botocore.parsers  # type: ignore[no-any-return]
+
+
+def _wire() -> ModuleType:
+    import urllib3.exceptions
+
+    return urllib3.exceptions

@@ -22,6 +22,7 @@ from trainyard.storage.client import THREADS, StoreSettings, s3
 from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import Manifest, ResultKey, crc32_of, decode, marker_body, sha256
 from trainyard.storage.objects import UploadTarget, proof
+from trainyard.storage.reader import at_once
 
 _TOGETHER = 5
 _DAMAGED = ("BadDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch", "IncompleteBody")
@@ -59,21 +60,20 @@ def read_result(settings: StoreSettings, where: ResultKey, *, prove: bool = Fals
 
     A success counts before what was kept.
     """
-    keys = (where.success, where.kept, where.manifest)
-    *markers, body = read_each(settings, keys)
+    text, body = read_each(settings, (where.success, where.manifest))
     if body is None:
         return None
-    digest = sha256(body)
-    for key, text in zip(keys, markers, strict=False):
-        if text is None or not are_paired(text, body):
-            continue
-        marker = _parse_marker(text)
-        manifest = decode(body, f"{settings.url}/{where.manifest}")
-        if prove and not _all_there(settings, manifest):
-            return None
-        pod_time = str(marker["pod_committed"]) if marker.get("pod_committed") else None
-        return SealedResult(manifest, digest, _ending(marker) if key == where.kept else None, pod_time)
-    return None
+    kept = text is None or not are_paired(text, body)
+    if kept:
+        text = read(settings, where.kept)
+    if text is None or not are_paired(text, body):
+        return None
+    marker = _parse_marker(text)
+    manifest = decode(body, f"{settings.url}/{where.manifest}")
+    if prove and not _all_there(settings, manifest):
+        return None
+    pod_time = str(marker["pod_committed"]) if marker.get("pod_committed") else None
+    return SealedResult(manifest, sha256(body), _ending(marker) if kept else None, pod_time)
 
 
 def are_paired(marker: bytes, manifest: bytes) -> bool:
@@ -110,8 +110,11 @@ def _ending(content: dict[str, Any]) -> Ending:
 
 def read(settings: StoreSettings, key: str) -> bytes | None:
     """Return a small object, None when there is none."""
+    settled, body = at_once(settings, key)
+    if settled:
+        return body
     with absence(settings, f"read {settings.url}/{key}") as refusal:
-        body: bytes = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
+        body = s3(settings).get_object(Bucket=settings.bucket, Key=key)["Body"].read()
     return None if refusal else body
 
 
