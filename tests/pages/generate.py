@@ -61,6 +61,11 @@ STAND_INS = {
         "its watchdog stops the job in time whoever is there; the pod is ended from outside: by the command that drives the run, by "
         "`invoke worker`, or by `invoke reap` from cron or CI. That is said before it is rented",
     ),
+    "starts": (
+        "starts nothing of ours with its create request",
+        "the watchdog comes, and the host key is recorded and pinned, at the first contact over SSH; until then the pod is ended only from "
+        "outside, and nothing proves whose machine answers",
+    ),
     "deadline": ("is not ended by its cloud at its time", "the pod's own watchdog ends it where it can, and the reaper from outside"),
     "change_markers": (
         "keeps the lease it was rented with",
@@ -101,11 +106,9 @@ def _cloud_table() -> str:
 
 
 def _stand_ins() -> str:
-    from trainyard.runs.verbs.clouds import abilities
-
     rows = ["| a pod of | | so |", "|---|---|---|"]
     for name, (lack, instead) in STAND_INS.items():
-        clouds = ", ".join(f"`{cloud.name}`" for cloud in BUILT_IN if not abilities(cloud)[name])
+        clouds = ", ".join(f"`{cloud.name}`" for cloud in BUILT_IN if not getattr(cloud, name))
         rows += [f"| {clouds} | {lack} | {instead} |"] if clouds else []
     return "\n".join(rows) + "\n"
 
