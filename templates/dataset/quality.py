@@ -19,7 +19,7 @@ class QualityFilter:
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._least, self._most = config["min_chars"], config["max_chars"]
         self._letters, self._repeated = config["min_letters"], config["max_repetition"]
-        self._matching = [re.compile(pattern) for pattern in config["drop_matching"]]
+        self._matching = [_compiled(pattern) for pattern in config["drop_matching"]]
 
     def problem(self, text: str) -> str | None:
         """Return why a row is dropped, None where it stays."""
@@ -35,6 +35,13 @@ class QualityFilter:
             return "more repetition than max_repetition"
         found = next((pattern.pattern for pattern in self._matching if pattern.search(text)), None)
         return f"matches drop_matching: {found}" if found is not None else None
+
+
+def _compiled(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise re.error(f"drop_matching: {pattern!r} is no regular expression: {error}") from None
 
 
 def _letters(text: str) -> float:

@@ -35,6 +35,8 @@ def folder_of(base: str) -> str:
     """Return the folder with a base's tokenizer: its own, or what this machine has of the Hub, or can fetch. Raises NoTokenizer."""
     if os.path.isdir(base):
         folder = base
+    elif base.startswith(("/", ".", "~")):
+        raise NoTokenizer(f"base_model {base}: there is no such folder")
     else:
         from huggingface_hub import snapshot_download
 
@@ -46,7 +48,8 @@ def folder_of(base: str) -> str:
             try:
                 folder = snapshot_download(base, allow_patterns=_FILES)
             except Exception as error:
-                raise NoTokenizer(f"base_model {base}: neither a folder here nor to be had from the Hub: {error}") from None
+                advice = "Name a folder with its tokenizer.json, or leave base_model unset: then no tokens are counted."
+                raise NoTokenizer(f"base_model {base}: neither a folder here nor to be had from the Hub: {error}\n{advice}") from None
     if not os.path.exists(os.path.join(folder, _FILES[0])):
         raise NoTokenizer(f"base_model {base}: has no tokenizer.json, by which tokens are counted")
     return folder

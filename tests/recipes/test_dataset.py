@@ -99,6 +99,7 @@ def test_rows_that_are_alike_or_ask_the_same_never_stand_on_both_sides(env: dict
     [
         (["--to", "rows.jsonl"], "say what the data set is made of"),
         (["hf://owner/name", "README.md", "--to", "rows.jsonl"], "a data set of the Hub is built alone"),
+        (["s3://bucket/rows", "--to", "rows.jsonl"], "build it on a pod: invoke train --recipe dataset --data s3://bucket/rows"),
         (["no-such", "--to", "rows.jsonl"], "no-such: there is no such file"),
         (["docs", "--to", "docs/rows.jsonl"], "lies in docs, which is read"),
         (["README.md", "--to", "rows.csv"], "name a file that ends in .jsonl"),

@@ -32,7 +32,7 @@ def test_sources_of_one_name_stay_apart_and_each_row_is_told_by_its_own(env: dic
     for number, row in enumerate((FIRST, SECOND, FIRST)):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "rows.jsonl").write_text(json.dumps(row) + "\n")
-    build(env, *(str(tmp_path / str(number) / "rows.jsonl") for number in range(3)), "--to", str(tmp_path / "out.jsonl"))
+    build(env, *(str(tmp_path / str(number) / "rows.jsonl") for number in range(3)), "--to", os.path.relpath(tmp_path / "out.jsonl", ROOT))
     assert lines(tmp_path / "out.jsonl") == [FIRST, SECOND]
     assert lines(tmp_path / "out.dropped.jsonl") == [{"place": "3/rows.jsonl:1", "reason": "duplicate", "kept": "rows.jsonl:1"}]
 

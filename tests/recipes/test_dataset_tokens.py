@@ -40,8 +40,8 @@ def test_tokens_are_those_of_transformers_in_every_row_and_template(tmp_path: Pa
     words = [str(word) for word in (python, "-P", Path(__file__).with_name("held_against.py"), base, source)]
     held = subprocess.run(words, env=there, capture_output=True, text=True)
     assert held.returncode == 0, held.stderr
-    keep = [word for each in ("min_chars=0", "min_letters=0", "eval_share=0") for word in ("--set", each)]
-    build(env, str(source), "--to", str(tmp_path / "out.jsonl"), "--set", f"base_model={base}", "--set", "max_seq_length=12", *keep)
+    sets = ("min_chars=0", "min_letters=0", "eval_share=0", "max_seq_length=12", f"base_model={os.path.relpath(base, ROOT)}")
+    build(env, str(source), "--to", str(tmp_path / "out.jsonl"), *(word for each in sets for word in ("--set", each)))
     report = json.loads((tmp_path / "out.report.json").read_text())
     found = report["tokens"]
     assert found["tokens"] == int(held.stdout) > found["rows_cut"] > 0

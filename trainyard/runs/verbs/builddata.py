@@ -17,7 +17,7 @@ from trainyard.pod.files import printable
 from trainyard.recipes import bundle, data, venvs
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import Data
-from trainyard.recipes.summaries import DataFile
+from trainyard.recipes.summaries import DataFile, Values
 from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.context import CommandContext
 from trainyard.textfile import expanded
@@ -26,6 +26,8 @@ RECIPE = "dataset"
 _HELD = "eval.jsonl"
 _LEFT = {_HELD: ".eval.jsonl", "dropped.jsonl": ".dropped.jsonl", "report.json": ".report.json", "report.html": ".report.html"}
 """What a build leaves beside the rows, and how it ends beside the file that was asked for."""
+_FAR = ("s3://", "gs://", "https://", data.OF_RUN)
+"""Begins what only a pod fetches."""
 _WRONG, _STOPPED = (2, 66), (75, 143)
 _TAIL = 40
 
@@ -44,10 +46,10 @@ def build_data(context: CommandContext, sources: Sequence[str], to: str, config:
 
     Raises UserError for settings and sources that are wrong, with file:line, and TrainyardError where the build fails.
     """
-    target = expanded(to)
+    target = expanded(to).absolute()
     recipe = load_recipe(context.places.root, RECIPE)
-    _refuse_target(to, target, sources)
-    values = resolve(recipe, config, sets_with(recipe, sets, None), {}, on_note=context.ui.say)
+    _refuse(to, target, sources)
+    values = _found(resolve(recipe, config, sets_with(recipe, sets, None), {}, on_note=context.ui.say))
     dataset = _joined([data.inspect(source, recipe, values=values) for source in sources])
     for remark in dataset.remarks():
         context.ui.warn(remark)
@@ -59,12 +61,21 @@ def build_data(context: CommandContext, sources: Sequence[str], to: str, config:
         return _take(place / "output", target)
 
 
-def _refuse_target(to: str, target: Path, sources: Sequence[str]) -> None:
+def _found(values: Values) -> Values:
+    """Return the values with the folder of the base as the program finds it, which runs in another place."""
+    base = expanded(str(values["base_model"] or ""))
+    return {**values, "base_model": str(base.absolute())} if values["base_model"] and base.is_dir() else values
+
+
+def _refuse(to: str, target: Path, sources: Sequence[str]) -> None:
     if target.suffix.lower() != ".jsonl":
         raise UserError(f"--to {to}: the rows are written as JSON Lines: name a file that ends in .jsonl")
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"--to {to}: is a folder" if target.is_dir() else f"--to {to}: there is no folder {target.parent}")
     for source in sources:
+        if source.startswith(_FAR):
+            hint = f"Fetch it first, or build it on a pod: invoke train --recipe {RECIPE} --data {source}"
+            raise UserError(f"{source}: is not fetched here", hint=hint)
         path = expanded(source).resolve()
         if path == target.resolve() or (path.is_dir() and path in target.resolve().parents):
             hint = "Name a file outside of it: the next build would read what this one writes."
