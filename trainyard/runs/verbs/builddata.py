@@ -49,7 +49,7 @@ def build_data(context: CommandContext, sources: Sequence[str], to: str, config:
     target = expanded(to).absolute()
     recipe = load_recipe(context.places.root, RECIPE)
     _refuse(to, target, sources)
-    values = _found(resolve(recipe, config, sets_with(recipe, sets, None), {}, on_note=context.ui.say))
+    values = _absolute(resolve(recipe, config, sets_with(recipe, sets, None), {}, on_note=context.ui.say))
     dataset = _joined([data.inspect(source, recipe, values=values) for source in sources])
     for remark in dataset.remarks():
         context.ui.warn(remark)
@@ -61,7 +61,7 @@ def build_data(context: CommandContext, sources: Sequence[str], to: str, config:
         return _take(place / "output", target)
 
 
-def _found(values: Values) -> Values:
+def _absolute(values: Values) -> Values:
     """Return the values with the folder of the base as the program finds it, which runs in another place."""
     base = expanded(str(values["base_model"] or ""))
     return {**values, "base_model": str(base.absolute())} if values["base_model"] and base.is_dir() else values
