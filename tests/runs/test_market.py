@@ -15,10 +15,11 @@ from tests.here import Here
 from tests.leases.model_cloud import ModelCloud
 from trainyard.clouds.protocol import Cloud, Offer, OfferQuery
 from trainyard.config import places
-from trainyard.errors import CloudUnknown, UserError
+from trainyard.errors import CloudError, CloudUnknown, NoCapacity, UserError
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.market import CloudReply, Question, ask, cheapest_first, types_with
 from trainyard.runs.ui import Ui
+from trainyard.runs.verbs import auto
 from trainyard.runs.verbs.auto import StackOffers, rank
 from trainyard.runs.verbs.offers import Market, OfferSearch, lines, search_offers
 from trainyard.runs.verbs.pricetable import Purchase
@@ -231,6 +232,22 @@ def test_a_cloud_that_no_stack_names_the_machines_of_is_not_asked(tmp_path: Path
         search_offers(context, OfferSearch(clouds=("slurm",)))
     (tmp_path / "Pulumi.lab.yaml").write_text("config:\n  trainyard:cloud: ssh\n  trainyard:hosts: [gpu1]\n")
     assert unsaid(tmp_path, entries()["ssh"]) == ()
+
+
+def test_auto_does_not_say_that_nothing_is_to_be_had_where_no_cloud_has_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: trainyard\n")
+    for cloud in ("lambda", "prime"):
+        (tmp_path / f"Pulumi.{cloud}.yaml").write_text(f"config:\n  trainyard:cloud: {cloud}\n  trainyard:gpu: [H100]\n")
+    env = {"LAMBDA_API_KEY": "k-0123456789", "PRIME_API_KEY": "k-0123456789"}
+    replies = [CloudReply(cloud="lambda", problem="its key is refused"), CloudReply(cloud="prime", problem="no answer")]
+    monkeypatch.setattr(auto, "ask", lambda questions: replies)
+    asked = TrainRequest(stack="auto", recipe="lora", data="sample.jsonl"), CommandContext(places(tmp_path, env), env, Ui())
+    with pytest.raises(CloudError, match="is not known: nothing that can be used came from lambda, prime") as told:
+        rank(asked[1], asked[0])
+    assert not isinstance(told.value, NoCapacity) and "invoke clouds --check" in str(told.value.hint)
+    replies[1] = CloudReply(cloud="prime")
+    with pytest.raises(NoCapacity, match="no stack has a pod for this run now; whether lambda would is not known"):
+        rank(asked[1], asked[0])
 
 
 def test_auto_leaves_out_a_cloud_without_ssh_where_there_is_no_bucket(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

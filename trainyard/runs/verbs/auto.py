@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trainyard.clouds.protocol import Cloud
 from trainyard.config import AUTO, stack_names
-from trainyard.errors import NoCapacity, RefusedError, UserError, in_short
+from trainyard.errors import CloudError, NoCapacity, RefusedError, UserError, in_short
 from trainyard.ledger.keys import StartKey
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.summaries import Values
@@ -65,7 +65,7 @@ def settled(context: CommandContext, request: TrainRequest) -> TrainRequest:
         return request
     ranking = _ranking(context, _needs(context, request))
     if not ranking.stacks:
-        context.ui.warn(f"no stack has a pod for this run now; what is judged now is judged by {next(iter(ranking.settings))}")
+        context.ui.warn(f"{_nowhere(ranking).message}; what is judged now is judged by {next(iter(ranking.settings))}")
     return replace(request, stack=ranking.stacks[0].stack if ranking.stacks else next(iter(ranking.settings)))
 
 
@@ -136,6 +136,8 @@ class _Ranking:
     stacks: list[StackOffers]
     settings: dict[str, StackSettings]
     """Of all stacks that could be asked."""
+    silent: list[str]
+    """Those of them of which nothing is known: no answer, a key that is refused."""
 
 
 def rank(context: CommandContext, request: TrainRequest) -> list[StackOffers]:
@@ -147,12 +149,21 @@ def cheapest(context: CommandContext, run: RunNeeds) -> list[StackOffers]:
     """Return the stacks that can have a run now, the cheapest first, having said what they cost and why others are left out.
 
     Asked are, at once, all stacks of the repository that rent GPUs and whose keys are set. Raises NoCapacity where none is left,
-    UserError where none could be asked.
+    CloudError where no cloud has answered, UserError where none could be asked.
     """
     ranking = _ranking(context, run)
     if not ranking.stacks:
-        raise NoCapacity("no stack has a pod for this run now", hint="invoke offers shows what all clouds have.")
+        raise _nowhere(ranking)
     return ranking.stacks
+
+
+def _nowhere(ranking: _Ranking) -> CloudError:
+    silent = ", ".join(ranking.silent)
+    if len(ranking.silent) == len(ranking.settings):
+        said = f"whether a stack has a pod for this run is not known: nothing that can be used came from {silent}"
+        return CloudError(said, hint="Why stands above; keys and clouds are tried by: invoke clouds --check")
+    unknown = f"; whether {silent} would is not known" if silent else ""
+    return NoCapacity(f"no stack has a pod for this run now{unknown}", hint="invoke offers shows what all clouds have.")
 
 
 def _needs(context: CommandContext, request: TrainRequest) -> RunNeeds:
@@ -174,7 +185,7 @@ def _bytes(data: str | None) -> int:
 def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
     settings, trainings, out = _settings(context, run)
     failed = {stack: shape.failed_lately(context.ledger(), each.cloud) for stack, each in settings.items()}
-    stacks = []
+    stacks, silent = [], []
     for reply in ask({stack: _question(context, stack, each) for stack, each in settings.items()}):
         here = allowed_offers([one.offer for one in reply.offers], settings[reply.cloud])
         avoided = shape.avoidable(here, failed[reply.cloud])
@@ -183,6 +194,7 @@ def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
             stacks.append(_stack_offers(reply, ids, trainings.get(reply.cloud)))
         else:
             out[reply.cloud] = reply.problem or "no offer that fits"
+            silent += [reply.cloud] if reply.problem else []
     is_told = all(one.finish is not None for one in stacks)
     stacks.sort(key=lambda one: (one.finish or 0.0) if is_told else one.offers[0].dollars)
     for one in stacks:
@@ -192,7 +204,7 @@ def _ranking(context: CommandContext, run: RunNeeds) -> _Ranking:
         context.ui.say(f"auto       not {stack}: {why}")
     if not settings:
         raise UserError("no stack of a cloud can be asked for this run", hint="Keys and stacks: invoke setup --all")
-    return _Ranking(stacks, settings)
+    return _Ranking(stacks, settings, silent)
 
 
 def _stack_offers(reply: CloudReply, ids: set[str], training: PlannedTraining | None) -> StackOffers:
