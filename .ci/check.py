@@ -37,6 +37,7 @@ CODE = ROOT / "tests" / "recipes" / "data" / "code"
 SHAPES = {
     "lora": ((), ("base_model=Qwen/Qwen3-8B", "load_in_4bit=true"), ("base_model=Qwen/Qwen3-30B-A3B", "backend=unsloth")),
     "dataset": ((),),
+    "summarizer": ((),),
     "command": (
         (f"script={SCRIPT}",),
         (f"script={SCRIPT}", "interpreter=bash", "args=1 'a b'"),

@@ -82,7 +82,8 @@ def each_step_once(lines: list[bytes]) -> list[bytes]:
     last = 0
     for line in lines:
         step = _step_of(line)
-        if step is not None:
+        # What the rows held back have come to stands behind its step's own line.
+        if step is not None and not (step == last and b'"eval_loss"' in line):
             kept = kept if step > last else [one for one in kept if one[0] < step]
             last = step
         kept.append((step or 0, line))

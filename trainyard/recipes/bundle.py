@@ -22,7 +22,7 @@ from trainyard.pod.boot import watchdog_source
 from trainyard.recipes import code as own_code
 from trainyard.recipes import requirements
 from trainyard.recipes.code import Code
-from trainyard.recipes.contract import POD_MODULES, Recipe
+from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declaration import DECLARED, declaration
 from trainyard.recipes.requirements import Requirements
@@ -70,7 +70,7 @@ def build(
     _render(program.parent, program.name, dest / "run.sh", known)
     if data.kind == "hf":
         shutil.copyfile(recipe.shared("fetch.py"), dest / "fetch.py")
-    for name in POD_MODULES if recipe.data == "rows" else recipe.modules:
+    for name in recipe.modules:
         shutil.copyfile(Path(__file__).with_name(name), dest / name)
     if recipe.locks or needs:
         shutil.copyfile(recipe.shared("installer.lock"), dest / "installer.lock")

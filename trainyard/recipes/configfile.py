@@ -26,9 +26,16 @@ class ConfigDocument:
     name: str
 
 
-def opened(config: Path | ConfigDocument) -> ConfigDocument:
-    """Return the document of a config file, of which paths are relative to its own folder; see read()."""
-    return ConfigDocument(read(config), config.parent, config.name) if isinstance(config, Path) else config
+def opened(config: Path | ConfigDocument, recipe: Recipe) -> ConfigDocument:
+    """Return the document of a config file, of which paths are relative to its own folder; see read().
+
+    A file that is not here may be one that the recipe brings along, as ``configs/small.yaml``.
+    """
+    if not isinstance(config, Path):
+        return config
+    brought = recipe.folder / config
+    path = brought if not config.exists() and not config.is_absolute() and brought.is_file() else config
+    return ConfigDocument(read(path), path.parent, path.name)
 
 
 def settings(document: Map, recipe: Recipe, group: str = "") -> Iterator[tuple[str, Node, Location | None, Location | None]]:

@@ -24,12 +24,19 @@ from trainyard.yamlfile import Map, Node, load_map
 TEMPLATES = "templates"
 Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
+RowForm = Literal["answer", "summary"]
+"""What rows teach: answers of an assistant, in all forms of forms.py, or summaries of texts (articles.py)."""
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
     "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
 ) | {"with_code", "packages", "install"}
-POD_MODULES = ("rows.py", "forms.py", "basemodel.py")
+POD_MODULES = ("rows.py", "forms.py", "articles.py", "basemodel.py")
 """What the controller and the programs of recipes judge data and bases with alike."""
+OF_ROWS: Mapping[RowForm, tuple[str, ...]] = {
+    "answer": ("rows.py", "forms.py", "basemodel.py"),
+    "summary": ("rows.py", "articles.py", "basemodel.py"),
+}
+"""Those that a recipe of rows has in its bundle."""
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 
@@ -97,6 +104,7 @@ class Recipe:
     summary: str
     command: str
     data: DataMode
+    form: RowForm
     sample: str | None
     variables: tuple[Variable, ...]
     needs: Mapping[str, Lazy]
@@ -114,7 +122,7 @@ class Recipe:
     imports: tuple[str, ...]
     files: tuple[str, ...]
     modules: tuple[str, ...]
-    """Modules that read rows (rows.py, forms.py), for a recipe whose data are files."""
+    """Modules of POD_MODULES that its bundle has."""
 
     def variable(self, name: str) -> Variable | None:
         """Return a variable by its name or one of its aliases."""
@@ -187,6 +195,7 @@ def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> R
         summary=top.text("summary"),
         command=top.text("command"),
         data=_data_mode(top),
+        form=_row_form(top),
         sample=top.text("sample", "") or None,
         variables=variables,
         needs=dict(top.map("needs").rest()),
@@ -203,7 +212,7 @@ def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> R
         locks=_locks(top, folder),
         imports=tuple(top.words("imports")),
         files=_files(top, folder),
-        modules=_modules(top),
+        modules=_modules(top, _data_mode(top), _row_form(top)),
     )
 
 
@@ -244,6 +253,13 @@ def _data_mode(top: Fields) -> DataMode:
     if mode not in ("rows", "files", "none"):
         raise top.error("data", f"'{mode}' must be rows, files or none")
     return mode  # type: ignore[return-value]
+
+
+def _row_form(top: Fields) -> RowForm:
+    form = top.text("form", "answer")
+    if form not in OF_ROWS:
+        raise top.error("form", f"'{form}' must be {' or '.join(OF_ROWS)}")
+    return form  # type: ignore[return-value]
 
 
 def _output(fields: Fields) -> OutputPattern:
@@ -314,8 +330,8 @@ def _locks(top: Fields, folder: Path) -> dict[str, Path]:
     return locks
 
 
-def _modules(top: Fields) -> tuple[str, ...]:
-    names = top.words("modules")
+def _modules(top: Fields, data: DataMode, form: RowForm) -> tuple[str, ...]:
+    names = [*(OF_ROWS[form] if data == "rows" else ()), *top.words("modules")]
     if wrong := next((name for name in names if name not in POD_MODULES), None):
         raise top.error("modules", f"'{wrong}' is no module that a bundle can have{suggest(wrong, POD_MODULES)}: {', '.join(POD_MODULES)}")
     return tuple(names)

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO, Literal, cast
 from trainyard.errors import Location, UserError
 from trainyard.pod.files import printable
 from trainyard.recipes import datafiles
+from trainyard.recipes.articles import Article, understand_article
 from trainyard.recipes.contract import Recipe
-from trainyard.recipes.forms import understand
+from trainyard.recipes.forms import Row, understand
 from trainyard.recipes.hashing import HashingStream
 from trainyard.recipes.rows import RowError, can_read_parquet, read_rows, unknown_suffix
 from trainyard.recipes.since import EarlierData, NewData
@@ -120,7 +121,8 @@ class _Reading:
     """How rows are judged, and what was found on the way."""
 
     recipe: Recipe
-    ignored: tuple[str, ...]
+    judge: Callable[[Any], Row | Article]
+    """Tells what a row means."""
     skip: bool
     forms: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
@@ -188,8 +190,7 @@ def inspect(
     if reference.startswith("hf://"):
         return _hub(reference)
     values = values or {}
-    ignored = values.get("ignore_columns")
-    reading = _Reading(recipe, tuple(ignored) if isinstance(ignored, list) else (), values.get("on_bad_row") == "skip")
+    reading = _Reading(recipe, _judge(recipe, values), values.get("on_bad_row") == "skip")
     new = NewData(earlier) if earlier else None
     if reference.startswith(_ELSEWHERE):
         return _after(_bucket(reference, reading, resolver, new), new)
@@ -197,6 +198,15 @@ def inspect(
     if scheme:
         raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use {_KINDS}")
     return _after(_local(reference, reading, new), new)
+
+
+def _judge(recipe: Recipe, values: Mapping[str, object]) -> Callable[[Any], Row | Article]:
+    """Return what tells of a row what it means, as the recipe's own program does on the pod."""
+    asked = values.get("ignore_columns")
+    ignored = tuple(asked) if isinstance(asked, list) else ()
+    if recipe.form == "summary":
+        return lambda fields: understand_article(fields, values, ignored)
+    return lambda fields: understand(fields, ignored)
 
 
 def _after(data: Data, new: NewData | None) -> Data:
@@ -302,7 +312,7 @@ def _checked(stream: BinaryIO, src: str, dest: str, shown: str, reading: _Readin
 def _count_rows(stream: io.BufferedReader[Any], shown: str, reading: _Reading) -> int:
     rows = 0
     try:
-        for _, row in read_rows(stream, shown, lambda fields: understand(fields, reading.ignored)):
+        for _, row in read_rows(stream, shown, reading.judge):
             if isinstance(row, RowError):
                 reading.note(_user_error(row, shown))
                 continue

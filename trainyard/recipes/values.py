@@ -68,7 +68,7 @@ def resolve(
     wrong: list[UserError] = []
     for document in (config, more):
         if document is not None:
-            placed.update(_from_file(recipe, configfile.opened(document), wrong, on_note))
+            placed.update(_from_file(recipe, configfile.opened(document, recipe), wrong, on_note))
     for text in sets:
         try:
             name, value = _from_set(recipe, text)

@@ -181,7 +181,7 @@ def _needs(
 
 def _digest(train: TrainRequest, first: PricedRun) -> str:
     """Return what tells programs and data of two sweeps apart."""
-    config = configfile.opened(train.config).document if train.config is not None else None
+    config = configfile.opened(train.config, first.plan.recipe).document if train.config is not None else None
     data = first.plan.data.summary()
     facts = {
         "init_from": train.init_from, "since": train.since, "values": train.values.document if train.values else None,
