@@ -38,19 +38,8 @@ def tokenizer_of(config: dict[str, Any], texts: Iterator[str]) -> Any:
 
 def check(config: dict[str, Any]) -> None:
     """Raise Refused for a base that cannot be trained with these settings: told before its weights are fetched."""
-    base = config["base_model"]
-    if base == tiny_bart.NAME:
-        return
-    known = AutoConfig.from_pretrained(base)
-    if not known.is_encoder_decoder:
-        refuse(f"base_model {base} is no encoder-decoder (its type is {known.model_type}): recipe lora trains models of that kind")
-    for variable, names in (
-        ("max_source_length", ("max_encoder_position_embeddings", "max_position_embeddings")),
-        ("max_target_length", ("max_decoder_position_embeddings", "max_position_embeddings")),
-    ):
-        most = next((value for name in names if isinstance(value := getattr(known, name, None), int)), None)
-        if most and config[variable] > most:
-            refuse(f"{variable} {config[variable]} is more than the {most} positions of {base}: set it to {most} or less")
+    if config["base_model"] != tiny_bart.NAME:
+        refuse(basemodel.problem(AutoConfig.from_pretrained(config["base_model"]).to_dict(), (), config))
 
 
 def load(config: dict[str, Any], tokenizer: Any) -> Any:

@@ -21,7 +21,7 @@ import pytest
 from tests.recipes.conftest import ROOT
 from tests.recipes.test_lora_training import envs, loaded_envs  # noqa: F401
 from trainyard.errors import UserError
-from trainyard.recipes import articles, bundle
+from trainyard.recipes import articles, basemodel, bundle
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.values import needs_of, resolve
@@ -172,6 +172,21 @@ def test_names_of_other_files_are_understood_and_what_is_not_served_is_refused(t
     config.write_text("dataset_name: cnn_dailymail\n")
     with pytest.raises(UserError, match="say --data FILE, or --data hf://abisee"):
         resolve(RECIPE, config)
+
+
+def test_a_base_of_another_kind_is_refused_before_its_weights_are_fetched() -> None:
+    values = resolve(RECIPE, sets=["base_model=x/y", "max_source_length=2000"])
+    decoder = {"model_type": "llama", "is_encoder_decoder": False, "max_position_embeddings": 4096}
+    assert "no encoder-decoder (its type is llama): recipe lora" in str(basemodel.problem(decoder, (), values))
+    bart = {"model_type": "bart", "is_encoder_decoder": True, "max_position_embeddings": 1024}
+    assert "max_source_length 2000 is more than the 1024 positions of x/y" in str(basemodel.problem(bart, (), values))
+    led = {"model_type": "led", "is_encoder_decoder": True, "max_encoder_position_embeddings": 16384, "max_decoder_position_embeddings": 64}
+    assert "max_target_length 128 is more than the 64" in str(basemodel.problem(led, (), values))
+    t5 = {"model_type": "t5", "n_positions": 512, "num_layers": 6}
+    assert basemodel.problem(t5, (), values) is None, "its positions are relative: 512 is no end"
+    lora = resolve(load_recipe(ROOT, "lora"), sets=["base_model=x/y"])
+    assert "is an encoder-decoder (its type is t5): recipe summarizer" in str(basemodel.problem(t5, (), lora))
+    assert basemodel.problem({}, (), values) is None and basemodel.problem(decoder, (), lora) is None
 
 
 def test_the_sample_is_what_its_program_writes(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def refuse(values: Mapping[str, Value], *, on_this_machine: bool, volume: bool) 
 def needs_lines(recipe: Recipe, values: Mapping[str, Value]) -> Iterator[str]:
     """Yield what a run needs and where that is from; nothing for recipes without a base."""
     name = values.get("base_model")
-    if not isinstance(name, str) or name == basemodel.TINY:
+    if not isinstance(name, str) or name in basemodel.MADE:
         return
     base, needs = look(name), needs_of(recipe, values)
     sizes = f"{needs['vram_gb']:g} GB of GPU memory, {needs['disk_gb']:g} GB of disk"

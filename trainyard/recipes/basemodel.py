@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 TINY = "tiny-qwen3-moe"
+MADE = (TINY, "tiny-bart")
+"""Bases that a recipe makes on the spot: they are on no hub, and in no folder."""
 FUSED = {"gate_up_proj": ("gate_proj", "up_proj")}
 """Parameters that hold several layers of older names; PEFT takes those names, too."""
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
@@ -44,6 +46,8 @@ def problem(config: Mapping[str, Any], layers: Collection[str], values: Mapping[
 
     ``layers`` are the names of its modules and parameters, empty when unknown; ``linear`` those that may be adapted.
     """
+    if wrong := _unlike(config, values):
+        return wrong
     most, asked = positions(config), values.get("max_seq_length")
     if most and isinstance(asked, int) and asked > most:
         return f"max_seq_length {asked} is more than the {most} positions of {values['base_model']}: set max_seq_length to {most} or less"
@@ -59,6 +63,26 @@ def problem(config: Mapping[str, Any], layers: Collection[str], values: Mapping[
         f"target_modules: {values['base_model']} has no {', '.join(missing)}; "
         f"it has {', '.join(have[:24])}. Name some of these, or all-linear"
     )
+
+
+def _unlike(config: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+    """Return why a base is none of the kind that a recipe trains: decoders, or encoder-decoders of texts and summaries."""
+    base, pairs = values.get("base_model"), "max_source_length" in values
+    is_pair = config.get("is_encoder_decoder", str(config.get("model_type")) in ("t5", "mt5", "umt5", "longt5")) is True
+    if not config.get("model_type") or is_pair == pairs:
+        return _beyond(config, values) if pairs else None
+    if pairs:
+        return f"base_model {base} is no encoder-decoder (its type is {config['model_type']}): recipe lora trains models of that kind"
+    return f"base_model {base} is an encoder-decoder (its type is {config['model_type']}): recipe summarizer trains models of that kind"
+
+
+def _beyond(config: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
+    for variable, side in (("max_source_length", "encoder"), ("max_target_length", "decoder")):
+        names = (f"max_{side}_position_embeddings", "max_position_embeddings")
+        most = next((config[name] for name in names if isinstance(config.get(name), int)), None)
+        if most and values[variable] > most:
+            return f"{variable} {values[variable]} is more than the {most} positions of {values['base_model']}: set it to {most} or less"
+    return None
 
 
 def last(name: str) -> str:

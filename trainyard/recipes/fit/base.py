@@ -12,7 +12,7 @@ from typing import Any
 
 from trainyard import jsontext
 from trainyard.recipes import basemodel
-from trainyard.recipes.basemodel import TINY
+from trainyard.recipes.basemodel import MADE
 from trainyard.recipes.fit import memory
 from trainyard.recipes.fit.memory import Method
 from trainyard.recipes.fit.shapes import ModelShape, guessed, shape_of
@@ -90,7 +90,7 @@ def by_name(name: str) -> Base:
 
 def needs(base: Base, values: Mapping[str, Any]) -> dict[str, int]:
     """Return the GB of GPU memory and of disk that a training of a base needs."""
-    if base.name == TINY:
+    if base.name in MADE:
         return {"vram_gb": 0, "disk_gb": 8}
     shape = base.shape
     if shape is None:

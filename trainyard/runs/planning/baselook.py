@@ -7,7 +7,7 @@ import time
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.recipes import basemodel
-from trainyard.recipes.basemodel import TINY
+from trainyard.recipes.basemodel import MADE
 from trainyard.recipes.fit.base import by_name, learn, remember
 from trainyard.recipes.fit.hub import TOKENS, HubAnswer, ask
 from trainyard.recipes.fit.memory import Method
@@ -30,7 +30,7 @@ def look_up(context: CommandContext, values: Values, settings: StackSettings | N
     download it.
     """
     name = values.get("base_model")
-    if not isinstance(name, str) or not name or name == TINY:
+    if not isinstance(name, str) or not name or name in MADE:
         return None
     _learn_memory(context, name, values)
     if basemodel.is_path(name):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
-from trainyard.recipes.basemodel import TINY
+from trainyard.recipes.basemodel import MADE
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.fit import memory, work
 from trainyard.recipes.fit.base import look
@@ -70,9 +70,12 @@ class PlannedTraining:
 
 
 def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun] = ()) -> PlannedTraining | None:
-    """Return what a run trains, as finished runs tell of it; None where its base is none or its size is not known."""
+    """Return what a run trains, as finished runs tell of it; None where its base is none or its size is not known.
+
+    What is known of memory and time is known of decoders: other recipes say themselves what they need.
+    """
     name = values.get("base_model")
-    if not isinstance(name, str) or name == TINY or (shape := look(name).shape) is None:
+    if not isinstance(name, str) or name in MADE or "max_seq_length" not in values or (shape := look(name).shape) is None:
         return None
     method = Method.of(values)
     return PlannedTraining(name, shape, method, _tokens(values, method, data_bytes), Calibration(measured))

@@ -93,6 +93,8 @@ class Fit:
 def fit(context: CommandContext, request: FitRequest) -> Fit:
     """Reckon a training through; raises UserError for values that cannot be, and for a base of which nothing is known."""
     recipe = load_recipe(context.places.root, request.recipe)
+    if recipe.form != "answer":
+        raise UserError(f"how much memory recipe {recipe.name} needs is not reckoned: it says so itself, see docs/recipes/{recipe.name}.md")
     if recipe.variable("base_model") is None:
         raise UserError(f"recipe {recipe.name} trains no base", hint="Say --recipe and one that does, like lora.")
     values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
@@ -102,7 +104,7 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     base = look(str(values["base_model"]))
     if training is None:
         hint = "Ask again where the Hub can be reached, or name a folder with its config.json."
-        raise UserError(f"nothing is known here of the size of {base.name}", hint=None if base.name == basemodel.TINY else hint)
+        raise UserError(f"nothing is known here of the size of {base.name}", hint=None if base.name in basemodel.MADE else hint)
     needs = needs_of(recipe, values)
     vram, disk = (float(str(needs.get(key) or 0)) for key in ("vram_gb", "disk_gb"))
     market = search_offers(context, OfferSearch(vram_gb=vram, disk_gb=max(1, round(disk)))) if request.ask else None
