@@ -18,10 +18,9 @@ from typing import Any, BinaryIO, Literal, cast
 from trainyard.errors import Location, UserError
 from trainyard.pod.files import printable
 from trainyard.recipes import datafiles
-from trainyard.recipes.articles import Article, understand_article
 from trainyard.recipes.contract import Recipe
-from trainyard.recipes.forms import Row, understand
 from trainyard.recipes.hashing import HashingStream
+from trainyard.recipes.judge import Judge, judge_of
 from trainyard.recipes.rows import RowError, can_read_parquet, read_rows, unknown_suffix
 from trainyard.recipes.since import EarlierData, NewData
 from trainyard.recipes.summaries import DataFile, DataKind, DataSummary
@@ -121,8 +120,7 @@ class _Reading:
     """How rows are judged, and what was found on the way."""
 
     recipe: Recipe
-    judge: Callable[[Any], Row | Article]
-    """Tells what a row means."""
+    judge: Judge
     skip: bool
     forms: Counter[str] = field(default_factory=Counter)
     unused: Counter[str] = field(default_factory=Counter)
@@ -190,7 +188,7 @@ def inspect(
     if reference.startswith("hf://"):
         return _hub(reference)
     values = values or {}
-    reading = _Reading(recipe, _judge(recipe, values), values.get("on_bad_row") == "skip")
+    reading = _Reading(recipe, judge_of(recipe, values), values.get("on_bad_row") == "skip")
     new = NewData(earlier) if earlier else None
     if reference.startswith(_ELSEWHERE):
         return _after(_bucket(reference, reading, resolver, new), new)
@@ -198,15 +196,6 @@ def inspect(
     if scheme:
         raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use {_KINDS}")
     return _after(_local(reference, reading, new), new)
-
-
-def _judge(recipe: Recipe, values: Mapping[str, object]) -> Callable[[Any], Row | Article]:
-    """Return what tells of a row what it means, as the recipe's own program does on the pod."""
-    asked = values.get("ignore_columns")
-    ignored = tuple(asked) if isinstance(asked, list) else ()
-    if recipe.form == "summary":
-        return lambda fields: understand_article(fields, values, ignored)
-    return lambda fields: understand(fields, ignored)
 
 
 def _after(data: Data, new: NewData | None) -> Data:
