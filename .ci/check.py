@@ -35,7 +35,13 @@ HERE = Path(__file__).resolve().parent
 SCRIPT = ROOT / "tests" / "recipes" / "data" / "count.sh"
 CODE = ROOT / "tests" / "recipes" / "data" / "code"
 SHAPES = {
-    "lora": ((), ("base_model=Qwen/Qwen3-8B", "load_in_4bit=true"), ("base_model=Qwen/Qwen3-30B-A3B", "backend=unsloth")),
+    "lora": (
+        (),
+        ("base_model=Qwen/Qwen3-8B", "load_in_4bit=true"),
+        ("base_model=Qwen/Qwen3-30B-A3B", "backend=unsloth"),
+        ("base_model=Qwen/Qwen3-8B", "method=full"),
+        ("method=dpo",),
+    ),
     "dataset": ((),),
     "summarizer": ((),),
     "command": (

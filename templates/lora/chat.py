@@ -93,8 +93,8 @@ def choose(tokenizer: Any, wanted: str) -> str:
 class Encoder:
     """Rows become token ids with a mask of what is learnt."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: Any, everything: bool = False) -> None:
+        self.tokenizer, self._everything = tokenizer, everything
         added = dict(getattr(tokenizer, "added_tokens_decoder", {}))
         special = {number: token.content for number, token in added.items() if token.special}
         self._special = set(tokenizer.all_special_ids) | set(special)
@@ -116,7 +116,16 @@ class Encoder:
             ids = ids[:-1] if ids and ids[-1] == self.tokenizer.eos_token_id else ids
         end = self.tokenizer.eos_token_id
         answer = [*answer, end] if end is not None and answer[-1:] != [end] else answer
-        return [([*ids, *answer], [0] * len(ids) + [1] * len(answer))]
+        return [([*ids, *answer], [int(self._everything)] * len(ids) + [1] * len(answer))]
+
+    def pair(self, chosen: Row, rejected: Row) -> list[Sample]:
+        """Return the sample of the good answer to a prompt, and that of the bad one. Raises RowFlaw as samples() does."""
+        found = [self.samples(row) for row in (chosen, rejected)]
+        if not all(found):
+            return []
+        if any(len(samples) > 1 for samples in found):
+            raise RowFlaw("'chosen' and 'rejected' must be one answer each: this template makes several samples of a conversation")
+        return [sample for samples in found for sample in samples]
 
     def end_tokens(self) -> list[int]:
         """Return the ids that end an answer: the tokenizer's own end token, and those that learnt answers end with."""
@@ -133,6 +142,8 @@ class Encoder:
         alone: list[tuple[str, list[Span]]] = []
         for number in range(last + 1):
             if not row.learnt[number]:
+                if self._everything and row.messages[number]["role"] == "assistant":
+                    raise RowFlaw(f"message {number + 1} has weight 0 or is part of the prompt, and train_on all learns every message")
                 continue
             if number == 0:
                 raise RowFlaw("message 1 is the assistant's, and no prompt stands before it: begin with the user's, or give it weight 0")
@@ -150,6 +161,8 @@ class Encoder:
             alone.append((whole, spans))
         # Added tokens need not be special; what the answer itself ends with (</tool_call>) is no end of a turn.
         said = row.messages[last]["content"].rstrip()
+        if self._everything:
+            alone = [(whole, [(0, len(whole.rstrip()))])]
         ends = self._special if said and whole.rstrip().endswith(said) else self._whole
         return [sample for text, found in alone for sample in self._tokens(text, found, ends)]
 
@@ -168,7 +181,7 @@ class Encoder:
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids, places = list(found["input_ids"]), found["offset_mapping"]
         mask = [int(any(end > first and start < last for first, last in spans)) for start, end in places]
-        for first, _ in spans:
+        for first, _ in spans if not self._everything else ():
             prompt = self._plain(text[:first])
             count = len(prompt)
             if ids[:count] != prompt or mask[count : count + 1] != [1] or mask[count - 1 : count] == [1]:

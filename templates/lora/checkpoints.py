@@ -14,7 +14,14 @@ import shutil
 from typing import Any
 
 MARK = "complete.json"
-FINGERPRINT, METRICS = "fingerprint.json", "metrics.jsonl"
+FINGERPRINT, METRICS, BEST = "fingerprint.json", "metrics.jsonl", "best"
+"""BEST: a folder with the weights so far whose loss of the rows held back is smallest."""
+LATER: dict[str, Any] = {
+    "neftune_noise_alpha": 0.0, "eval_fraction": 0.0, "eval_file": None, "eval_steps": 10, "early_stop_patience": 0, "keep_best": False,
+    "method": "lora", "use_rslora": False, "use_dora": False, "train_on": "completion", "packing": False,
+    "dpo_beta": 0.1, "dpo_loss": "sigmoid",
+}  # fmt: skip
+"""Variables that came after the first checkpoints, and the values with which a training is what it was without them."""
 _NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -24,6 +31,7 @@ def mark(folder: str) -> None:
     for path in (os.path.join(checkpoints, FINGERPRINT), os.path.join(os.path.dirname(checkpoints), METRICS)):
         if os.path.exists(path):
             shutil.copyfile(path, os.path.join(folder, os.path.basename(path)))
+    _same(os.path.join(checkpoints, BEST), os.path.join(folder, BEST))
     sizes = {}
     for root, _, names in os.walk(folder):
         for name in names:
@@ -74,6 +82,23 @@ def unpack(folder: str) -> None:
             with open(path, "rb") as file, open(to + ".partial", "wb") as out:
                 out.writelines(each_step_once(file.readlines()) if name == METRICS else file)
             os.replace(to + ".partial", to)
+
+
+def take_best(folder: str, checkpoint: str | None) -> None:
+    """Put back the best weights as a checkpoint knows them; without a checkpoint there are none yet."""
+    shutil.rmtree(os.path.join(folder, BEST), ignore_errors=True)
+    if checkpoint:
+        _same(os.path.join(checkpoint, BEST), os.path.join(folder, BEST))
+
+
+def _same(source: str, target: str) -> None:
+    """Make a folder of the same files, which are never written to: by links where the disk has them."""
+    for name in os.listdir(source) if os.path.isdir(source) else ():
+        os.makedirs(target, exist_ok=True)
+        try:
+            os.link(os.path.join(source, name), os.path.join(target, name))
+        except OSError:
+            shutil.copyfile(os.path.join(source, name), os.path.join(target, name))
 
 
 def each_step_once(lines: list[bytes]) -> list[bytes]:

@@ -10,11 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import forms
+import heldout
 import numpy
+import preferences
 import rows
 import torch
 from chat import Encoder, Sample
 
+Item = tuple[Any, Any, int]
+"""A sample's token ids, where its loss counts, and its number."""
 SHOWN = 20  # places that are named; the rest is counted
 
 
@@ -71,19 +75,39 @@ class Samples(torch.utils.data.Dataset):
 
     def __init__(self, report: Report) -> None:
         self._items: list[tuple[Any, Any]] = []
+        self.places: list[str] = []
         self.report = report
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
-        return self._items[index]
+    def __getitem__(self, index: int) -> Item:
+        return (*self._items[index], index)
 
-    def add(self, found: Sequence[Sample], limit: int, place: str, form: str) -> None:
-        """Keep the samples of a row, cut to the limit; a row of which nothing is left to learn is counted and dropped."""
+    def split(self, fraction: float, seed: int) -> tuple[Samples, Samples]:
+        """Return the samples that are trained, and those of the rows that are held back."""
+        rows: dict[str, list[int]] = {}
+        for number, place in enumerate(self.places):
+            rows.setdefault(place, []).append(number)
+        held = heldout.chosen(rows, [ids.tobytes() + mask.tobytes() for ids, mask in self._items], fraction, seed)
+        if len(held) == len(self):
+            raise BadRows(f"eval_fraction {fraction:g} holds back every row, for there are {len(rows)}: set it to 0, or give more rows")
+        return self._part(lambda number: number not in held), self._part(lambda number: number in held)
+
+    def _part(self, wanted: Callable[[int], bool]) -> Samples:
+        part = Samples(self.report)
+        numbers = [number for number in range(len(self)) if wanted(number)]
+        part._items, part.places = [self._items[number] for number in numbers], [self.places[number] for number in numbers]
+        return part
+
+    def add(self, found: Sequence[Sample], limit: int, place: str, form: str, pair: bool = False) -> None:
+        """Keep the samples of a row, cut to the limit; a row of which nothing is left to learn is counted and dropped.
+
+        Of a ``pair`` both are kept, or none.
+        """
         kept = [(numpy.asarray(ids[:limit], numpy.int32), numpy.asarray(mask[:limit], bool)) for ids, mask in found]
         kept = [(ids, mask) for ids, mask in kept if mask[1:].any()]
-        if not kept:
+        if not kept or (pair and len(kept) < len(found)):
             self.report.note("dropped" if found else "not_learnt", place)
             return
         if any(len(ids) > limit for ids, _ in found):
@@ -93,21 +117,24 @@ class Samples(torch.utils.data.Dataset):
         self.report.tokens += sum(len(ids) for ids, _ in kept)
         self.report.learnt += sum(int(mask.sum()) for _, mask in kept)
         self._items += kept
+        self.places += [place] * len(kept)
 
 
-def read(run_dir: str, input_dir: str, config: dict[str, Any], report: Report | None = None) -> Iterator[tuple[str, forms.Row]]:
-    """Yield (place, row) of the run's data, in the order of data.json; flawed rows go to the report.
+def read(
+    run_dir: str, input_dir: str, config: dict[str, Any], report: Report | None = None, held: bool = False
+) -> Iterator[tuple[str, forms.Row | preferences.Pair]]:
+    """Yield (place, row) of the run's data, in the order of data.json, or of its eval_file; flawed rows go to the report.
 
     Raises rows.RowError with file:line where a file cannot be read on.
     """
-    with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
-        data = json.load(file)
-    names = rows.hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
-    if data["hub"]:
-        print(f"train: data {', '.join(names) or 'none'}", flush=True)
-    for name in names:
-        with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
-            for line, row in rows.read_rows(stream, name, lambda fields: forms.understand(fields, config["ignore_columns"])):
+
+    def one(fields: Any) -> forms.Row:
+        return forms.understand(fields, config["ignore_columns"])
+
+    judge = (lambda fields: preferences.understand_pair(fields, one)) if config["method"] == "dpo" else one
+    for folder, name in [(run_dir, config["eval_file"])] if held else files(run_dir, input_dir):
+        with io.BufferedReader(io.FileIO(os.path.join(folder, name)), 1 << 17) as stream:
+            for line, row in rows.read_rows(stream, name, judge):
                 if not isinstance(row, rows.RowError):
                     yield f"{name}:{line}", row
                 elif report is not None:
@@ -115,15 +142,28 @@ def read(run_dir: str, input_dir: str, config: dict[str, Any], report: Report | 
                     report.note("flawed", f"{name}:{line}", row.message)
 
 
-def encode(run_dir: str, input_dir: str, config: dict[str, Any], encoder: Encoder) -> Samples:
-    """Return the Samples of all rows; says what became of them. Raises BadRows where on_bad_row says stop."""
+def files(run_dir: str, input_dir: str) -> list[tuple[str, str]]:
+    """Return (folder, name) of each file of the run's data."""
+    with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
+        data = json.load(file)
+    names = rows.hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
+    if data["hub"]:
+        print(f"train: data {', '.join(names) or 'none'}", flush=True)
+    return [(input_dir, name) for name in names]
+
+
+def encode(run_dir: str, input_dir: str, config: dict[str, Any], encoder: Encoder, held: bool = False) -> Samples:
+    """Return the Samples of all rows, or of those of its eval_file; says what became of them. Raises BadRows where on_bad_row says stop."""
     report = Report()
     samples, limit = Samples(report), config["max_seq_length"]
-    for place, row in read(run_dir, input_dir, config, report):
+    for place, row in read(run_dir, input_dir, config, report, held):
         report.rows += 1
         report.unused.update(row.unused)
         try:
-            samples.add(encoder.samples(row), limit, place, row.form)
+            if isinstance(row, preferences.Pair):
+                samples.add(encoder.pair(row.chosen, row.rejected), limit, place, row.form, pair=True)
+            else:
+                samples.add(encoder.samples(row), limit, place, row.form)
         except forms.RowFlaw as error:
             report.note("flawed", place, str(error))
     if report.kinds["flawed"] and config["on_bad_row"] == "stop":
@@ -137,19 +177,20 @@ def encode(run_dir: str, input_dir: str, config: dict[str, Any], encoder: Encode
     return samples
 
 
-def collate(pad_id: int) -> Callable[[list[tuple[Any, Any]]], dict[str, Any]]:
+def collate(pad_id: int) -> Callable[[Sequence[Item]], dict[str, Any]]:
     """Return the function that makes a batch: padded on the right, labels -100 where nothing is learnt."""
 
-    def batch(items: list[tuple[Any, Any]]) -> dict[str, Any]:
-        width = max(len(ids) for ids, _ in items)
+    def batch(items: Sequence[Item]) -> dict[str, Any]:
+        width = max(len(ids) for ids, _, _ in items)
         ids = torch.full((len(items), width), pad_id, dtype=torch.long)
         seen = torch.zeros((len(items), width), dtype=torch.long)
         labels = torch.full((len(items), width), -100, dtype=torch.long)
-        for number, (row, mask) in enumerate(items):
+        for number, (row, mask, _) in enumerate(items):
             values = torch.from_numpy(row.astype(numpy.int64))
             ids[number, : len(row)] = values
             seen[number, : len(row)] = 1
             labels[number, : len(row)][torch.from_numpy(mask)] = values[torch.from_numpy(mask)]
-        return {"input_ids": ids, "attention_mask": seen, "labels": labels}
+        told = {"rows": torch.tensor([number for _, _, number in items]), "tokens": seen.sum()[None]}
+        return {"input_ids": ids, "attention_mask": seen, "labels": labels, **told}
 
     return batch

@@ -134,3 +134,31 @@ def test_positions_count_the_stretching_that_a_config_asks_for() -> None:
     assert basemodel.positions({"max_position_embeddings": 100, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}) == 400
     assert basemodel.positions({"text_config": {"max_position_embeddings": 100}, "rope_scaling": None}) == 100
     assert basemodel.positions({"n_positions": 1024}) == 1024 and basemodel.positions({}) is None
+
+
+@pytest.mark.parametrize(
+    ("layers", "attention", "everything"),
+    [
+        (
+            ["m.0.self_attn.q_proj", "m.0.self_attn.o_proj", "m.0.self_attn.q_norm", "m.0.mlp.up_proj", "lm_head"],
+            ["o_proj", "q_proj"],
+            ["o_proj", "q_proj", "up_proj"],
+        ),
+        (["m.0.self_attn.v_proj", "m.0.mlp.experts.gate_up_proj"], ["v_proj"], ["gate_proj", "up_proj", "v_proj"]),
+        (["h.0.attn.c_attn", "h.0.attn.c_proj", "h.0.mlp.c_fc", "h.0.mlp.c_proj"], ["attn.c_proj", "c_attn"], ["c_attn", "c_fc", "c_proj"]),
+    ],
+)
+def test_auto_and_attention_stand_for_the_names_that_a_base_has(layers: list[str], attention: list[str], everything: list[str]) -> None:
+    assert basemodel.adapted(["attention"], layers) == attention
+    assert basemodel.adapted(["auto"], layers) == everything
+    assert basemodel.adapted(["attention", "lm_head"], layers) == [*attention, "lm_head"]
+    values = {"base_model": "x", "target_modules": ["attention"]}
+    assert basemodel.problem({}, layers, values) is None
+    assert "no layer of x has a name that auto and attention know" in str(basemodel.problem({}, ["a.b"], values))
+
+
+def test_a_base_that_is_trained_whole_needs_sixteen_bytes_a_weight_and_attention_less_than_all() -> None:
+    assert needs("base_model=a/b-8B", "method=full")["vram_gb"] > 128
+    choices: list[list[str]] = [["target_modules=attention"], ["target_modules=auto"], []]
+    attention, auto, seven = (needs("base_model=a/b-8B", "lora_rank=256", *each) for each in choices)
+    assert attention["vram_gb"] < auto["vram_gb"] == seven["vram_gb"]

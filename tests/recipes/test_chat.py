@@ -253,3 +253,18 @@ def test_text_and_prompt_completion_end_with_the_end_token(chat: ModuleType) -> 
     [(ids, mask)] = encoder.samples(forms.understand({"prompt": "a", "completion": " b"}))
     assert learnt(tokenizer, ids, mask) == ("<s>a", " b</s>")
     assert encoder.conversations == 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_train_on_all_learns_the_whole_conversation_in_one_sample(chat: ModuleType, family: str) -> None:
+    template, tokenizer = FAMILIES[family]
+    tokenizer.chat_template = template
+    talk = [(role, text.split("</think>")[-1]) for role, text in TALK]
+    [(ids, mask)] = chat.Encoder(tokenizer, everything=True).samples(row_of(talk))
+    whole = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in talk], tokenize=False, add_generation_prompt=False)
+    said = tokenizer.decode([number for number, wanted in zip(ids, mask, strict=True) if wanted])
+    assert said.startswith(whole.rstrip()) and "What is up" in said and "The sky" in said
+    with pytest.raises(forms.RowFlaw, match="message 2 has weight 0"):
+        chat.Encoder(tokenizer, everything=True).samples(row_of([talk[0], (*talk[1], {"weight": 0}), *talk[2:]]))
+    [(ids, mask)] = chat.Encoder(tokenizer, everything=True).samples(forms.understand({"prompt": "ab", "completion": "cd"}))
+    assert all(mask)

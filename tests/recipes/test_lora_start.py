@@ -113,7 +113,7 @@ print(*report.lines(256), report.as_json(), sep="\\n")
 
 STOPS = """
 import samples
-def read(run_dir, input_dir, config, report):
+def read(run_dir, input_dir, config, report, held):
     report.rows += 1
     report.note("flawed", "d.jsonl:1", "is empty")
     return iter(())

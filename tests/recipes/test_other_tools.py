@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,7 @@ def test_a_file_of_axolotl_is_understood(tmp_path: Path) -> None:
         "per_device_train_batch_size": 2, "num_train_epochs": 1, "optim": "adamw_8bit", "lr_scheduler_type": "cosine",
     }  # fmt: skip
     assert expected.items() <= values.items()
-    assert told == [
-        "c.yaml: bf16, sample_packing, flash_attention, deepspeed, output_dir of another tool's file say nothing to recipe lora"
-    ]
+    assert told == ["c.yaml: bf16, flash_attention, deepspeed, output_dir of another tool's file say nothing to recipe lora"]
 
 
 def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path: Path) -> None:
@@ -87,6 +86,39 @@ def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path: Path) 
     assert read(tmp_path, json.dumps({"target_modules": pattern}), "c.json")["target_modules"] == [pattern]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("val_set_size: 0.1\nearly_stopping_patience: 3\n", {"eval_fraction": 0.1, "early_stop_patience": 3, "keep_best": True}),
+        ("sample_packing: true\n", {"packing": True}),
+        ("adapter:\nbase_model: a/b-1B\n", {"method": "full"}),
+        ("finetuning_type: full\nval_size: 0.2\n", {"method": "full", "eval_fraction": 0.2}),
+        ("stage: dpo\npref_beta: 0.3\npref_loss: sigmoid\n", {"method": "dpo", "dpo_beta": 0.3}),
+        ("rl: ipo\n", {"method": "dpo", "dpo_loss": "ipo"}),
+        ("peft_use_rslora: true\npeft_use_dora: true\ntarget_modules: attention\n", {"use_rslora": True, "use_dora": True}),
+        ("train_on_inputs: true\nnoisy_embedding_alpha: 5\n", {"train_on": "all", "neftune_noise_alpha": 5}),
+        ("load_best_model_at_end: true\neval_strategy: steps\neval_steps: 7\nval_size: 0.1\n", {"keep_best": True, "eval_steps": 7}),
+    ],
+)  # fmt: skip
+def test_what_was_once_refused_of_other_tools_has_its_meaning(tmp_path: Path, text: str, expected: dict[str, Any]) -> None:
+    assert expected.items() <= read(tmp_path, text).items()
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["early_stop_patience=2"], "needs rows that are held back"),
+        (["keep_best=true"], "needs rows that are held back"),
+        (["method=full", "use_dora=true"], "method full trains every weight"),
+        (["method=dpo", "packing=true"], "do not go together"),
+        (["use_dora=true", "base_model=Qwen/Qwen3-30B-A3B"], "Set target_modules to attention"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_with_what_would(sets: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        resolve(LORA, sets=sets)
+
+
 def test_groups_of_settings_are_opened(tmp_path: Path) -> None:
     values = read(tmp_path, "lora:\n  rank: 4\ntraining: {lr: 1e-3, schedule: {warmup_steps: 3}}\n")
     assert (values["lora_rank"], values["learning_rate"], values["warmup_steps"]) == (4, 1e-3, 3)
@@ -95,14 +127,14 @@ def test_groups_of_settings_are_opened(tmp_path: Path) -> None:
 
 
 def test_everything_wrong_in_file_and_arguments_is_told_at_once_with_places(tmp_path: Path) -> None:
-    text = "lora:\n  rnak: 4\nsample_packing: true\nlr: fast\nval_set_size: 0.1\ndatasets: [{path: a}]\n"
+    text = "lora:\n  rnak: 4\nload_in_8bit: true\nlr: fast\neval_strategy: epoch\ndatasets: [{path: a}]\n"
     with pytest.raises(UserError) as caught:
         read(tmp_path, text, sets=["rank=x", "nothing=1"])
     told = str(caught.value)
     assert told.startswith(f"{tmp_path}/c.yaml:2:3: recipe lora has no variable 'rnak' (did you mean 'rank'")
     assert "7 settings are wrong" in told
-    assert f"{tmp_path}/c.yaml:3:1: sample_packing: rows are not packed" in told
-    assert f"{tmp_path}/c.yaml:4:5: lr must be a number" in told and "no rows are held back" in told and "say --data FILE" in told
+    assert f"{tmp_path}/c.yaml:3:1: load_in_8bit: 8 bits are not served" in told
+    assert f"{tmp_path}/c.yaml:4:5: lr must be a number" in told and "every eval_steps steps" in told and "say --data FILE" in told
     assert "--set rank=x: rank must be" in told and "--set nothing=1: recipe lora has no variable 'nothing'" in told
 
 
@@ -113,3 +145,11 @@ def test_what_a_run_needs_can_be_said_by_hand(tmp_path: Path) -> None:
     assert resolve(LORA, sets=["needs.cuda=none"])["needs.cuda"] is None
     with pytest.raises(UserError, match=r"no variable 'needs.vram' \(did you mean 'needs.vram_gb'"):
         resolve(LORA, sets=["needs.vram=3"])
+
+
+def test_the_example_of_a_large_mixture_is_26_steps_of_197_rows_and_fits_32_gb() -> None:
+    values = resolve(LORA, ROOT / "docs" / "examples" / "qwen3-30b-a3b.yaml")
+    numbers = (values["per_device_train_batch_size"], values["gradient_accumulation_steps"], values["num_train_epochs"])
+    batch, accumulation, epochs = (int(str(number).removesuffix(".0")) for number in numbers)
+    assert epochs * math.ceil(math.ceil(197 / batch) / accumulation) == 26
+    assert float(str(needs_of(LORA, values)["vram_gb"])) <= 32

@@ -78,6 +78,7 @@ def test_the_attempt_is_named_exactly_and_only_its_adapter_goes_to_the_pod(
     [
         ({}, ("lora_rank=16",), "its adapter has lora_rank 8, not 16"),
         ({}, ("lora_alpha=4",), "its adapter has lora_alpha 16, not 4"),
+        ({"use_rslora": True}, (), "its adapter has use_rslora True, not False"),
         ({"base_model_name_or_path": "Qwen/Qwen3-0.6B"}, (), "is one of base model Qwen/Qwen3-0.6B, not of tiny-qwen3-moe"),
     ],
 )

@@ -14,6 +14,16 @@ MADE = (TINY, "tiny-bart")
 """Bases that a recipe makes on the spot: they are on no hub, and in no folder."""
 FUSED = {"gate_up_proj": ("gate_proj", "up_proj")}
 """Parameters that hold several layers of older names; PEFT takes those names, too."""
+AUTO, ATTENTION = "auto", "attention"
+"""Targets that stand for layers of many names: those of attention and MLP, and those of attention alone."""
+_ATTENTION = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "qkv_proj", "query_key_value", "c_attn", "Wqkv", "out_proj", "c_proj", "dense", "query", "key",
+    "value", "q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj", "in_proj_qkv", "wq", "wk", "wv", "wo",
+)  # fmt: skip
+_MLP = (
+    "gate_proj", "up_proj", "down_proj", "gate_up_proj", "fc1", "fc2", "fc_in", "fc_out", "c_fc", "c_proj", "dense_h_to_4h",
+    "dense_4h_to_h", "w1", "w2", "w3",
+)  # fmt: skip
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(?:(\d+)x)?(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", re.IGNORECASE)
 
 
@@ -52,8 +62,10 @@ def problem(config: Mapping[str, Any], layers: Collection[str], values: Mapping[
     if most and isinstance(asked, int) and asked > most:
         return f"max_seq_length {asked} is more than the {most} positions of {values['base_model']}: set max_seq_length to {most} or less"
     targets = values.get("target_modules") or []
-    if not layers or "all-linear" in targets:
+    if not layers or not targets or "all-linear" in targets or values.get("method") == "full":
         return None
+    if not (targets := adapted(targets, layers)):
+        return f"target_modules: no layer of {values['base_model']} has a name that auto and attention know: name them, or all-linear"
     known = set(layers) | {new for name in layers for old in FUSED.get(last(name), ()) for new in (_sibling(name, old),)}
     missing = [target for target in targets if not any(fits(target, name) for name in known)]
     if not missing:
@@ -83,6 +95,25 @@ def _beyond(config: Mapping[str, Any], values: Mapping[str, Any]) -> str | None:
         if most and values[variable] > most:
             return f"{variable} {values[variable]} is more than the {most} positions of {values['base_model']}: set it to {most} or less"
     return None
+
+
+def adapted(targets: Collection[str], layers: Iterable[str]) -> list[str]:
+    """Return the target modules with what ``auto`` and ``attention`` stand for in a base of these layers."""
+    chosen: list[str] = []
+    names = list(layers)
+    for target in targets:
+        of_attention = [name for name in names if last(name) in _ATTENTION and re.search("attn|attention", name, re.IGNORECASE)]
+        of_mlp = [name for name in names if last(name) in _MLP and name not in of_attention]
+        if target == ATTENTION:
+            # A name that both have (c_proj of GPT-2) is said with the part before it.
+            both = {last(name) for name in of_mlp}
+            chosen += sorted({name.split(".", name.count(".") - 1)[-1] if last(name) in both else last(name) for name in of_attention})
+        elif target == AUTO:
+            mlp = {old for name in of_mlp for old in FUSED.get(last(name), (last(name),))}
+            chosen += sorted({last(name) for name in of_attention} | mlp)
+        else:
+            chosen.append(target)
+    return list(dict.fromkeys(chosen))
 
 
 def last(name: str) -> str:

@@ -30,10 +30,10 @@ RowForm = Literal["answer", "summary"]
 RESERVED = frozenset(
     "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
 ) | {"with_code", "packages", "install"}
-POD_MODULES = ("rows.py", "forms.py", "articles.py", "basemodel.py")
+POD_MODULES = ("rows.py", "forms.py", "preferences.py", "articles.py", "basemodel.py")
 """What the controller and the programs of recipes judge data and bases with alike."""
 OF_ROWS: Mapping[RowForm, tuple[str, ...]] = {
-    "answer": ("rows.py", "forms.py", "basemodel.py"),
+    "answer": ("rows.py", "forms.py", "preferences.py", "basemodel.py"),
     "summary": ("rows.py", "articles.py", "basemodel.py"),
 }
 """Those that a recipe of rows has in its bundle."""

@@ -15,9 +15,10 @@ ROLES = ("system", "user", "assistant", "tool", "developer")
 
 _PREFERENCE = "compares good answers with bad ones (DPO, KTO), and this recipe learns every answer it is shown: keep the good ones alone"
 _PICTURE = "is no text, and this recipe trains on text alone"
+_PAIR = "compares answers: set method to dpo, which learns from prompt, chosen and rejected"
 _REFUSED = {
-    "chosen": _PREFERENCE,
-    "rejected": _PREFERENCE,
+    "chosen": _PAIR,
+    "rejected": _PAIR,
     "kto_tag": _PREFERENCE,
     **dict.fromkeys(("image", "images", "video", "videos", "audio", "audios", "input_audio"), _PICTURE),
     "functions": "is the older way to name tools: write 'tools', and 'tool_calls' in the messages",
@@ -162,7 +163,7 @@ def _list_of_messages(messages: Any) -> list[Any]:
 def _both(fields: Mapping[str, Any]) -> list[Any]:
     if not isinstance(fields["completion"], list):
         raise RowFlaw("'prompt' is a list of messages, but 'completion' is not: write both as messages, or both as text")
-    return [*fields["prompt"], *fields["completion"]]
+    return [*_sharegpt(fields["prompt"]), *_sharegpt(fields["completion"])]
 
 
 def _instruction(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -8,8 +8,9 @@ from typing import Any
 from trainyard.recipes.articles import Article, understand_article
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.forms import Row, understand
+from trainyard.recipes.preferences import Pair, understand_pair
 
-Judge = Callable[[Any], Row | Article]
+Judge = Callable[[Any], Row | Pair | Article]
 
 
 def judge_of(recipe: Recipe, values: Mapping[str, object]) -> Judge:
@@ -18,4 +19,6 @@ def judge_of(recipe: Recipe, values: Mapping[str, object]) -> Judge:
     ignored = tuple(asked) if isinstance(asked, list) else ()
     if recipe.form == "summary":
         return lambda fields: understand_article(fields, values, ignored)
+    if values.get("method") == "dpo":
+        return lambda fields: understand_pair(fields, lambda each: understand(each, ignored))
     return lambda fields: understand(fields, ignored)

@@ -19,7 +19,7 @@ from trainyard.storage.manifest import MODEL_FOLDER
 from trainyard.storage.markers import refuse_unclaimed
 from trainyard.storage.seal import read_result
 
-_SHAPE = {"r": "lora_rank", "lora_alpha": "lora_alpha"}
+_SHAPE = {"r": "lora_rank", "lora_alpha": "lora_alpha", "use_rslora": "use_rslora", "use_dora": "use_dora"}
 """What an adapter's own settings call the variables that must be as they were."""
 
 
@@ -75,7 +75,7 @@ def _refuse_other_shape(name: str, run: str, config: Mapping[str, object], value
     if base != mine:
         raise UserError(f"{name} {run}: its adapter is one of base model {base}, not of {mine}", hint=f"Say --set base_model={base}")
     for theirs, ours in _SHAPE.items():
-        if theirs in config and config[theirs] != values.get(ours):
+        if theirs in config and ours in values and config[theirs] != values.get(ours):
             raise UserError(
                 f"{name} {run}: its adapter has {ours} {config[theirs]}, not {values.get(ours)}", hint=f"Say --set {ours}={config[theirs]}"
             )
