@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import transformers
+import weights
 
 OURS = ("rows", "tokens")
 """What a batch tells beside the model's own inputs: numbers of its samples, and how many of its tokens are no padding."""
@@ -31,6 +32,13 @@ class RowTrainer(transformers.Trainer):
     def pass_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **more: Any) -> Any:
         """Return the loss of a pass."""
         return super().compute_loss(model, {name: value for name, value in inputs.items() if name not in OURS}, *args, **more)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Read a whole model as it was written: the trainer's own way loses the experts that transformers 5 saves under older names."""
+        if weights.is_adapted(self.model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            weights.take_checkpoint(self.model, resume_from_checkpoint)
 
     def broken_samples(self) -> list[int]:
         """Return the samples of the passes of this step whose loss is no number; those of all its passes where each loss is one."""

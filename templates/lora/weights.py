@@ -14,12 +14,17 @@ import transformers
 _FILE = "best.safetensors"
 
 
+def is_adapted(model: Any) -> bool:
+    """Tell whether an adapter is trained, not the model itself."""
+    return isinstance(model, peft.PeftModel)
+
+
 def keep(model: Any, folder: str) -> None:
     """Write the trained weights into a folder of their own, whole or not at all."""
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
-    if _is_adapted(model):
+    if is_adapted(model):
         state = {name: value.detach().cpu().contiguous().clone() for name, value in peft.get_peft_model_state_dict(model).items()}
         safetensors.torch.save_file(state, os.path.join(partial, _FILE))
     else:
@@ -33,7 +38,7 @@ def take_kept(model: Any, folder: str) -> bool:
     path = os.path.join(folder, _FILE)
     if not os.path.exists(path):
         return False
-    if _is_adapted(model):
+    if is_adapted(model):
         peft.set_peft_model_state_dict(model, safetensors.torch.load_file(path))
     else:
         safetensors.torch.load_model(model, path)
@@ -42,7 +47,7 @@ def take_kept(model: Any, folder: str) -> bool:
 
 def take_checkpoint(model: Any, checkpoint: str) -> None:
     """Give a model the weights of a checkpoint of the trainer."""
-    if _is_adapted(model):
+    if is_adapted(model):
         peft.set_peft_model_state_dict(model, peft.load_peft_weights(checkpoint, device="cpu"))
     else:
         _take_whole(model, checkpoint)
@@ -79,7 +84,3 @@ def _take_whole(model: Any, folder: str) -> None:
     """Read by transformers itself: files may name weights otherwise than its modules do."""
     found = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=next(model.parameters()).dtype)
     model.load_state_dict(found.state_dict())
-
-
-def _is_adapted(model: Any) -> bool:
-    return isinstance(model, peft.PeftModel)

@@ -18,9 +18,13 @@ from trainyard.recipes.data import inspect
 from trainyard.recipes.values import resolve
 
 STUBS = {
-    "torch": "class OutOfMemoryError(RuntimeError): pass\nclass utils:\n    class data:\n        Dataset = object\n",
+    "torch": (
+        "import sys\nclass OutOfMemoryError(RuntimeError): pass\nclass utils:\n    class data:\n        Dataset = object\n"
+        "class nn:\n    functional = None\nsys.modules['torch.nn'] = nn\n"
+    ),
+    "safetensors": "import sys\n__path__ = []\nsys.modules['safetensors.torch'] = sys.modules[__name__]\n",
     "numpy": "int32 = bool = None\n",
-    "transformers": "class TrainerCallback: pass\n",
+    "transformers": "class TrainerCallback: pass\nclass Trainer: pass\n",
     "peft": "",
     "model": "",
 }
