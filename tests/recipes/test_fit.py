@@ -67,6 +67,7 @@ def test_memory_follows_the_method() -> None:
     assert memory.memory(found, method(max_seq_length=4096)).logits == 2 * plain.logits
     whole = memory.memory(found, method(method="full"))
     assert whole.total > 3 * plain.total > 0 and whole.adapter == 0
+    assert whole.weights + whole.gradients + whole.optimizer == 16 * found.total  # in 32 bits, as lora trains it
 
 
 def test_work_counts_active_parameters_and_passes() -> None:

@@ -102,10 +102,9 @@ def memory(shape: ModelShape, method: Method) -> GpuMemory:
     layer = _layer(shape, method)
     kept = 2.0 * shape.hidden * shape.layers + layer if method.checkpointing else layer * shape.layers
     return GpuMemory(
-        weights=quantised * NF4 + 2.0 * (shape.total - quantised),
-        # Trained whole: bf16 weights and gradients; an adapter, and what is saved with it, in 32 bits.
-        adapter=0.0 if method.full else 4.0 * count, gradients=(2.0 if method.full else 4.0) * count,
-        optimizer=(min(states, 4.0) if method.full else states) * count, activations=tokens * kept,
+        weights=quantised * NF4 + (4.0 if method.full else 2.0) * (shape.total - quantised),
+        # What is trained, an adapter and what is saved with it or all of it, is in 32 bits, and so are its gradients.
+        adapter=0.0 if method.full else 4.0 * count, gradients=4.0 * count, optimizer=states * count, activations=tokens * kept,
         # 16 bits, 32 bits and what their softmax leaves, all at once
         logits=10.0 * tokens * shape.vocabulary,
     )  # fmt: skip
@@ -114,8 +113,7 @@ def memory(shape: ModelShape, method: Method) -> GpuMemory:
 def disk(shape: ModelShape, method: Method, *, downloaded: bool, environment_gb: int) -> int:
     """Return the GB of disk: the download, the checkpoints with their optimizer, the environment, and room."""
     fetched = 2.0 * shape.total if downloaded else 0.0
-    states = 6.0 if method.full else 12.0
-    saved = trained(shape, method) * states * (method.checkpoints + 1)
+    saved = trained(shape, method) * 12.0 * (method.checkpoints + 1)
     return math.ceil((fetched + saved) / GB) + environment_gb + 3
 
 
