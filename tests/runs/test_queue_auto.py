@@ -35,7 +35,8 @@ class Shop(ModelCloud):
         self.sold_out = False
 
     def offers(self, query: OfferQuery) -> list[Offer]:
-        return [] if self.sold_out else [Offer(f"{self.name}-1", self.name, (query.gpus or ("A",))[0], 1, self.price)]
+        found = [Offer(f"{self.name}-{times}", self.name, (query.gpus or ("A",))[0], 1, times * self.price) for times in (3, 1)]
+        return [] if self.sold_out else found
 
 
 class AutoRoad(QueueRoad):
@@ -87,6 +88,7 @@ def test_the_stack_is_the_one_that_is_cheapest_when_the_run_begins(road: AutoRoa
     assert body(queueverbs.submit)(None, stack="auto", recipe="command", set=[f"script={road.script}"], name="a") == 0
     (entry,) = road.rows().entries()
     assert "on the stack that is cheapest when it begins (vast now)" in road.said()
+    assert "estimate   1x RTX 4090 at $1.00/h (where that is taken up to 1x RTX 4090 at $3.00/h)" in road.said()
     (place,) = road.look()
     assert lines([place], entry.submitted)[1].endswith("auto") and as_rows([place])[0]["auto"] is True
 

@@ -64,9 +64,16 @@ def settled(context: CommandContext, request: TrainRequest) -> TrainRequest:
     if request.stack != AUTO:
         return request
     ranking = _ranking(context, _needs(context, request))
-    if not ranking.stacks:
-        context.ui.warn(f"{_nowhere(ranking).message}; what is judged now is judged by {next(iter(ranking.settings))}")
-    return replace(request, stack=ranking.stacks[0].stack if ranking.stacks else next(iter(ranking.settings)))
+    if ranking.stacks:
+        return _on(request, ranking.stacks[0])
+    stack = next(iter(ranking.settings))
+    context.ui.warn(f"{_nowhere(ranking).message}; what is judged now is judged by {stack}")
+    return replace(request, stack=stack)
+
+
+def _on(request: TrainRequest, chosen: StackOffers) -> TrainRequest:
+    """Return a request for one stack, whose offers are tried from the cheapest on."""
+    return replace(request, stack=chosen.stack, only_offers=tuple(one.offer.id for one in chosen.offers))
 
 
 def renting(root: Path) -> list[str]:
@@ -106,10 +113,7 @@ class _Choice:
             self.left = rank(self.context, self.request)
         while self.left:
             chosen = self.left.pop(0)
-            request = replace(
-                self.request, stack=chosen.stack, key=key, name=self.name or self.request.name,
-                only_offers=tuple(one.offer.id for one in chosen.offers),
-            )  # fmt: skip
+            request = replace(_on(self.request, chosen), key=key, name=self.name or self.request.name)
             try:
                 return prepare(self.context, request)
             except NoCapacity as error:
