@@ -19,7 +19,7 @@ from trainyard.errors import StoreError
 from trainyard.secret import Secret
 from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings
-from trainyard.storage.reader import at_once, blocks
+from trainyard.storage.reader import at_once, blocks, head_at_once
 
 BODY = os.urandom(3_000_001)
 
@@ -53,6 +53,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
         self.close_connection = what == "cut"
+
+    def do_HEAD(self) -> None:
+        what = urlsplit(self.path).path.rpartition("-")[2]
+        self.send_response({"gone": 404, "slow": 503}.get(what, 200))
+        if what == "there":
+            self.send_header("ETag", '"x"')
+            self.send_header("x-amz-checksum-crc32", self.headers["x-amz-checksum-mode"])
+        self.send_header("Last-Modified", "never" if what == "spoilt" else "Mon, 01 Jan 2024 00:00:00 GMT")
+        self.send_header("Content-Length", "7")
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         pass
@@ -110,3 +120,13 @@ def test_a_small_object_is_there_or_not_by_one_plain_answer_and_else_nobody_know
     monkeypatch.setenv("AWS_CA_BUNDLE", str(store[1]))
 
     assert at_once(store[0], f"whole-{what}") == told
+
+
+def test_what_a_store_holds_is_told_by_one_whole_answer_and_else_nobody_knows(
+    store: tuple[StoreSettings, Path, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(store[1]))
+
+    settled, head = head_at_once(store[0], "whole-there")
+    assert settled and head is not None and (head["ContentLength"], head["ETag"], head["ChecksumCRC32"]) == (7, '"x"', "ENABLED")
+    assert [head_at_once(store[0], f"whole-{what}") for what in ("gone", "slow", "spoilt", "bare")] == [(True, None), *[(False, None)] * 3]

@@ -18,6 +18,7 @@ from trainyard.storage.absent import absence
 from trainyard.storage.answers import DENIED, store_errors
 from trainyard.storage.client import StoreSettings, patient, s3
 from trainyard.storage.manifest import ManifestEntry
+from trainyard.storage.reader import head_at_once
 from trainyard.storage.signing import signed_url
 
 Proof = Literal["there", "absent", "other"]
@@ -66,9 +67,11 @@ def proof(settings: StoreSettings, target: UploadTarget) -> Proof:
 
 def look(settings: StoreSettings, target: UploadTarget) -> ObjectSeen:
     """Ask the store what it holds under the key, and how old it is."""
-    with absence(settings, f"look at {settings.url}/{target.key}") as refusal:
-        head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
-    if refusal:
+    settled, head = head_at_once(settings, target.key)
+    if not settled:
+        with absence(settings, f"look at {settings.url}/{target.key}"):
+            head = s3(settings).head_object(Bucket=settings.bucket, Key=target.key, ChecksumMode="ENABLED")
+    if head is None:
         return ObjectSeen("absent")
     modified = head.get("LastModified")  # an answer that was damaged on its way may lack it
     return ObjectSeen(_judge(settings, target, head), modified.timestamp() if modified else 0.0)

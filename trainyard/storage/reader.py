@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.request import getproxies
 
@@ -76,12 +77,35 @@ def at_once(settings: StoreSettings, key: str) -> tuple[bool, bytes | None]:
     if not settings.presign:
         return False, None
     try:
-        answer = _get(settings, key, {}, preload=True)
+        answer = _ask(settings, "GET", url_of(settings, key), {}, preload=True)
     except urllib3.exceptions.HTTPError:
         return False, None
     if answer.status == 200:
         return True, answer.data
     return answer.status == 404 and code_of(answer.data, 404) == "NoSuchKey", None
+
+
+def head_at_once(settings: StoreSettings, key: str) -> tuple[bool, Mapping[str, Any] | None]:
+    """Ask once what a store holds under a key; like at_once(), with what its answer tells, in the client's words."""
+    import urllib3.exceptions
+
+    if not settings.presign:
+        return False, None
+    bound = {"Bucket": settings.bucket, "Key": key, "ChecksumMode": "ENABLED"}
+    url = signed_url(settings, "head_object", bound, most=URL_SECONDS)
+    try:
+        answer = _ask(settings, "HEAD", url, {"x-amz-checksum-mode": "ENABLED"}, preload=True)
+    except urllib3.exceptions.HTTPError:
+        return False, None
+    if answer.status != 200:
+        return answer.status == 404, None
+    said = answer.headers
+    try:
+        size, etag, modified = int(said["content-length"]), said["etag"], parsedate_to_datetime(said["last-modified"])
+    except (KeyError, ValueError):
+        return False, None
+    sums = {"ChecksumCRC32": said.get("x-amz-checksum-crc32"), "ChecksumSHA256": said.get("x-amz-checksum-sha256")}
+    return True, {"ContentLength": size, "ETag": etag, "LastModified": modified, **sums}
 
 
 def blocks(settings: StoreSettings, key: str, offset: int, length: int) -> Iterator[bytes]:
@@ -104,7 +128,7 @@ def _open(settings: StoreSettings, key: str, offset: int, length: int) -> _Body:
     span = f"bytes={offset}-{offset + length - 1}"
     if not settings.presign:
         return _by_client(settings, key, span)
-    answer = _get(settings, key, {"Range": span}, preload=False)
+    answer = _ask(settings, "GET", url_of(settings, key), {"Range": span}, preload=False)
     if answer.status == 206 or (answer.status == 200 and offset == 0):
         return answer
     if answer.status in _ELSEWHERE:
@@ -117,11 +141,10 @@ def _open(settings: StoreSettings, key: str, offset: int, length: int) -> _Body:
     raise ClientError(create_parser("rest-xml").parse(said, None), "GetObject")
 
 
-def _get(settings: StoreSettings, key: str, headers: Mapping[str, str], *, preload: bool) -> urllib3.BaseHTTPResponse:
-    url = url_of(settings, key)
+def _ask(settings: StoreSettings, verb: str, url: str, headers: Mapping[str, str], *, preload: bool) -> urllib3.BaseHTTPResponse:
     with _MAKING:
         connections = _connections(without_bucket(settings))
-    return connections.request("GET", url, headers=headers, preload_content=preload, decode_content=False, retries=False, redirect=False)
+    return connections.request(verb, url, headers=headers, preload_content=preload, decode_content=False, retries=False, redirect=False)
 
 
 def _by_client(settings: StoreSettings, key: str, span: str) -> _Body:

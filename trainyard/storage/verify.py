@@ -18,6 +18,7 @@ from trainyard.storage.ending import Ending
 from trainyard.storage.manifest import KEPT, MANIFEST, POD_COMMITTED, SUCCESS, Manifest, ManifestEntry, ResultKey, decode, sha256
 from trainyard.storage.markers import stranger, whose_else
 from trainyard.storage.objects import sha256_text
+from trainyard.storage.reader import head_at_once
 from trainyard.storage.seal import are_paired, ending_in, read_each
 
 _OWN = frozenset({MANIFEST, SUCCESS, KEPT, POD_COMMITTED, "_pod.tar"})
@@ -103,9 +104,11 @@ def verify(settings: StoreSettings, key: ResultKey, *, deep: bool = False, on_pr
 
 def _ask(settings: StoreSettings, key: ResultKey, entry: ManifestEntry) -> FileState:
     name = key.prefix + entry.path
-    with absence(settings, f"look at {settings.url}/{name}") as refusal:
-        head = s3(settings).head_object(Bucket=settings.bucket, Key=name, ChecksumMode="ENABLED")
-    if refusal:
+    settled, head = head_at_once(settings, name)
+    if not settled:
+        with absence(settings, f"look at {settings.url}/{name}"):
+            head = s3(settings).head_object(Bucket=settings.bucket, Key=name, ChecksumMode="ENABLED")
+    if head is None:
         return "missing"
     if head.get("ContentLength") != entry.size:
         return "changed"
