@@ -92,6 +92,14 @@ class SeveralWrong(UserError):
         self.parts = tuple(parts)
 
 
+class UnknownRun(UserError):
+    """No record here is of the run that a person means by ``reference``."""
+
+    def __init__(self, message: str, *, reference: str, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.reference = reference
+
+
 class RefusedError(TrainyardError):
     """A limit, a consent or a guarantee forbids it; nothing was created."""
 

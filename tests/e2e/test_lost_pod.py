@@ -22,6 +22,10 @@ def test_a_run_on_a_cloud_that_takes_its_pod_goes_on_on_another_one_and_succeeds
     log = runs / "1" / "train.log"
     yard.wait_for(lambda: log.is_file() and "going" in log.read_text())
 
+    other_shell = yard.invoke("extend", "r", "1h").expect(3)
+    assert "cannot change the end that a running pod keeps for itself" in other_shell.err
+    assert "r is a run of the rehearsal of stack 'runpod' that is at work here" in other_shell.err
+
     emulator = json.loads((base / "cloud" / "rehearsal.json").read_text())
     address = f"http://127.0.0.1:{emulator['port']}"
     env = {"RUNPOD_API_KEY": emulator["key"], "RUNPOD_API_URL": f"{address}/v2", "RUNPOD_GRAPHQL_URL": f"{address}/graphql"}

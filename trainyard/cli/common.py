@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from contextvars import ContextVar
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from invoke.tasks import task as _task
 
 from trainyard.cli import ending
 from trainyard.config import find_root
-from trainyard.errors import UserError
+from trainyard.errors import UnknownRun, UserError
 
 if TYPE_CHECKING:
     from trainyard.runs.context import CommandContext
@@ -43,6 +44,9 @@ class Verb(Task[Any]):
         return arguments
 
 
+_WORLD: ContextVar[Path | None] = ContextVar("world", default=None)
+"""Folder of the rehearsal that the verb has gone into."""
+
 task = functools.partial(_task, klass=Verb)
 """Invoke's decorator, which makes a Verb of a function."""
 
@@ -54,7 +58,7 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
     def run(*args: Any, **kwargs: Any) -> None:
         ending.ready()
         try:
-            code = function(*args, **kwargs)
+            code = _in_its_world(functools.partial(function, *args, **kwargs))
             sys.stdout.flush()
         except BaseException as error:
             if isinstance(error, SystemExit):
@@ -65,6 +69,25 @@ def verb(function: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(code)
 
     return run
+
+
+def _in_its_world(call: Callable[[], Any]) -> Any:
+    """Call a verb; once more inside a rehearsal that is at work where the run that is meant is there and not here."""
+    try:
+        return call()
+    except UnknownRun as error:
+        from trainyard.config import places
+        from trainyard.rehearsal.living import entered
+        from trainyard.runs.records.identity import is_there
+        from trainyard.runs.ui import Ui
+
+        reference = error.reference
+        with entered(places(find_root()), os.environ, lambda inner: is_there(inner.runs, reference)) as world:
+            if world is None:
+                raise
+            Ui(json=True).say(f"rehearsal  {reference} is a run of the rehearsal of stack '{world.name}' that is at work here")
+            _WORLD.set(world)
+            return call()
 
 
 def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
@@ -82,7 +105,7 @@ def context(*, as_json: bool = False, anywhere: bool = False) -> CommandContext:
         if not anywhere:
             raise
         root = Path.cwd()
-    return open_context(root, ui, os.environ)
+    return replace(open_context(root, ui, os.environ), rehearsal=_WORLD.get())
 
 
 def show_json(value: Any) -> None:

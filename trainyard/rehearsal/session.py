@@ -21,6 +21,7 @@ from trainyard.config import Places, settings_file
 from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
 from trainyard.rehearsal.emulators import rehearsed
 from trainyard.rehearsal.kit import Furnishing, OwnService, refuse_beside_the_real, start
+from trainyard.rehearsal.living import WORLDS, inside, kept
 from trainyard.settings import reader
 from trainyard.settings.clouds import entries
 from trainyard.settings.table import NO_BUCKET, StackSettings
@@ -31,8 +32,6 @@ _LINKED = ("infra", "playbooks", "templates", "tasks.py", "Pulumi.yaml")
 _OWN_STORE = re.compile(r"^\s*trainyard:(store|bucket|disk_gb)\s*:.*\n?", re.MULTILINE)
 _DISK_GB = 10
 """What the rented pod would have need not be free on this machine."""
-_ELSEWHERE = ("AWS_", "R2_", "TRAINYARD_LEDGER")
-"""Beginnings of variables that lead to stores and to a ledger: a rehearsal's results and costs stay here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
 @contextmanager
 def _world(stack: str, places: Places, env: Mapping[str, str], settings: StackSettings) -> Iterator[World]:
     cloud = rehearsed(settings.cloud)
-    base = places.home / "rehearsal" / stack
+    base = places.home / WORLDS / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)
     inner = config.places(root, own)
     if isinstance(cloud, OwnService):
@@ -88,8 +87,9 @@ def _world(stack: str, places: Places, env: Mapping[str, str], settings: StackSe
             _checkout(root, stack, places, room.store or {"store": "local"})
             envs = _share_environments(places, base / "cloud" / "machines")
             _share_environments(places, base / "outside" / "cloud")
-            inside = {**_without_accounts(env, cloud.hidden), **emulator.env, **own, **room.variables, "TRAINYARD_ENVS": str(envs)}
-            yield World(root, inside, other_road(settings, env, places))
+            variables = {**emulator.env, **own, **room.variables, "TRAINYARD_ENVS": str(envs)}
+            with kept(base, variables, cloud.hidden):
+                yield World(root, inside(env, variables, cloud.hidden), other_road(settings, env, places))
     finally:
         emulator.stop(end_pods=True)
         local.stop(inner)
@@ -99,7 +99,7 @@ def _world(stack: str, places: Places, env: Mapping[str, str], settings: StackSe
 def _own_service(
     cloud: OwnService, stack: str, places: Places, env: Mapping[str, str], settings: StackSettings
 ) -> Iterator[World]:  # fmt: skip
-    base = places.home / "rehearsal" / stack
+    base = places.home / WORLDS / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)
     inner = config.places(root, own)
     try:
@@ -108,8 +108,9 @@ def _own_service(
             _lead(root / f"Pulumi.{stack}.yaml", lead)
             envs = _share_environments(places, base / "outside" / "cloud")
             envs = _share_environments(places, base / "cloud" / cloud.pods) if cloud.pods else envs
-            kept = _without_accounts(env, ())
-            yield World(root, {**kept, **variables, **own, "TRAINYARD_ENVS": str(envs)}, other_road(settings, env, places))
+            all_variables = {**variables, **own, "TRAINYARD_ENVS": str(envs)}
+            with kept(base, all_variables, ()):
+                yield World(root, inside(env, all_variables, ()), other_road(settings, env, places))
     finally:
         local.stop(inner)
 
@@ -122,12 +123,6 @@ def _lead(path: Path, lead: Mapping[str, object]) -> None:
     rest = {key: value for key, value in values.items() if key.partition(":")[2] not in lead}
     ours = {f"{config.PROJECT}:{name}": value for name, value in lead.items() if value is not None}
     path.write_text(yamlfile.dump({**document, "config": {**rest, **ours}}), encoding="utf-8")
-
-
-def _without_accounts(env: Mapping[str, str], hidden: tuple[str, ...]) -> dict[str, str]:
-    """Return the environment without any cloud's keys and addresses, any store's keys and a ledger elsewhere."""
-    accounts = {name for row in entries().values() for name in (*row.keys, *row.key_aliases, *row.more)}
-    return {key: value for key, value in env.items() if key not in accounts and not key.startswith((*_ELSEWHERE, *hidden))}
 
 
 def _own_places(root: Path, base: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from trainyard.config import attempt_number
-from trainyard.errors import UserError
+from trainyard.errors import UnknownRun, UserError
 from trainyard.ledger.runid import RunId as RunId
 
 _LABEL = re.compile(r"^[a-z0-9]+(?:-[a-z0-9]+)*$")
@@ -55,11 +55,21 @@ def find(runs: Path, reference: str) -> RunId:
         raise UserError(f"'{reference}' is a run of {', '.join(users)}: say {users[0]}/{label}")
     if not matches:
         known = sorted({str(run) for run in here})
-        raise UserError(
+        raise UnknownRun(
             f"there is no run {shown(reference)} here",
+            reference=reference,
             hint=f"Runs: {', '.join(known[-8:]) or 'none yet'}.\n{LOST_RECORD}",
         )
     return max(matches)
+
+
+def is_there(runs: Path, reference: str) -> bool:
+    """Tell whether exactly one run is meant by this name, and has a record here."""
+    try:
+        find(runs, reference)
+    except UserError:
+        return False
+    return True
 
 
 def shown(reference: str) -> str:
