@@ -60,7 +60,7 @@ def extras(c: Context) -> int:
 @task
 @verb
 def recipes_long(c: Context) -> int:
-    """Run what takes recipes long: data sets of 200 000 rows and of 1 GB (or some: invoke recipes.long -- -k 200k)."""
+    """Run what takes recipes long: data sets of 1 GB, trainings that fail as people's do (some: invoke recipes.long -- -k 200k)."""
     return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", *(words_behind() or ()))
 
 

@@ -80,6 +80,13 @@ def test_every_failure_before_the_weights_has_a_remedy() -> None:
         "train: max_seq_length 9 is more than the 8 positions of a/b: set",
         "train: target_modules: a/b has no q_porj; it has q_proj",
         "train: 3 of 4 rows cannot be trained:",
+        "train: SafetensorError: Error while deserializing header: incomplete metadata, file not fully covered",
+        "train: ValueError: The checkpoint has model type `x` but Transformers does not recognize this architecture.",
+        "train: the loss is nan at step 1: lower learning_rate, or look at the data",
+        "train: a GPU is asked for, but torch sees none on this machine",
+        "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
+        "OSError: [Errno 28] No space left on device",
+        "You are trying to access a gated repo.",
     ):
         assert [failure.remedy for failure in known if failure.pattern.search(line)], line
 
@@ -141,3 +148,9 @@ def test_the_report_counts_and_names_the_rows(made: Path, tmp_path: Path) -> Non
         "4 of 5 flawed rows are skipped, as on_bad_row says (d.jsonl:3, d.jsonl:4, d.jsonl:5, ...)" in out and "d.jsonl:6: is empty" in out
     )
     assert "'cut': 1, 'dropped': 0, 'not_learnt': 0, 'flawed': 4" in out
+
+
+def test_a_disk_that_takes_no_status_hides_no_reason(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "status.json.partial").mkdir()
+    done = run(made, tmp_path, START.format(fails="raise OSError(28, 'No space left on device')"))
+    assert done.returncode == 1 and done.stderr.endswith("train: OSError: [Errno 28] No space left on device\n")

@@ -77,6 +77,11 @@ ODD = [
 
 @pytest.fixture
 def envs() -> Path:
+    return ready_envs()
+
+
+def ready_envs() -> Path:
+    """Return the folder of the environments, among which the recipe's is ready; skip where it is not."""
     recipe = load_recipe(ROOT, "lora")
     folder = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
     if not (folder / venvs.key_of(recipe.locks["cpu"]) / venvs.STAMP).is_file():
