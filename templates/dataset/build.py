@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 import sys
 import time
@@ -25,7 +24,7 @@ import likeness
 import preferences
 import report
 import rows
-from memories import WrongTemplate
+from columns import WrongSetting
 from sources import Maker, Refused, read
 from spool import Example, Spool
 from telemetry import Status, Stop
@@ -45,11 +44,11 @@ def main() -> int:
     """Build; return the exit code."""
     os.makedirs(OUTPUT_DIR, exist_ok=True)
     status = Status(OUTPUT_DIR)
-    Stop(status)
+    Stop(status, "build")
     try:
         build(status)
         return 0
-    except (Refusal, rows.RowError, WrongTemplate, NoTokenizer, re.error, forms.RowFlaw) as error:
+    except (Refusal, rows.RowError, WrongSetting, NoTokenizer) as error:
         message, code = str(error), 2
         if isinstance(error, rows.RowError) and error.hint:
             message += f"\n{error.hint}"
@@ -73,13 +72,14 @@ def build(status: Status) -> None:
     spool = Spool(os.path.join(OUTPUT_DIR, "tmp"))
     status.write("running", "reading the sources")
     with open(_partial("dropped.jsonl"), "w", encoding="utf-8") as dropped:
-        take(spool, maker, tally, config, dropped)
+        progress = Progress()
+        take(spool, maker, tally, config, dropped, progress)
         refuse_mixed(spool)
         say(f"{tally.rows:,} rows read, {spool.count:,} left, in {time.monotonic() - began:.0f} s; looking for what is said twice")
         likeness.drop_same(spool)
-        likeness.drop_alike(spool, config["likeness"], config["near_duplicates"] == "drop")
+        likeness.drop_alike(spool, config["likeness"], config["near_duplicates"] == "drop", progress)
         choosing.choose(spool, config)
-        sampled = count(spool, counter, config) if counter else False
+        sampled = count(spool, counter, config, progress) if counter else False
         if not spool.kept():
             reasons = ", ".join(f"{many:,} {reason}" for reason, many in {**tally.dropped, **spool.reasons()}.items())
             raise Refusal(f"no row is left of {tally.rows:,}: {reasons}")
@@ -93,10 +93,22 @@ def build(status: Status) -> None:
     status.write("done", "done")
 
 
-def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any], dropped: Any) -> None:
+class Progress:
+    """Say how far the build is, not more often than a person wants to know."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._said > _SECONDS:
+            self._said = time.monotonic()
+            say(text)
+
+
+def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any], dropped: Any, progress: Progress) -> None:
     """Take the examples of all sources into the spool. Raises Refusal where flawed rows are to stop the build."""
     waiting: list[tuple[str, Example, str]] = []
-    chars, said = 0, time.monotonic()
+    chars = 0
     for place, found in read(RUN_DIR, INPUT_DIR, maker, config["chunk_chars"]):
         tally.rows += 1
         tally.by_source[place.rpartition(":")[0]] += 1
@@ -113,9 +125,7 @@ def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any]
         if len(waiting) >= _BATCH or chars > _BATCH_CHARS:
             keep(spool, waiting, config["seed"])
             waiting, chars = [], 0
-            if time.monotonic() - said > _SECONDS:
-                said = time.monotonic()
-                say(f"{tally.rows:,} rows read")
+            progress(f"{tally.rows:,} rows read")
     keep(spool, waiting, config["seed"])
     if flawed := tally.dropped[report.FLAWED]:
         flaws = tally.flaws
@@ -145,13 +155,14 @@ def keep(spool: Spool, waiting: list[tuple[str, Example, str]], seed: int) -> No
         spool.add(place, example, likeness.digests(text, example.prompt, seed), signature)
 
 
-def count(spool: Spool, counter: TokenCounter, config: dict[str, Any]) -> bool:
+def count(spool: Spool, counter: TokenCounter, config: dict[str, Any], progress: Progress) -> bool:
     """Count the tokens of the rows that stay, or of a sample; drop those that the base cannot carry. Return whether it was a sample."""
     most, kept = config["count_rows"], spool.kept()
     last = spool.one("SELECT MAX(second) FROM (SELECT second FROM meta WHERE reason IS NULL ORDER BY second LIMIT ?)", most)
     flaws: list[tuple[int, str]] = []
     query = "SELECT id, form, body FROM meta JOIN bodies USING (id) WHERE reason IS NULL AND second <= ? ORDER BY id"
     for number, form, body in spool.select(query, last):
+        progress(f"the tokens of {counter.rows:,} rows are counted")
         try:
             counter.add(form, json.loads(body))
         except forms.RowFlaw as error:

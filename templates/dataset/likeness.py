@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import operator
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import rensa
@@ -74,10 +74,11 @@ def drop_same(spool: Spool) -> None:
     spool.change("DELETE FROM signatures WHERE id = ?", ((number,) for number in gone))
 
 
-def drop_alike(spool: Spool, likeness: float, drop: bool) -> None:
+def drop_alike(spool: Spool, likeness: float, drop: bool, progress: Callable[[str], object]) -> None:
     """Find the groups of rows that are nearly alike or ask the same; drop of those alike all but the newest, longest, first."""
     parents = array("q", range(spool.count + 1))
     for band in range(BANDS):
+        progress(f"looking for rows that are nearly alike: {band / BANDS:.0%}")
         _link_band(spool, band, min(LINKED, likeness), parents)
     for first, number in _pairs(spool, "SELECT prompt, id FROM meta WHERE reason IS NULL AND prompt IS NOT NULL ORDER BY prompt, id"):
         _join(parents, first, number)

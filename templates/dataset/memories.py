@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import forms
+from columns import WrongSetting
 
 _TIMES = ("timestamp", "created_at", "create_time", "created", "datetime", "date", "time", "updated_at")
 _TAGS = ("tags", "tag", "labels", "topics", "categories", "category")
@@ -35,10 +36,6 @@ _BY_DATE = (
 )
 _ALONE = ("What do you remember?", "Tell me something you remember.", "What is on your mind?")
 _PLACE = re.compile(r"\{(\w+)\}")
-
-
-class WrongTemplate(ValueError):
-    """A template of a question holds a name that stands for nothing."""
 
 
 def is_memory(fields: Mapping[str, Any]) -> bool:
@@ -124,7 +121,7 @@ class Asker:
         self._own, self._seed = config["questions"], config["seed"]
         for template in [self._instruction, *self._own]:
             if wrong := set(_PLACE.findall(template)) - {"entity", "tag", "date"}:
-                raise WrongTemplate(f"{template!r}: {{{min(wrong)}}} stands for nothing; known: entity, tag, date; persona in instruction")
+                raise WrongSetting(f"{template!r}: {{{min(wrong)}}} stands for nothing; known: entity, tag, date; persona in instruction")
 
     def row(self, content: str, fields: Mapping[str, Any], at: float | None) -> dict[str, Any]:
         """Return a memory as a row of instruction, input and output."""

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from columns import WrongSetting
+
 _SPAN = 20_000
 """Characters at the beginning of a text by which it is judged."""
 _FEW = 40
@@ -41,7 +43,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise re.error(f"drop_matching: {pattern!r} is no regular expression: {error}") from None
+        raise WrongSetting(f"drop_matching: {pattern!r} is no regular expression: {error}") from None
 
 
 def _letters(text: str) -> float:

@@ -19,6 +19,7 @@ import preferences
 import rows
 import wrapped
 from cleaning import Cleaner
+from columns import Renamer
 from quality import QualityFilter
 from spool import Example
 
@@ -36,19 +37,25 @@ class Refused:
 def read(run_dir: str, input_dir: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[str, Any]]:
     """Yield (file:line, Example or Refused) of all sources, in the order of data.json.
 
-    Raises rows.RowError with file:line where a file cannot be read on.
+    Of several files one that cannot be begun is told as a row that is flawed. Raises rows.RowError with file:line where a file
+    cannot be read on.
     """
     with open(os.path.join(run_dir, "data.json"), encoding="utf-8") as file:
         data = json.load(file)
     names = rows.hub_files(input_dir, data["hub"].get("split")) if data["hub"] else [item["dest"] for item in data["files"]]
     for name in names:
-        with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
-            before = 0
-            for number, (line, found) in enumerate(_rows(stream, name, make, chunk), 1):
-                # A list that was written without breaks has all its rows in one line.
-                place = f"{name}:{line}" if line != before else f"{name}:{line} (row {number})"
-                before = line
-                yield place, Refused(found.message, flawed=True) if isinstance(found, rows.RowError) else found
+        before = number = 0
+        try:
+            with io.BufferedReader(io.FileIO(os.path.join(input_dir, name)), 1 << 17) as stream:
+                for number, (line, found) in enumerate(_rows(stream, name, make, chunk), 1):
+                    # A list that was written without breaks has all its rows in one line.
+                    place = f"{name}:{line}" if line != before else f"{name}:{line} (row {number})"
+                    before = line
+                    yield place, Refused(found.message, flawed=True) if isinstance(found, rows.RowError) else found
+        except rows.RowError as error:
+            if number or len(names) == 1:
+                raise
+            yield f"{name}:{error.line}", Refused(error.message, flawed=True)  # an empty note, a picture beside others
 
 
 def _rows(stream: io.BufferedReader[Any], name: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[int, Any]]:
@@ -80,6 +87,7 @@ class Maker:
         self._talks = config["form"] == "messages"
         self._filter = QualityFilter(config)
         self._asker = memories.Asker(config)
+        self._renamer = Renamer(config["columns"])
 
     def __call__(self, fields: Any) -> Example | Refused:
         """Return a row as an example, or why it is filtered out. Raises RowFlaw where it cannot be learnt."""
@@ -87,6 +95,7 @@ class Maker:
             fields = {"text": fields}
         if not isinstance(fields, dict):
             forms.understand(fields)
+        fields = self._renamer.row(fields)
         at, odd = memories.time_of(fields)
         self.odd_times += odd
         tags = memories.tags_of(fields)

@@ -34,7 +34,8 @@ class Status:
 class Stop:
     """Turn TERM and INT into a wish that the training reads between two steps."""
 
-    def __init__(self, status: Status) -> None:
+    def __init__(self, status: Status, name: str = "train") -> None:
+        self._name = name
         self.wanted = False
         self.training = False
         self._status = status
@@ -46,9 +47,9 @@ class Stop:
         if not self.training:
             # Nothing is trained yet that is not in a checkpoint already.
             self._status.write("stopped", "stopped on request before the first step")
-            print("train: stopped on request", flush=True)
+            print(f"{self._name}: stopped on request", flush=True)
             os._exit(STOPPED)
-        print("train: stop requested, saving after this step", flush=True)
+        print(f"{self._name}: stop requested, saving after this step", flush=True)
 
 
 def leave(code: int) -> NoReturn:

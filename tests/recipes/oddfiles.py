@@ -65,6 +65,8 @@ FILES = (
     _good("table.csv", "commas and a break in quotes, CR LF", 'instruction,output,note\r\n"Say, please","Two\nlines of it",x\r\n', 1),
     _good("table.tsv", "tabs between columns", "prompt\tcompletion\nWhat is it?\tA table.\n", 1),
     _good("semicolons.csv", "semicolons, a comma in numbers", "instruction;output\r\nSay 1,5 of it;It is 1,5\r\n", 1),
+    _good("questions.csv", "question and answer", "id,question,answer\n7,What is this thing?,It is a table.\n", 1),
+    _good("pairs.jsonl", "input and output", json.dumps({"input": "What is this thing?", "output": "A table."}), 1),
     _good("bom.csv", "a table with a byte order mark", b"\xef\xbb\xbftext\nA text in a table\n", 1),
     _good("memories.csv", "lists in cells", 'timestamp,content,tags,entities\n2024-01-02,We walked home,"a;b","[""Ada""]"\n', 1),
     _good("large.jsonl", "a row of 109 kB", json.dumps({"text": "many different words " + NUMBERS}) + "\n" + LINE, 2),

@@ -17,7 +17,20 @@ from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import resolve
 
 FOLDERS = (ROOT / "templates" / "dataset", ROOT / "trainyard" / "recipes")
-NAMES = ("sources", "documents", "wrapped", "exports", "memories", "preferences", "cleaning", "quality", "spool", "forms", "rows")
+NAMES = (
+    "sources",
+    "columns",
+    "documents",
+    "wrapped",
+    "exports",
+    "memories",
+    "preferences",
+    "cleaning",
+    "quality",
+    "spool",
+    "forms",
+    "rows",
+)
 Read = Callable[..., list[tuple[str, Any]]]
 
 
@@ -81,7 +94,7 @@ def test_a_memory_becomes_a_row_that_asks_for_it(read: Read, modules: Any) -> No
     ]
     ((_, drawn),) = read("m.json", json.dumps([MEMORY]))
     assert drawn in [fields for _, fields in read("m.json", json.dumps([MEMORY, MEMORY]))] and drawn["output"] == MEMORY["content"]
-    with pytest.raises(modules.memories.WrongTemplate, match=r"\{name\} stands for nothing"):
+    with pytest.raises(modules.columns.WrongSetting, match=r"\{name\} stands for nothing"):
         read("m.json", json.dumps([MEMORY]), "questions=Who is {name}?")
 
 
@@ -109,6 +122,33 @@ def test_preferences_of_all_tools_become_prompt_chosen_rejected(read: Read) -> N
     ]  # fmt: skip
     found = [fields for _, fields in read("p.jsonl", rows)]
     assert found == [text, talks, talks, talks, talks, "chosen and rejected are the same"]
+
+
+def test_columns_are_read_under_the_names_that_a_person_says(read: Read, modules: Any) -> None:
+    rows = [{"frage": "Was ist das?", "antwort": "Ein Tisch.", "prompt": None}, {"frage": "a", "antwort": "b", "prompt": "taken"}]
+    (_, first), (_, second) = read("f.jsonl", rows, "columns=frage=prompt,antwort=completion")
+    assert first == {"prompt": "Was ist das?", "completion": "Ein Tisch."}
+    assert second == "'frage' cannot become 'prompt' (setting columns): the row has one"
+    assert "fits no known form" in read("g.jsonl", [{"question": "a", "answer": "b", "query": "c"}])[0][1]
+    with pytest.raises(modules.columns.WrongSetting, match="write THEIRS=OURS"):
+        read("f.jsonl", rows, "columns=frage")
+    with pytest.raises(modules.columns.WrongSetting, match="is no regular expression"):
+        read("f.jsonl", rows, "drop_matching=(")
+
+
+def test_of_several_files_one_that_cannot_be_begun_is_told_and_left_out(read: Read, modules: Any, tmp_path: Path) -> None:
+    for name, content in (("empty.md", b""), ("picture.png", b"x"), ("torn.json", b'[{"text": "some words"}, {')):
+        (tmp_path / name).write_bytes(content)
+    files = [{"dest": name} for name in ("empty.md", "picture.png", "good.jsonl")]
+    config = resolve(load_recipe(ROOT, "dataset"))
+    read("good.jsonl", [QA])
+    (tmp_path / "data.json").write_text(json.dumps({"hub": None, "files": files}))
+    found = list(modules.sources.read(str(tmp_path), str(tmp_path), modules.sources.Maker(config), 2000))
+    assert [place for place, _ in found] == ["empty.md:1", "picture.png:1", "good.jsonl:1"]
+    assert [item.reason[:12] for _, item in found[:2]] == ["no text in t", "cannot tell "]
+    (tmp_path / "data.json").write_text(json.dumps({"hub": None, "files": [*files, {"dest": "torn.json"}]}))
+    with pytest.raises(modules.rows.RowError, match=r"torn\.json:1:"):
+        list(modules.sources.read(str(tmp_path), str(tmp_path), modules.sources.Maker(config), 2000))
 
 
 def test_texts_are_cleaned_and_what_is_private_is_masked_by_choice(read: Read) -> None:
