@@ -21,7 +21,7 @@ from typing import Any
 import choosing
 import forms
 import likeness
-import preferences
+import pairs
 import report
 import rows
 from columns import WrongSetting
@@ -139,7 +139,7 @@ def take(spool: Spool, maker: Maker, tally: report.Tally, config: dict[str, Any]
 def refuse_mixed(spool: Spool) -> None:
     """Raise Refusal where rows of preferences stand beside others: no training reads both."""
     query = "SELECT form = ? AS kind, COUNT(*), MIN(id), place FROM meta GROUP BY kind ORDER BY kind"
-    found = list(spool.select(query, preferences.FORM))
+    found = list(spool.select(query, pairs.FORM))
     if len(found) > 1:
         (_, others, _, one), (_, many, _, two) = found
         raise Refusal(

@@ -15,7 +15,7 @@ import documents
 import exports
 import forms
 import memories
-import preferences
+import pairs
 import rows
 import wrapped
 from cleaning import Cleaner
@@ -103,7 +103,7 @@ class Maker:
         if cut:
             self.cleaner.counts[_CUT] += 1
         fields = self.cleaner.value({name: value for name, value in fields.items() if name not in self._ignored})
-        if preferences.is_one(fields):
+        if pairs.is_one(fields):
             return self._preference(fields, at, tags)
         content = None
         if memories.is_memory(fields) and not _has_form(fields):
@@ -123,15 +123,12 @@ class Maker:
         return Example(form, kept, text, prompt, at, tags)
 
     def _preference(self, fields: dict[str, Any], at: float | None, tags: tuple[str, ...]) -> Example | Refused:
-        kept = preferences.unified(fields)
-        chosen, rejected = preferences.rows_of(kept, self._ignored)
-        if chosen == rejected:
-            return Refused("chosen and rejected are the same")
-        for row in (chosen, rejected):
+        kept = pairs.unified(fields)
+        pair = pairs.understand(kept, self._ignored)
+        for row in pair:
             if problem := self._filter.problem("\n".join(row.texts)):
                 return Refused(problem)
-        text = "\n".join((*chosen.texts, *rejected.texts))
-        return Example(preferences.FORM, kept, text, _asked(chosen), at, tags)
+        return Example(pairs.FORM, kept, "\n".join(pair.texts), _asked(pair.chosen), at, tags)
 
 
 def _has_form(fields: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import chat
 import forms
-import preferences
+import pairs
 import tokenizers
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
@@ -152,7 +152,7 @@ class TokenCounter:
 
     def add(self, form: str, fields: dict[str, Any]) -> None:
         """Count a row. Raises RowFlaw where the base cannot carry it."""
-        rows = preferences.rows_of(fields) if form == preferences.FORM else (forms.understand(fields),)
+        rows = pairs.understand(fields) if form == pairs.FORM else (forms.understand(fields),)
         found = [sample for row in rows for sample in self._encoder.samples(row)]
         self.rows += 1
         sizes = [len(ids) for ids, _ in found]

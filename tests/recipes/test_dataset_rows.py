@@ -24,6 +24,7 @@ NAMES = (
     "wrapped",
     "exports",
     "memories",
+    "pairs",
     "preferences",
     "cleaning",
     "quality",
@@ -121,7 +122,7 @@ def test_preferences_of_all_tools_become_prompt_chosen_rejected(read: Read) -> N
         {**text, "rejected": "Good."},
     ]  # fmt: skip
     found = [fields for _, fields in read("p.jsonl", rows)]
-    assert found == [text, talks, talks, talks, talks, "chosen and rejected are the same"]
+    assert found == [text, talks, talks, talks, talks, "'chosen' and 'rejected' are equal: there is nothing to prefer"]
 
 
 def test_columns_are_read_under_the_names_that_a_person_says(read: Read, modules: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rows of preferences: of two answers to a prompt the better one. All become ``prompt``, ``chosen`` and ``rejected``."""
+"""Rows of preferences in all their forms become ``prompt``, ``chosen`` and ``rejected``, as preferences.py reads them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import forms
+import preferences
 
 FORM = "prompt/chosen/rejected"
 
@@ -32,15 +33,9 @@ def unified(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": asked, "chosen": _behind(asked, chosen), "rejected": _behind(asked, rejected)}
 
 
-def rows_of(fields: Mapping[str, Any], ignored: Collection[str] = ()) -> tuple[forms.Row, forms.Row]:
-    """Return the row of each answer, as recipe lora reads it. Raises RowFlaw."""
-    found = []
-    for name in ("chosen", "rejected"):
-        try:
-            found.append(forms.understand({"prompt": fields["prompt"], "completion": fields[name]}, ignored))
-        except forms.RowFlaw as error:
-            raise forms.RowFlaw(f"'{name}': {error}") from None
-    return found[0], found[1]
+def understand(fields: Mapping[str, Any], ignored: Collection[str] = ()) -> preferences.Pair:
+    """Return the two rows of a pair, as recipe lora reads them. Raises ValueError."""
+    return preferences.understand_pair(fields, lambda row: forms.understand(row, ignored))
 
 
 def _prompt(fields: Mapping[str, Any]) -> Any:
