@@ -13,7 +13,9 @@ from tests.recipes.conftest import ROOT
 from tests.recipes.hub import Hub, Model
 from trainyard.clouds.protocol import Offer
 from trainyard.errors import UserError
+from trainyard.recipes import basemodel
 from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.fit.base import look
 from trainyard.recipes.fit.ways import ways
 from trainyard.recipes.values import needs_of, resolve
 from trainyard.runs.context import open_context
@@ -32,7 +34,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def base(tmp_path: Path) -> str:
-    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["Llama-3.1-8B"]))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["Llama-3.1-8B"] | {"max_position_embeddings": 131072}))
     return str(tmp_path)
 
 
@@ -113,6 +115,28 @@ def test_what_is_shown_has_parts_gpus_and_ways_as_text_and_as_json(hub: Hub) -> 
     told = found.as_json()
     assert told["parameters"] == 8030261248 and told["exact"] and {row["gpu"] for row in told["rows"]} >= {"H100 SXM"}
     json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("sets", "says"),
+    [
+        (("target_modules=q_porj",), "has no q_porj; it has "),
+        (("max_seq_length=999999",), "is more than the 131072 positions"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_when_it_is_asked_about(base: str, sets: tuple[str, ...], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        reckon(context(), FitRequest(base=base, sets=sets, ask=False))
+    text = "\n".join(lines(reckon(context(), FitRequest(base=base, ask=False))))
+    assert "of the recipe's sample (--data FILE tells yours)" in text
+
+
+@pytest.mark.parametrize("target", ["gate_up_proj", "gate_proj", "mlp.gate", "experts.down_proj", r".*self_attn\.[qv]_proj", "lm_head"])
+def test_layers_of_a_mixture_are_known_by_each_of_their_names(tmp_path: Path, target: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["Qwen3-30B-A3B"]))
+    found = look(str(tmp_path))
+    assert basemodel.problem(found.config, found.layers, {"base_model": "x", "target_modules": [target]}) is None
+    assert basemodel.problem(found.config, found.layers, {"base_model": "x", "target_modules": [target, "fc1"]}) is not None
 
 
 def test_a_pod_that_is_given_no_token_gets_no_gated_base(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,6 +79,8 @@ def look(name: str) -> Base:
     if not counted:
         counted, source = basemodel.size_in(folder.name), "its name"
     layers = frozenset(key.rpartition(".")[0] for key in weights if key.endswith(".weight"))
+    if not layers and shape is not None and shape.exact:
+        layers = shape.layer_names()
     return Base(name=name, parameters=counted, source=source if counted else "", config=config, layers=layers, is_folder=True)
 
 

@@ -145,8 +145,7 @@ def _base(name: str, config: Mapping[str, Any], info: Mapping[str, Any]) -> Base
     layers: frozenset[str] = frozenset()
     if shape is not None and shape.exact:
         counted, source = shape.total, "its config.json at the Hub"
-        layers = frozenset(f"model.layers.{number}.{one.path}" for one in shape.linears for number in one.layers)
-        layers |= {"model.embed_tokens", "lm_head"}
+        layers = shape.layer_names()
     size = counted or (shape.total if shape else None)
     return Base(name=name, parameters=size, source=source if size else "", config=config, layers=layers)
 

@@ -89,6 +89,13 @@ class ModelShape:
         """Parameters that a token meets, the embedding counted as a whole."""
         return self.total - sum((one.weights + one.biases) * (one.each - one.active) // one.each for one in self.linears)
 
+    def layer_names(self) -> frozenset[str]:
+        """Return the names of what an adapter can be named for; of experts and routers also those of other versions."""
+        paths = {(number, one.path) for one in self.linears for number in one.layers}
+        paths |= {(number, path.rpartition(".")[0] + ".gate_up_proj") for number, path in paths if path.startswith(EXPERTS)}
+        paths |= {(number, name) for number, path in paths if path.startswith(EXPERTS) for name in _ROUTERS}
+        return frozenset({"model.embed_tokens", "lm_head", *(f"model.layers.{number}.{path}" for number, path in paths)})
+
     def adapted(self, targets: list[str]) -> Iterator[tuple[Linear, int]]:
         """Yield the linear layers that PEFT would adapt for these targets, and in how many layers."""
         every = not {"all-linear", "auto"}.isdisjoint(targets)
@@ -98,6 +105,9 @@ class ModelShape:
                 yield one, len(one.layers)
             elif hits := sum(any(_hits(name, f"model.layers.{number}.{one.path}") for name in names) for number in one.layers):
                 yield one, hits
+
+
+_ROUTERS = ("mlp.gate", "mlp.router", "mlp.shared_expert_gate")
 
 
 def shape_of(config: Mapping[str, Any]) -> ModelShape | None:

@@ -9,13 +9,14 @@ from typing import Any
 
 from trainyard.clouds import gpus
 from trainyard.errors import UserError
-from trainyard.recipes import basemodel, data
+from trainyard.recipes import basecheck, basemodel, data
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.fit import memory, work
 from trainyard.recipes.fit.base import Base, MemoryFactor, factor_of, look
 from trainyard.recipes.fit.memory import GpuMemory
 from trainyard.recipes.fit.ways import FittingChange, ways
 from trainyard.recipes.fit.work import told_by
+from trainyard.recipes.summaries import Values
 from trainyard.recipes.values import needs_of, resolve
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.baselook import look_up
@@ -70,6 +71,8 @@ class Fit:
     vram_gb: float
     disk_gb: float
     trained: int
+    is_asked: bool
+    """A person has said how much is trained: data, or steps."""
     measured: MemoryFactor | None
     """What finished runs tell of its memory."""
     rows: tuple[FitRow, ...]
@@ -99,6 +102,7 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
         raise UserError(f"recipe {recipe.name} trains no base", hint="Say --recipe and one that does, like lora.")
     values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
     look_up(context, values)
+    basecheck.refuse(values, on_this_machine=True, volume=False)
     dataset = data.inspect(request.data, recipe, values=values)
     training = training_of(values, dataset.summary().bytes, measured_runs(context.ledger()))
     base = look(str(values["base_model"]))
@@ -110,10 +114,16 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     market = search_offers(context, OfferSearch(vram_gb=vram, disk_gb=max(1, round(disk)))) if request.ask else None
     return Fit(
         base=base, training=training, memory=memory.memory(training.shape, training.method), vram_gb=vram, disk_gb=disk,
-        trained=memory.trained(training.shape, training.method), measured=factor_of(base.name, values),
+        trained=memory.trained(training.shape, training.method),
+        is_asked=bool(request.data) or _steps(values) > 0, measured=factor_of(base.name, values),
         rows=tuple(_rows(training, vram, market)), market=market,
         ways=tuple(ways(recipe, values, 24)) if vram > 24 else (),
     )  # fmt: skip
+
+
+def _steps(values: Values) -> int:
+    steps = values.get("max_steps")
+    return steps if isinstance(steps, int) else 0
 
 
 def _rows(training: PlannedTraining, vram: float, market: Market | None) -> list[FitRow]:
@@ -149,7 +159,8 @@ def lines(result: Fit) -> Iterator[str]:
     counted = "exact" if shape.exact else "reckoned as a Llama" if base.config else "a guess from its size"
     active = f", {shape.active / 1e9:.3f} active" if shape.experts else ""
     yield f"{base.name}: {shape.total / 1e9:.3f} billion parameters{active} ({counted}; {base.source})"
-    tokens = f"about {result.training.tokens:,.0f} tokens, {_work(result):.3g} FLOPs" if result.training.tokens else _UNSEEN
+    of = "" if result.is_asked else " of the recipe's sample (--data FILE tells yours)"
+    tokens = f"about {result.training.tokens:,.0f} tokens{of}, {_work(result):.3g} FLOPs" if result.training.tokens else _UNSEEN
     yield f"trained: {result.trained / 1e6:,.1f} million; {tokens}"
     yield f"{'GPU memory':<14} {'GB':>7}"
     for one in fields(result.memory):
