@@ -30,7 +30,7 @@ SAVE = "runs.records.record.RunFolder.save"
 """Where a run's phase changes."""
 ROOMS = ("runs", "storage", "remote", "stacks", "clouds")
 """Where a controller's own work is done; the engine's and the provider's processes have a matrix of their own (crash)."""
-_NOT = ("trainyard.clouds.local.", "trainyard.clouds.modal.", "trainyard.remote.local")
+_NOT = ("trainyard.clouds.local.", "trainyard.clouds.modal.", "trainyard.remote.local", "trainyard.runs.trackers.to_")
 """What runs inside of pods, and what needs an extra."""
 _DUNDERS = ("__init__", "__enter__", "__exit__", "__call__")
 

@@ -77,7 +77,8 @@ def test_a_recipe_of_ones_own_takes_the_place_of_trainyards(tmp_path: Path) -> N
     assert {"command", "lora", "mine"} <= set(recipe_names(tmp_path))
     with pytest.raises(UserError, match=r"there is no recipe 'mime' \(did you mean 'mine'\?\)") as left:
         load_recipe(tmp_path, "mime")
-    assert left.value.hint == "Recipes here: lora, mine. Trainyard's: command, lora."
+    shipped_here = ", ".join(sorted(path.parent.name for path in (ROOT / "templates").glob("*/recipe.yaml")))
+    assert left.value.hint == f"Recipes here: lora, mine. Trainyard's: {shipped_here}."
 
 
 @pytest.mark.parametrize("own", [False, True])

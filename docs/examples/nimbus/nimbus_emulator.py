@@ -80,5 +80,6 @@ EMULATED = EmulatedCloud(
         "not found": ErrorAnswer(404, "no such pod", "not_found"),
     },
     show=show, fields=PodFields(listing="pods", price="price", created="created", env="env", may_be_null=("port", "host")),
+    bills_ended=True,
     deleted=(204, None), container=container, new_id=lambda: f"n{secrets.token_hex(6)}", pod_key=lambda pod: f"pod-{secrets.token_hex(8)}",
 )  # fmt: skip
