@@ -154,10 +154,10 @@ def test_of_several_files_one_that_cannot_be_begun_is_told_and_left_out(read: Re
 
 def test_texts_are_cleaned_and_what_is_private_is_masked_by_choice(read: Read) -> None:
     said = "\ufb01ne\u200b\x00 text: a.b@example.org, +49 170 1234567, 4111 1111 1111 1111, 192.168.0.1, "
-    said += "DE89 3704 0044 0532 0130 00, 2024-01-02"
+    said += f"DE89 3704 0044 0532 0130 00, 2024-01-02, hf_{'a1' * 17}, 4111 1111 1111 1112"
     (_, plain), (_, kept) = read("t.jsonl", [{"text": said}])[0], read("k.jsonl", [{"text": said}], "mask_pii=all")[0]
     assert plain == {"text": said.replace("\ufb01", "fi").replace("\u200b\x00", "")}
-    assert kept == {"text": "fine text: [EMAIL], [PHONE], [CARD], [IP], [IBAN], 2024-01-02"}
+    assert kept == {"text": "fine text: [EMAIL], [PHONE], [CARD], [IP], [IBAN], 2024-01-02, [KEY], 4111 1111 1111 1112"}
 
 
 def test_rows_that_teach_nothing_are_dropped_with_the_reason(read: Read) -> None:
