@@ -51,7 +51,7 @@ class Telemetry(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is not None and "eval_loss" in logs:
-            self._held_back(state, logs["eval_loss"])
+            self._held_back(state, logs)
         if logs is None or "loss" not in logs:
             return
         now, tokens = time.monotonic(), state.num_input_tokens_seen
@@ -66,6 +66,7 @@ class Telemetry(TrainerCallback):
             "tokens": tokens,
             "tokens_per_second": round((tokens - self._last[1]) / seconds, 1),
             "grad_norm": logs.get("grad_norm"),
+            **{name: value for name, value in logs.items() if name.startswith("reward_")},
             **self._gpus.take(),
         }
         self._last = (now, tokens)
@@ -83,11 +84,11 @@ class Telemetry(TrainerCallback):
             self.broken = self._why(broken, line[broken], state.global_step)
             control.should_training_stop, control.should_save, control.should_evaluate = True, False, False
 
-    def _held_back(self, state: Any, loss: float) -> None:
+    def _held_back(self, state: Any, logs: dict[str, Any]) -> None:
         if state.is_world_process_zero:
             step = {"time": round(time.time(), 3), "step": state.global_step, "total_steps": state.max_steps}
-            append_line(self._path, {**step, "eval_loss": loss})
-            print(f"train: step {state.global_step}/{state.max_steps}  loss of the rows held back {loss:.4f}", flush=True)
+            append_line(self._path, {**step, **{name: value for name, value in logs.items() if name.startswith("eval_")}})
+            print(f"train: step {state.global_step}/{state.max_steps}  loss of the rows held back {logs['eval_loss']:.4f}", flush=True)
 
     def _why(self, name: str, value: float, step: int) -> str:
         places = list(dict.fromkeys(self.rows_of_step()))

@@ -16,6 +16,7 @@ class PreferenceTrainer(RowTrainer):
     def __init__(self, *, beta: float, kind: str, **more: Any) -> None:
         super().__init__(**more)
         self._beta, self._kind = beta, kind
+        self._rewards: dict[bool, list[Any]] = {False: [], True: []}
         self.model_accepts_loss_kwargs = False  # the loss is a mean over pairs, not over tokens
         self._reference = self._reference_of(self.train_dataset)
         self._held_reference = self._reference_of(self.eval_dataset) if self.eval_dataset is not None else None
@@ -27,7 +28,18 @@ class PreferenceTrainer(RowTrainer):
         margin = said - reference.to(said.device)[inputs["rows"]]
         if self._kind == "ipo":  # by token, as its authors have it
             margin = margin / (inputs["labels"][:, 1:] != -100).sum(-1)
-        return losses(margin[0::2] - margin[1::2], self._beta, self._kind).mean()
+        apart = margin[0::2] - margin[1::2]
+        self._rewards[model.training].append((self._beta * apart).detach().float().cpu())
+        return losses(apart, self._beta, self._kind).mean()
+
+    def log(self, logs: dict[str, Any], *args: Any, **more: Any) -> None:
+        """Tell beside a loss how often the good answer is by now likelier than the bad one, as seen from the beginning, and by how much."""
+        for loss, is_training in (("loss", True), ("eval_loss", False)):
+            if loss in logs and self._rewards[is_training]:
+                margins, self._rewards[is_training] = torch.cat(self._rewards[is_training]), []
+                said = {"reward_accuracy": (margins > 0).float().mean(), "reward_margin": margins.mean()}
+                logs |= {loss.replace("loss", name): float(value) for name, value in said.items()}
+        super().log(logs, *args, **more)
 
     def held_loss(self, model: Any, inputs: dict[str, Any]) -> tuple[float, int]:
         """Return the loss of a batch of pairs added up, and how many there are."""
