@@ -60,7 +60,7 @@ def extras(c: Context) -> int:
 @task
 @verb
 def recipes_long(c: Context) -> int:
-    """Run what takes recipes long: data sets of 1 GB, trainings that fail as people's do (some: invoke recipes.long -- -k 200k)."""
+    """Run what takes recipes long: data sets of 1 GB, trainings by each method, and that fail (some: invoke recipes.long -- -k 200k)."""
     return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", *(words_behind() or ()))
 
 
@@ -131,6 +131,7 @@ bench_offers = _bench(
     "bench.offers", "Time the offers of all emulated clouds in one table, each 300 ms late; then with one down, one silent."
 )
 bench_reaper = _bench("bench.reaper", "Time the reaper over 10,000 pods of the emulated RunPod, and `invoke reap` as a whole command.")
+bench_lora = _bench("bench.lora", "Train by recipe lora and by TRL's SFTTrainer: losses, seconds a step, memory (TRL is fetched apart).")
 bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite and in Postgres, and `invoke runs` as a whole command.")
 
 
@@ -267,6 +268,7 @@ def development(ns: Collection) -> None:
             "estimate": bench_estimate,
             "offers": bench_offers,
             "reaper": bench_reaper,
+            "lora": bench_lora,
         },
         "recipes": {"long": recipes_long},
         "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres, "slurm": servers_slurm},

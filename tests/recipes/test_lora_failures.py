@@ -20,8 +20,9 @@ import pytest
 
 from tests.recipes.conftest import ROOT
 from tests.recipes.hub import Hub, Model
-from tests.recipes.test_lora_training import Training, ready_envs
-from trainyard.recipes import bundle, venvs
+from tests.recipes.test_lora_training import SETS, rows
+from tests.recipes.trainings import Training, environment, python
+from trainyard.recipes import bundle
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.declaration import read_declaration
@@ -128,9 +129,7 @@ FAILURES = {
 def own_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base as a folder: what a first training has made, with its tokenizer."""
     folder = tmp_path_factory.mktemp("made")
-    first = Training(folder / "first", ready_envs(), "max_steps=1")
-    assert first.start().wait(600) == 0, first.log
-    model = folder / "first" / "output" / "model"
+    model = Training(folder / "first", environment(), rows(), *SETS, "max_steps=1").done().model
     for path in model.glob("*token*"):
         shutil.copy(path, model / "base")
     for path in model.glob("chat_template*"):
@@ -142,8 +141,7 @@ def start(folder: Path, base: str, failure: Failure, env: dict[str, str]) -> sub
     recipe = load_recipe(ROOT, "lora")
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (ROWS * failure.rows)[: failure.rows]))
     sets = ("max_seq_length=128", "max_steps=3", "save_steps=1", "per_device_train_batch_size=2", "gradient_accumulation_steps=1")
-    python = ready_envs() / venvs.key_of(recipe.locks["cpu"]) / "bin" / "python"
-    device = [f"python={python}"] if failure.python else ["device=cpu"]
+    device = [f"python={python(environment())}"] if failure.python else ["device=cpu"]
     values = resolve(recipe, sets=[f"base_model={base}", *device, *sets, *failure.sets])
     found = inspect(str(folder / "rows.jsonl"), recipe, values=values)
     bundle.build(recipe, values, found, folder / "run")
@@ -169,7 +167,7 @@ def start(folder: Path, base: str, failure: Failure, env: dict[str, str]) -> sub
             resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     with (folder / "log").open("wb") as log:
-        return subprocess.Popen(words, env=env | {"TRAINYARD_ENVS": str(ready_envs())}, stdout=log, stderr=log, preexec_fn=limited)
+        return subprocess.Popen(words, env=env | {"TRAINYARD_ENVS": str(environment())}, stdout=log, stderr=log, preexec_fn=limited)
 
 
 @pytest.mark.long

@@ -5,27 +5,22 @@ Needs the recipe's environment (made by any local run): TRAINYARD_ENVS, else tha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.recipes import loaded
 from tests.recipes.conftest import ROOT
-from trainyard import config
-from trainyard.recipes import bundle, venvs
+from tests.recipes.trainings import Training, environment, loaded_environment, python
 from trainyard.recipes.contract import load_recipe
-from trainyard.recipes.data import inspect
-from trainyard.recipes.values import resolve
 
 LOAD = """
 import json, sys, torch
@@ -75,83 +70,27 @@ ODD = [
 ]
 
 
+SETS = ("max_steps=8", "save_steps=3", "on_bad_row=skip", "warmup_ratio=0.2")
+
+
 @pytest.fixture
-def envs() -> Path:
-    return ready_envs()
+def loaded_envs() -> Iterator[Path]:
+    with loaded_environment(environment()) as folder:
+        yield folder
 
 
-def ready_envs() -> Path:
-    """Return the folder of the environments, among which the recipe's is ready; skip where it is not."""
+def rows() -> list[dict[str, Any]]:
     recipe = load_recipe(ROOT, "lora")
-    folder = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
-    if not (folder / venvs.key_of(recipe.locks["cpu"]) / venvs.STAMP).is_file():
-        pytest.skip(f"no ready environment of templates/lora/cpu.lock under {folder}: any `invoke train --stack local` makes it")
-    return folder
-
-
-@pytest.fixture
-def loaded_envs(envs: Path) -> Iterator[Path]:
-    """A folder whose environment has the Python of the real one with its packages loaded: 4 of a process's 5 seconds of work."""
-    name = venvs.key_of(load_recipe(ROOT, "lora").locks["cpu"])
-    folder = Path(tempfile.mkdtemp(prefix="tyl", dir="/tmp"))
-    env = {"PATH": os.environ["PATH"], "HOME": str(folder), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    argv = [str(envs / name / "bin" / "python"), loaded.__file__, str(folder / "door")]
-    with subprocess.Popen(argv, env=env, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
-        assert server.stdout and server.stdout.readline() == b"loaded\n"
-        yield loaded.environment(folder / "envs", name, venvs.STAMP, str(folder / "door"))
-    shutil.rmtree(folder)
-
-
-class Training:
-    """A rendered run with its workspace."""
-
-    def __init__(self, folder: Path, envs: Path, *sets: str) -> None:
-        recipe = load_recipe(ROOT, "lora")
-        self.folder, self.envs = folder, envs
-        folder.mkdir()
-        rows = folder / "rows.jsonl"
-        rows.write_text((recipe.folder / str(recipe.sample)).read_text() + "".join(json.dumps(row) + "\n" for row in ODD))
-        values = resolve(recipe, sets=["device=cpu", "max_steps=8", "save_steps=3", "on_bad_row=skip", "warmup_ratio=0.2", *sets])
-        found = inspect(str(rows), recipe, values=values)
-        bundle.build(recipe, values, found, folder / "run")
-        bundle.place_data(found, folder / "input")
-
-    def start(self) -> subprocess.Popen[bytes]:
-        env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "TRAINYARD_ENVS": str(self.envs)}
-        log = (self.folder / "log").open("ab")
-        with log:
-            return subprocess.Popen(["sh", self.folder / "run" / "run.sh"], env=env, stdout=log, stderr=log, start_new_session=True)
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    @property
-    def losses(self) -> dict[int, tuple[float, int]]:
-        lines = [json.loads(line) for line in (self.folder / "output" / "metrics.jsonl").read_text().splitlines()]
-        return {line["step"]: (line["loss"], line["tokens"]) for line in lines if "step" in line}
-
-    @property
-    def steps(self) -> list[int]:
-        """Every step that was trained, as often as it was."""
-        lines = [json.loads(line) for line in (self.folder / "output" / "metrics.jsonl").read_text().splitlines()]
-        return [line["step"] for line in lines if "step" in line]
-
-    def checkpoint(self, step: int) -> Path:
-        return self.folder / "output" / "checkpoints" / f"checkpoint-{step}"
-
-    @property
-    def weights(self) -> str:
-        return hashlib.sha256((self.folder / "output" / "model" / "adapter_model.safetensors").read_bytes()).hexdigest()
+    return [json.loads(line) for line in (recipe.folder / str(recipe.sample)).read_text().splitlines()] + ODD
 
 
 @pytest.mark.torch
 @pytest.mark.timeout(500)
 def test_a_killed_stopped_and_moved_training_ends_with_the_same_losses_and_weights_and_an_adapter_that_loads(
-    tmp_path: Path, envs: Path, loaded_envs: Path
+    tmp_path: Path, loaded_envs: Path
 ) -> None:
-    straight = Training(tmp_path / "straight", envs)
-    killed, moved = (Training(tmp_path / name, loaded_envs) for name in ("killed", "moved"))
+    straight = Training(tmp_path / "straight", environment(), rows(), *SETS)
+    killed = Training(tmp_path / "killed", loaded_envs, rows(), *SETS)
     both = [straight.start(), killed.start()]
     while both[1].poll() is None and "step 5/8" not in killed.log:
         time.sleep(0.05)
@@ -167,31 +106,27 @@ def test_a_killed_stopped_and_moved_training_ends_with_the_same_losses_and_weigh
     assert again.wait(200) == 75, killed.log
     step = int(re.search(r"train: stopped at step (\d), saved", killed.log)[1])  # type: ignore[index]
     # To another pod comes the checkpoint alone: what it was made with, and the metrics so far, lie in it.
-    shutil.copytree(killed.checkpoint(step), moved.checkpoint(step))
-    assert moved.start().wait(200) == 0, moved.log
+    moved = killed.elsewhere(tmp_path / "moved", step).done()
     assert f"going on from checkpoint-{step}" in moved.log and 3 < step < 8
     assert moved.losses == straight.losses and moved.steps == straight.steps == list(range(1, 9))
     assert moved.weights == straight.weights
     assert straight.losses[8][0] < straight.losses[1][0] - 0.3
-    lines = [json.loads(line) for line in (tmp_path / "straight" / "output" / "metrics.jsonl").read_text().splitlines()]
-    rates = [line["lr"] for line in lines if "step" in line]
+    rates = [line["lr"] for line in straight.metrics]
     assert rates[0] < rates[1] > rates[7]  # warmup_ratio 0.2 of 8 steps
 
-    begun = Training(tmp_path / "begun", loaded_envs, "max_steps=1", "init_from=ann/first/1")
-    shutil.copytree(tmp_path / "straight" / "output" / "model", tmp_path / "begun" / "init", ignore=shutil.ignore_patterns("base"))
+    begun = Training(tmp_path / "begun", loaded_envs, rows(), *SETS, "max_steps=1", "init_from=ann/first/1")
+    shutil.copytree(straight.model, tmp_path / "begun" / "init", ignore=shutil.ignore_patterns("base"))
     shutil.copy(tmp_path / "straight" / "output" / "result.json", tmp_path / "begun" / "init")
-    assert begun.start().wait(200) == 0, begun.log
+    begun.done()
     assert "starting from the adapter of ann/first/1" in begun.log and begun.losses[1][0] < straight.losses[1][0] - 0.3
 
-    result = json.loads((tmp_path / "straight" / "output" / "result.json").read_text())
+    result = straight.result
     assert (result["steps"], result["final_loss"], result["tokens"]) == (8, *straight.losses[8])
-    model = tmp_path / "straight" / "output" / "model"
-    python = loaded_envs / venvs.key_of(load_recipe(ROOT, "lora").locks["cpu"]) / "bin" / "python"
     load = tmp_path / "load.py"
     load.write_text(LOAD)
     adapter = subprocess.run(
-        [python, load, tmp_path / "straight"],
-        cwd=model,
+        [python(loaded_envs), load, tmp_path / "straight"],
+        cwd=straight.model,
         env={"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,

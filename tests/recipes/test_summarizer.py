@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.recipes.conftest import ROOT
-from tests.recipes.test_lora_training import envs, loaded_envs  # noqa: F401
+from tests.recipes.test_lora_training import loaded_envs  # noqa: F401
 from trainyard.errors import UserError
 from trainyard.recipes import articles, basemodel, bundle
 from trainyard.recipes.contract import load_recipe
