@@ -152,6 +152,26 @@ def test_what_a_pod_has_committed_alone_is_shown_as_such_with_the_command_that_s
     assert text.rstrip().endswith("invoke download greg/first/1 out/downloads/first")
 
 
+def test_another_runs_marker_does_not_hide_what_the_runs_own_pod_has_committed_alone(
+    clone: Clone, settings: StoreSettings, pod: Workspace
+) -> None:
+    claimed(settings, pod.root, FIRST)
+    claim = markers.claim_of(settings, FIRST)
+    assert claim is not None
+    for name, token in (("_pod.tar", ""), ("_POD_COMMITTED", claim.token), ("_SUCCESS", "another")):
+        body = json.dumps({"token": token, "manifest_sha256": "0" * 64}).encode()
+        s3(settings).put_object(Bucket=settings.bucket, Key=FIRST.prefix + name, Body=body)
+
+    results.show(clone.context, "local", "first", as_json=False)
+    text = clone.said()
+
+    assert "is         foreign" in text and "its token is 'another'" in text
+    assert f"its own    {settings.url}/{FIRST.pod_tar}: what its pod has committed alone" in text and "aws s3 sync" in text
+    s3(settings).put_object(Bucket=settings.bucket, Key=FIRST.pod_committed, Body=b'{"token": "forged"}')
+    results.show(clone.context, "local", "first", as_json=False)
+    assert "its own" not in clone.said()
+
+
 def test_attempts_after_the_one_that_is_shown_are_named(clone: Clone, settings: StoreSettings, pod: Workspace) -> None:
     committed(settings, pod, FIRST, Keep("cancelled", 143))
     claimed(settings, pod.root, SECOND)
@@ -321,7 +341,8 @@ def test_a_marker_that_names_the_right_manifest_and_another_run_is_foreign_to_ev
 
     assert [row.kind for row in results.list_rows(clone.context, "local", None)[1]] == ["foreign"]
     assert results.check(clone.context, "local", "first", deep=False, as_json=False)[0] == 7
-    assert "its token is 'somebody'" in clone.said()
+    said = clone.said()
+    assert "its token is 'somebody'" in said and "NOT whole: its marker is not; all 4 files are as the manifest says" in said
     with pytest.raises(ForeignResult, match="its token is 'somebody'"):
         fetch(clone.context, "local", "first", tmp_path / "to")
 

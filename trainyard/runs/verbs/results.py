@@ -28,6 +28,7 @@ from trainyard.storage.deliver import Progress
 from trainyard.storage.find import below_bucket
 from trainyard.storage.inventory import ROOTS, StoredAttempt, attempts_in, look_for_foreign, run_names
 from trainyard.storage.manifest import CHECKPOINTS, MODEL_FOLDER, LeftOut, Manifest, ResultKey
+from trainyard.storage.seal import read, token_of
 from trainyard.storage.verify import ResultCheck, SealState, seal_state, verify
 
 _HEAD = ("result", "claimed", "is", "size", "recipe")
@@ -200,12 +201,21 @@ def _about(store: StoreSettings, one: StoredAttempt, seal: SealState) -> list[st
         lines.append("committed  by its pod alone; the first machine that fetches or verifies it seals it")
     elif one.marks and seal.problem:
         lines.append(f"PROBLEM    {seal.problem}")
+        lines += _beside_another(store, one)
     if seal.manifest_sha256:
         lines.append(f"manifest   sha256 {seal.manifest_sha256[:_DIGITS]}")
     names = ", ".join(map(printable, sorted(one.checkpoints)))
     if one.checkpoint_bytes:
         lines.append(f"checkpoints {names or 'none complete'} ({human_size(one.checkpoint_bytes)}, {store.url}/{CHECKPOINTS}{one.key}/)")
     return lines
+
+
+def _beside_another(store: StoreSettings, one: StoredAttempt) -> list[str]:
+    """Say where the run's own result is, if its pod has committed it alone and another run's marker keeps it from being sealed."""
+    if one.kind != "foreign" or one.claim is None or token_of(read(store, one.key.pod_committed) or b"") != one.claim.token:
+        return []
+    copy = sync_command(store, one.key.prefix, "DIR")
+    return [f"its own    {store.url}/{one.key.pod_tar}: what its pod has committed alone, a plain tar; copy it with", copy]
 
 
 def _unproved(store: StoreSettings, one: StoredAttempt) -> list[str]:
@@ -303,4 +313,5 @@ def _check_lines(store: StoreSettings, key: ResultKey, seen: ResultCheck) -> Ite
             yield f"{key}: NOT whole: nothing can be proved without its manifest"
             return
         bad = len(words["missing"]) + len(words["CHANGED"])
-        yield f"{key}: NOT whole: {bad} of {len(seen.files)} files are not as the manifest says ({how})"
+        files = f"{bad} of {len(seen.files)} files are not" if bad else f"its marker is not; all {len(seen.files)} files are"
+        yield f"{key}: NOT whole: {files} as the manifest says ({how})"
