@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tempfile
 import threading
 import time
@@ -138,6 +139,7 @@ def test_what_reap_or_end_has_ended_here_is_on_record_with_the_run_unless_somebo
     folders = [site.run_of(site.rent(-10), label) for label in ("a", "b", "c")]
     with folders[1].driving():
         assert account.reap_stacks(site.context, STACK, dry_run=False, as_json=False) == 0
+    assert re.search(r"over: ended, proved, \$[\d.]+/h, ends ", site.printed.getvalue()), "no status: it was one before its end"
     assert [[pod.ended is not None for pod in folder.load().pods] for folder in folders] == [[True], [False], [True]]
     by_hand = site.run_of(pod := site.rent(), "d")
     assert account.end_pod(site.context, STACK, pod.id) == 0
@@ -316,6 +318,19 @@ def test_destroy_ends_through_the_cloud_what_the_engine_cannot_and_needs_a_proof
     stranger = site.rent()
     assert destroy(site) == 0, "the last destroy named what was this stack's: what is there now is somebody else's"
     assert stranger.id in site.printed.getvalue() and site.alive() == [stranger.id]
+
+
+def test_the_end_of_a_pod_that_destroy_alone_could_prove_is_on_record_with_its_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    environments.operate(site.context, STACK, "up", yes=True, as_json=False)
+    fence = str(environments.shown_outputs(site.context, STACK, show_secrets=False)["fence_id"])
+    folder = site.run_of(site.rent(fence_id=fence))
+
+    def fails(*_: object, **__: object) -> None:
+        raise TrainyardError("its state cannot be read")
+
+    monkeypatch.setattr("trainyard.runs.verbs.attach.cancel", fails)
+    assert destroy(site) == 0 and site.alive() == []
+    assert [pod.ended is not None for pod in folder.load().pods] == [True]
 
 
 def test_destroy_that_was_killed_at_its_end_is_proved_by_the_next_one_beside_a_colleague_s_pod(

@@ -266,9 +266,10 @@ def _reap_lines(name: str, sightings: Sequence[reap.Sighting]) -> list[str]:
     for row in reap.rows(sightings):
         ending = {None: "", True: ": ended, proved", False: ": STILL THERE"}[row["ended"]]
         price = "price unknown" if row["price_per_hour"] is None else f"${row['price_per_hour']:.2f}/h"
+        status = "" if row["ended"] else row["status"]  # what it was before
         lines.append(row["id"] if row["name"] == row["id"] else f"{row['id']}  {row['name']}")
         lines.append(
-            "    " + ", ".join(filter(None, (f"{row['verdict']}{ending}", price, row["status"], row["end"] and f"ends {row['end']}")))
+            "    " + ", ".join(filter(None, (f"{row['verdict']}{ending}", price, status, row["end"] and f"ends {row['end']}")))
         )
         lines += [f"    {row['problem']}"] if row["problem"] else []
     return lines
