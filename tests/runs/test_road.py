@@ -18,7 +18,10 @@ import pytest
 
 from tests.runs.road import LEASE, STACK, Road, failed
 from trainyard import playbook
+from trainyard.clock import format_time
 from trainyard.clouds import open_cloud
+from trainyard.clouds.absence import EndedPod, Proof
+from trainyard.clouds.marker import PodName, new_id
 from trainyard.errors import Busy, DiskFull, EngineError, PodFailed, RefusedError, StillThere, Unreachable, UserError
 from trainyard.leases import intents
 from trainyard.playbook import Report
@@ -27,11 +30,14 @@ from trainyard.retries import Backoff
 from trainyard.runs import context as contexts
 from trainyard.runs.life import follow, rent, sshlink, start
 from trainyard.runs.life.drive import drive
-from trainyard.runs.records.identity import all_runs
+from trainyard.runs.planning import declaredpods
+from trainyard.runs.records.identity import RunId, all_runs
 from trainyard.runs.records.notes import note_cancel
 from trainyard.runs.records.parts import RunResult
 from trainyard.runs.records.pod import pod_of
 from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.stackresources import LEASE as LEASES
+from trainyard.runs.records.stackresources import POD
 from trainyard.runs.verbs import account, adopt, attach, environments, listing, logs, runtable, train
 from trainyard.runs.verbs import fetch as verb_fetch
 from trainyard.runs.verbs.fetch import fetch
@@ -696,6 +702,26 @@ def test_an_up_that_fails_and_leaves_a_pod_that_cannot_be_used_is_code_6(road: R
     with pytest.raises(Exception, match="it did not boot") as told:
         environments.operate(road.context, STACK, "up", yes=True, as_json=False)
     assert not isinstance(told.value, StillThere)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_declared_pod_that_outlived_its_lease_is_spent_until_it_was_ended(road: Road, late: bool) -> None:
+    now, stack, ledger, lease = time.time(), road.context.stack(STACK), road.context.ledger(), new_id()
+    name = str(PodName(lease, lease, "pod-0", "0" * 8))
+    pod_id = road.cloud.add(name, lease, lease)
+    told = {"name": name, "price_per_hour": 1.0, "created_at": format_time(now - 3 * 3600)}
+    resources = [
+        {"type": LEASES, "outputs": {"lease_id": lease, "end": format_time(now - 2 * 3600)}},
+        {"type": POD, "id": pod_id, "outputs": told},
+    ]
+    ledger.add(RunId("ann", f"pods.{STACK}", int(now * 1000)), "pods declared", stack=STACK)
+    if not late:
+        road.cloud.terminate(pod_id)  # the reaper was there before
+
+    alive = declaredpods.outlived(road.context, stack, resources)
+    declaredpods.settle(road.context, stack, resources, Proof(ended=(EndedPod(pod_id, now, False),)), alive)
+
+    assert sum(ledger.costs_since(0.0).values()) == pytest.approx(3.0 if late else 1.0, abs=0.01)
 
 
 def test_destroy_ends_live_runs_only_when_agreed(road: Road) -> None:

@@ -1,9 +1,10 @@
-"""A list that is believed: as many answers, apart, as this cloud needs, each of which can be read."""
+"""What a cloud shows: pods by their ids, and a list that is believed: as many answers, apart, as it needs, each of which can be read."""
 
 from __future__ import annotations
 
+import contextlib
 import time as clock
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TypeVar
 
 from trainyard.clouds.protocol import Capabilities, Cloud
@@ -18,6 +19,17 @@ _READINGS = 3
 def listing_pause(capabilities: Capabilities) -> float:
     """Return the seconds between two listings that must agree."""
     return min(5.0, max(0.5, capabilities.settle / 4))
+
+
+def there(cloud: Cloud, pod_ids: Iterable[str]) -> frozenset[str]:
+    """Return which pods the cloud shows by their ids, neither over nor going; one that it does not tell of is none of them."""
+    shown = set()
+    for pod_id in pod_ids:
+        with contextlib.suppress(CloudError):
+            info = cloud.get(pod_id)
+            if info is not None and info.status != "terminating" and not cloud.capabilities.over(info):
+                shown.add(pod_id)
+    return frozenset(shown)
 
 
 def complete_list(

@@ -6,12 +6,14 @@ the proof of its end on.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from trainyard.clouds.absence import Proof
+from trainyard.clouds.listing import there
 from trainyard.clouds.marker import parse_name
 from trainyard.errors import NoCapacity, TrainyardError
 from trainyard.leases.intents import asked
@@ -78,11 +80,23 @@ def note_up(context: CommandContext, stack: Stack) -> None:
         ledger.add(entry, _RENTED, stack=stack.name)
 
 
-def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], proof: Proof) -> None:
-    """Put on the ledger what the pods have cost whose end a destroy has proved; what is not known counts as before."""
+def outlived(context: CommandContext, stack: Stack, resources: Sequence[Event]) -> frozenset[str]:
+    """Return which pods are there though their leases are over; asked before a destroy: they are paid for until that ends them."""
+    over = {lease_id for lease_id, end in _ends(resources).items() if end <= datetime.now(UTC)}
+    late = [str(pod.id) for pod in _pods(resources) if (name := parse_name(pod.name or "")) is not None and name.lease_id in over]
+    with contextlib.suppress(TrainyardError):  # without its key nothing is ended, and that is told
+        return there(context.cloud(stack.name), late) if late else frozenset()
+    return frozenset()
+
+
+def settle(context: CommandContext, stack: Stack, resources: Sequence[Event], proof: Proof, late: Collection[str]) -> None:
+    """Put on the ledger what the pods have cost whose end a destroy has proved; what is not known counts as before.
+
+    ``late``: those that had outlived their leases.
+    """
     pods, ends = _pods(resources), _ends(resources)
     disks = _disks_per_hour(context, stack.name)
-    costs = [_cost(pod, proof, ends, disks) for pod in pods]
+    costs = [_cost(pod, proof, ends if pod.id not in late else {}, disks) for pod in pods]
     if None in costs:
         return
     try:

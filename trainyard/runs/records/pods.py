@@ -5,7 +5,6 @@ Kept in ``RunRecord.pods``, so that a killed controller's successor counts on.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,8 +14,8 @@ from pathlib import Path
 
 from trainyard.clock import format_time, parse_time
 from trainyard.clouds.absence import KnownPod, Proof
+from trainyard.clouds.listing import there
 from trainyard.clouds.protocol import Cloud, PodInfo
-from trainyard.errors import CloudError
 from trainyard.leases import intents
 from trainyard.runs.records.parts import PaidPod
 from trainyard.runs.records.record import RunRecord
@@ -88,13 +87,11 @@ def _billed_until(pod: PaidPod, price: float | None, billed: Callable[[str], flo
 def note_alive(record: RunRecord, cloud: Cloud, now: float) -> None:
     """Note which pods that should be gone, by themselves or with their lease, are there: these are paid for until now."""
     end = parse_time(record.pod.end)
+    over = end is not None and now > end.timestamp()
+    alive = there(cloud, [pod.pod_id for pod in record.pods if pod.ended is None and (pod.by_itself or over)])
     for pod in record.pods:
-        if pod.ended is not None or not (pod.by_itself or (end is not None and now > end.timestamp())):
-            continue
-        with contextlib.suppress(CloudError):  # then the moments that are known count, as ever
-            info = cloud.get(pod.pod_id)
-            if not cloud.capabilities.over(info):
-                _replace(record, dataclasses.replace(pod, seen=now))
+        if pod.pod_id in alive:
+            _replace(record, dataclasses.replace(pod, seen=now))
 
 
 def note_ended(record: RunRecord, proof: Proof, lease_end: str | None, billed: Callable[[str], float | None] = lambda _: None) -> None:

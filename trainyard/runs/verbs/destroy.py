@@ -58,6 +58,7 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
         _refuse_beside(stack, _account_pods(context, stack))
     if not named.nothing:
         _remember_names(context, stack, named)
+    late = declaredpods.outlived(context, stack, resources)
     with shielded(lambda: f"stack '{stack.name}' is not destroyed; {_again(stack)}", context.ui.fail):
         done = _by_engine(stack, on_event)
         if named.nothing:
@@ -75,7 +76,7 @@ def destroy(context: CommandContext, stack: Stack, runs: Iterable[RunRecord], on
     if not proof.proved:
         said = "\n".join([f"stack '{stack.name}' is not destroyed", str(proof), *([str(done.error)] if done.error else [])])
         raise StillThere(said, hint=_again(stack))
-    declaredpods.settle(context, stack, resources, proof)
+    declaredpods.settle(context, stack, resources, proof, late)
     if begun_before:
         _warn_of_others(context, stack, _of_ours(context, stack))
     return _outcome(stack, done)
