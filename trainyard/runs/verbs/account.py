@@ -268,8 +268,6 @@ def _reap_lines(name: str, sightings: Sequence[reap.Sighting]) -> list[str]:
         price = "price unknown" if row["price_per_hour"] is None else f"${row['price_per_hour']:.2f}/h"
         status = "" if row["ended"] else row["status"]  # what it was before
         lines.append(row["id"] if row["name"] == row["id"] else f"{row['id']}  {row['name']}")
-        lines.append(
-            "    " + ", ".join(filter(None, (f"{row['verdict']}{ending}", price, status, row["end"] and f"ends {row['end']}")))
-        )
+        lines.append("    " + ", ".join(filter(None, (f"{row['verdict']}{ending}", price, status, row["end"] and f"ends {row['end']}"))))
         lines += [f"    {row['problem']}"] if row["problem"] else []
     return lines
