@@ -18,6 +18,8 @@ from session import Refused, read_json
 SHOWN = 20  # places that are named; the rest is counted
 Sample = tuple[Any, Any]
 """Token ids of a text and of its summary."""
+Item = tuple[Any, Any, int]
+"""The same with the sample's number."""
 
 
 class Held(NamedTuple):
@@ -33,18 +35,20 @@ class Samples(torch.utils.data.Dataset):
 
     def __init__(self) -> None:
         self._items: list[Sample] = []
+        self.places: list[str] = []
         self.rows: list[Held] = []
         """What the samples were made of, where a person's words are needed, too."""
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> Sample:
-        return self._items[index]
+    def __getitem__(self, index: int) -> Item:
+        return (*self._items[index], index)
 
-    def add(self, sample: Sample) -> None:
-        """Add a sample."""
+    def add(self, sample: Sample, place: str) -> None:
+        """Add the sample of a row."""
         self._items.append(sample)
+        self.places.append(place)
 
 
 class Report:
@@ -123,7 +127,7 @@ def encode(run_dir: str, input_dir: str, config: dict[str, Any], tokenizer: Any)
             report.note("dropped", place)
             continue
         sample = _sample(row, tokenizer, config, place, report)
-        found[chosen[number]].add(sample)
+        found[chosen[number]].add(sample, place)
         if chosen[number] == HELD:
             found[HELD].rows.append(Held(place, row.text, row.summary))
             report.note("held_back", place)
@@ -183,13 +187,14 @@ def _refuse_flawed(report: Report, config: dict[str, Any]) -> None:
         raise Refused("no row is left to learn from: every one is flawed")
 
 
-def collate(pad_id: int) -> Callable[[list[Sample]], dict[str, Any]]:
+def collate(pad_id: int) -> Callable[[list[Item]], dict[str, Any]]:
     """Return the function that makes a batch: padded on the right, labels -100 where nothing is learnt."""
 
-    def batch(items: list[Sample]) -> dict[str, Any]:
+    def batch(items: list[Item]) -> dict[str, Any]:
         texts, labels = (_padded([item[part] for item in items], fill) for part, fill in ((0, pad_id), (1, -100)))
-        lengths = torch.tensor([[len(text)] for text, _ in items])
-        return {"input_ids": texts, "attention_mask": (torch.arange(texts.shape[1]) < lengths).long(), "labels": labels}
+        lengths = torch.tensor([[len(text)] for text, _, _ in items])
+        told = {"rows": torch.tensor([number for _, _, number in items]), "tokens": lengths.sum()[None]}
+        return {"input_ids": texts, "attention_mask": (torch.arange(texts.shape[1]) < lengths).long(), "labels": labels, **told}
 
     return batch
 

@@ -169,6 +169,8 @@ def test_names_of_other_files_are_understood_and_what_is_not_served_is_refused(t
     config.write_text("model_name: google-t5/t5-small\nfp16: true\n")
     with pytest.raises(UserError, match="overflows in google-t5/t5-small"):
         resolve(RECIPE, config)
+    with pytest.raises(UserError, match="early_stop_patience needs rows that are held back"):
+        resolve(RECIPE, sets=["early_stopping_patience=2", "eval_fraction=0"])
     config.write_text("dataset_name: cnn_dailymail\n")
     with pytest.raises(UserError, match="say --data FILE, or --data hf://abisee"):
         resolve(RECIPE, config)
@@ -211,6 +213,7 @@ class SummaryTraining:
         odd = [{"article": "Snow fell. " * 200, "summary": "Snow. " * 40}, {"article": "Rain fell.", "summary": ""}]
         rows.write_text((FOLDER / "sample.jsonl").read_text() + "".join(json.dumps(row) + "\n" for row in odd))
         sets = ["device=cpu", "max_steps=6", "save_steps=4", "eval_steps=2", "warmup_steps=2", "on_bad_row=skip", "rouge_samples=4"]
+        sets += ["keep_best=true", "label_smoothing=0.1"]
         values = resolve(RECIPE, sets=sets)
         found = inspect(str(rows), RECIPE, values=values)
         bundle.build(RECIPE, values, found, folder / "run")
@@ -252,6 +255,7 @@ def test_a_training_that_goes_on_elsewhere_ends_with_the_same_losses_weights_and
     assert (moved.output / "summaries.jsonl").read_text() == (straight.output / "summaries.jsonl").read_text()
     result = json.loads((straight.output / "result.json").read_text())
     assert (result["steps"], result["final_loss"], result["rows_read"], result["rows"]) == (6, straight.losses("loss")[6], 262, 235)
+    assert (result["best_step"], result["weights_of_step"], result["best_eval_loss"]) == (6, 6, straight.losses("eval_loss")[6])
     assert set(result["rouge"]) == set(result["rouge_of_first_sentences"]) == {"rouge1", "rouge2", "rougeL"}
     report = json.loads((straight.output / "data-report.json").read_text())
     assert {name: report[name] for name in ("rows", "cut", "cut_summaries", "held_back", "dropped", "flawed")} == {
