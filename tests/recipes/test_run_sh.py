@@ -206,6 +206,17 @@ def test_a_workspace_with_signs_that_shells_and_find_read_is_only_a_name(tmp_pat
     assert (Path(odd) / "output" / "model" / "count.txt").exists()
 
 
+def test_the_name_of_a_data_file_is_said_and_never_run(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    name = "$(touch ran) `touch ran` $x \" 'b'.txt"
+    (data / name).write_text("text")
+    run = Run(tmp_path / "run", [f"script={COUNT}", "args=1 0"], data=str(data))
+    code, log = run()
+    assert code == 0 and f"run: 4. data {name}: 4 B" in log, log
+    assert not list(tmp_path.rglob("ran"))
+
+
 @pytest.mark.parametrize(
     ("python", "message"),
     [
