@@ -88,6 +88,7 @@ def test_a_run_whose_pod_is_gone_is_judged_by_what_reached_its_bucket_though_its
         ({"state": "training", "time": 1480}, None),
         ({"state": "done", "time": 1}, None),
         ([], None),
+        ({"state": "done"}, None),
     ],
 )
 def test_how_long_a_training_ran_that_its_pod_has_committed_alone_is_told_by_its_own_status(

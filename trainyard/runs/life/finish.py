@@ -93,7 +93,7 @@ def find_result(context: CommandContext, record: RunRecord, folder: RunFolder) -
 
 def _ran(record: RunRecord, folder: RunFolder) -> float | None:
     """Return how long a training ran that nobody saw end, by when its own status says that it was over; None where nobody can tell."""
-    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
         said = parse_json((folder.path / STATUS).read_bytes())
         over = float(said["time"])
         if said["state"] in ("done", "stopped", "failed") and record.training_began is not None and over >= record.training_began:
