@@ -111,7 +111,7 @@ def test_what_is_shown_has_parts_gpus_and_ways_as_text_and_as_json(hub: Hub) -> 
     found = reckon(context(), FitRequest(base="meta/Open-8B", sets=("max_seq_length=8192",), ask=False))
     text = "\n".join(lines(found))
     assert "8.030 billion parameters (exact; its config.json at the Hub)" in text and "weights        16.06" in text
-    assert "on 24 GB: --set load_in_4bit=true" in text and max(map(len, text.splitlines())) <= 120
+    assert "on 24 GB: --set load_in_4bit=true" in text and max(map(len, text.splitlines()[1:])) <= 80
     told = found.as_json()
     assert told["parameters"] == 8030261248 and told["exact"] and {row["gpu"] for row in told["rows"]} >= {"H100 SXM"}
     json.dumps(told)
@@ -128,7 +128,16 @@ def test_what_cannot_be_trained_is_refused_when_it_is_asked_about(base: str, set
     with pytest.raises(UserError, match=says):
         reckon(context(), FitRequest(base=base, sets=sets, ask=False))
     text = "\n".join(lines(reckon(context(), FitRequest(base=base, ask=False))))
-    assert "of the recipe's sample (--data FILE tells yours)" in text
+    assert (
+        "tokens: of the recipe's sample; --data FILE or --set max_steps=... tells yours" in text
+        and max(map(len, text.splitlines()[1:])) <= 80
+    )
+
+
+def test_full_weights_and_pairs_are_reckoned_as_such_and_an_adapter_is_named_where_all_weights_are_too_many(base: str) -> None:
+    lora, full, pairs = (reckon(context(), FitRequest(base=base, sets=(f"method={one}",), ask=False)) for one in ("lora", "full", "dpo"))
+    assert full.trained == 8030261248 and full.vram_gb > 130 and [str(way) for way in full.ways] == ["--set method=lora"]
+    assert pairs.memory.logits == 2 * lora.memory.logits and pairs.trained == lora.trained
 
 
 @pytest.mark.parametrize("target", ["gate_up_proj", "gate_proj", "mlp.gate", "experts.down_proj", r".*self_attn\.[qv]_proj", "lm_head"])

@@ -65,6 +65,8 @@ def _without_loss(values: Values) -> Iterator[Values]:
 
 
 def _with_loss(values: Values) -> Iterator[Values]:
+    if values.get("method") == "full":
+        yield {"method": "lora"}
     yield {"target_modules": list(_ATTENTION)}
     for name, least in (("lora_rank", _LEAST_RANK), ("max_seq_length", _SHORTEST)):
         value = values.get(name)

@@ -10,7 +10,7 @@ from typing import Any
 from trainyard.clouds import gpus
 from trainyard.errors import UserError
 from trainyard.recipes import basecheck, basemodel, data
-from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.recipes.fit import memory, work
 from trainyard.recipes.fit.base import Base, MemoryFactor, factor_of, look
 from trainyard.recipes.fit.memory import GpuMemory
@@ -27,7 +27,7 @@ from trainyard.runs.records.progress import duration
 from trainyard.runs.verbs.offers import Market, OfferSearch, search_offers, unknowns
 
 _SHOWN = 12
-_UNSEEN = "how many tokens is not known: only the pod sees these data (--set max_steps=... tells it)"
+_UNSEEN = "how many tokens is not known: only the pod sees the data"
 _COMMON = ("RTX 4090", "RTX 5090", "L40S", "A100 SXM", "H100 SXM", "B200")
 """Types whose times are shown where no cloud was asked, or has an offer."""
 
@@ -103,8 +103,7 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
     look_up(context, values)
     basecheck.refuse(values, on_this_machine=True, volume=False)
-    dataset = data.inspect(request.data, recipe, values=values)
-    training = training_of(values, dataset.summary().bytes, measured_runs(context.ledger()))
+    training = training_of(values, _bytes(request, recipe, values), measured_runs(context.ledger()))
     base = look(str(values["base_model"]))
     if training is None:
         hint = "Ask again where the Hub can be reached, or name a folder with its config.json."
@@ -119,6 +118,13 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
         rows=tuple(_rows(training, vram, market)), market=market,
         ways=tuple(ways(recipe, values, 24)) if vram > 24 else (),
     )  # fmt: skip
+
+
+def _bytes(request: FitRequest, recipe: Recipe, values: Values) -> int:
+    """Return the size of the data; where none are named of the recipe's sample, which may be of another form than values ask for."""
+    if request.data is None and recipe.sample is not None:
+        return (recipe.folder / recipe.sample).stat().st_size
+    return data.inspect(request.data, recipe, values=values).summary().bytes
 
 
 def _steps(values: Values) -> int:
@@ -159,9 +165,10 @@ def lines(result: Fit) -> Iterator[str]:
     counted = "exact" if shape.exact else "reckoned as a Llama" if base.config else "a guess from its size"
     active = f", {shape.active / 1e9:.3f} active" if shape.experts else ""
     yield f"{base.name}: {shape.total / 1e9:.3f} billion parameters{active} ({counted}; {base.source})"
-    of = "" if result.is_asked else " of the recipe's sample (--data FILE tells yours)"
-    tokens = f"about {result.training.tokens:,.0f} tokens{of}, {_work(result):.3g} FLOPs" if result.training.tokens else _UNSEEN
+    tokens = f"about {result.training.tokens:,.0f} tokens, {_work(result):.3g} FLOPs" if result.training.tokens else _UNSEEN
     yield f"trained: {result.trained / 1e6:,.1f} million; {tokens}"
+    if not result.is_asked:
+        yield "tokens: of the recipe's sample; --data FILE or --set max_steps=... tells yours"
     yield f"{'GPU memory':<14} {'GB':>7}"
     for one in fields(result.memory):
         yield f"  {one.name:<12} {getattr(result.memory, one.name) / memory.GB:>7.2f}"
@@ -188,8 +195,8 @@ def _table(result: Fit) -> Iterator[str]:
     if len(result.rows) > _SHOWN:
         yield f"{len(result.rows) - _SHOWN:,} dearer ones: --json shows all"
     runs = max((row.runs for row in result.rows), default=0)
-    by = f"calibrated by up to {told_by(runs)}" if runs else "assumed; a finished run tells more"
-    yield f"times: from GPUs' peaks and the share of them that trainings use, {by} (docs/fit.md)"
+    by = f"calibrated by up to {told_by(runs)}" if runs else "assumed, from the GPUs' peaks; a finished run tells more"
+    yield f"times: {by} (docs/fit.md)"
 
 
 def _work(result: Fit) -> float:
