@@ -253,7 +253,8 @@ def _kind(shape: Mapping[str, Any]) -> str:
     if "choices" in shape:
         return ", ".join(f"`{choice}`" for choice in shape["choices"])
     bounds = [f"{words} {shape[key]}" for key, words in (("min", "at least"), ("above", "above"), ("max", "at most")) if key in shape]
-    kinds = {"int": "whole number", "float": "number", "bool": "true or false", "model": "text", "script": "file", "words": "text"}
+    kinds = {"int": "whole number", "float": "number", "bool": "true or false", "model": "text", "words": "text"}
+    kinds |= dict.fromkeys(("script", "rows"), "file")
     return ", ".join([kinds.get(shape["type"], shape["type"]), *bounds])
 
 

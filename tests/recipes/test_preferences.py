@@ -76,3 +76,15 @@ def test_method_dpo_takes_pairs_and_every_other_method_says_so_with_the_place(tm
     rows.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
     with pytest.raises(UserError, match="has no 'chosen'"):
         inspect(str(rows), LORA, values=dpo)
+
+
+def test_rows_held_back_in_a_file_are_judged_here_as_the_data_are(tmp_path: Path) -> None:
+    rows, held = tmp_path / "rows.jsonl", tmp_path / "held.jsonl"
+    rows.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    held.write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n" + json.dumps({"prompt": "a", "completion": ""}) + "\n")
+    with pytest.raises(UserError, match="'completion' is empty") as caught:
+        inspect(str(rows), LORA, values=resolve(LORA, sets=[f"eval_file={held}"]))
+    assert "held.jsonl:2" in str(caught.value)
+    assert inspect(str(rows), LORA, values=resolve(LORA, sets=[f"eval_file={held}", "on_bad_row=skip"])).rows == 1
+    with pytest.raises(UserError, match="has no 'chosen'"):
+        inspect("hf://owner/pairs", LORA, values=resolve(LORA, sets=[f"eval_file={held}", "method=dpo"]))

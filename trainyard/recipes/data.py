@@ -185,21 +185,29 @@ def inspect(
                 return Data(None, "none", None, 0, 0, ())
             raise UserError(f"recipe {recipe.name} needs --data: {_KINDS}")
         reference = str(recipe.folder / recipe.sample)
+    values = values or {}
+    for value in (values.get(variable.name) for variable in recipe.variables if variable.kind == "rows"):
+        if value:
+            _beside(str(value), _reading(recipe, values))
     if reference.startswith("hf://"):
         return _hub(reference)
-    values = values or {}
-    reading = _Reading(recipe, judge_of(recipe, values), values.get("on_bad_row") == "skip")
+    reading = _reading(recipe, values)
     new = NewData(earlier) if earlier else None
-    if reference.startswith(_ELSEWHERE):
-        return _after(_bucket(reference, reading, resolver, new), new)
     scheme = re.match(r"^([a-z][a-z0-9+.-]*)://", reference, re.IGNORECASE)
-    if scheme:
+    if scheme and not reference.startswith(_ELSEWHERE):
         raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use {_KINDS}")
-    return _after(_local(reference, reading, new), new)
-
-
-def _after(data: Data, new: NewData | None) -> Data:
+    data = _bucket(reference, reading, resolver, new) if scheme else _local(reference, reading, new)
     return data if new is None else replace(data, since=new.earlier.run, there=tuple(new.there))
+
+
+def _reading(recipe: Recipe, values: Mapping[str, object]) -> _Reading:
+    return _Reading(recipe, judge_of(recipe, values), values.get("on_bad_row") == "skip")
+
+
+def _beside(path: str, reading: _Reading) -> None:
+    """Raise UserError for a file of rows that stands beside the data (rows held back) and is flawed."""
+    with open(path, "rb") as stream:
+        _data(path, "file", reading, [_checked(stream, path, path, path, reading)], ())
 
 
 def hub_reference(reference: str) -> dict[str, str | None]:

@@ -16,9 +16,9 @@ from trainyard.reading import SAID, Shape, display, flaw, is_of, not_one_of
 from trainyard.recipes.summaries import Value
 from trainyard.yamlfile import Node, parse
 
-Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "script", "folder", "model", "run"]
+Kind = Literal["text", "int", "float", "bool", "list", "words", "file", "rows", "script", "folder", "model", "run"]
 KINDS: tuple[str, ...] = get_args(Kind)
-FILES = ("file", "script")
+FILES = ("file", "rows", "script")
 """Kinds whose value is a file that travels with the run."""
 AUTO = "auto"
 """A value that stands for what fits best; a folder of that name is written ./auto."""
@@ -30,6 +30,7 @@ _NAMES = {
     "list": "a list of words",
     "words": "a command's arguments",
     "file": "a file's path",
+    "rows": "the path of a file of rows",
     "script": "a program's path",
     "folder": "a folder's path",
     "model": "a model's name or folder",
