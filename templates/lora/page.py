@@ -36,9 +36,11 @@ def text(config: dict[str, Any], result: dict[str, Any]) -> str:
     settings = "\n".join(f"- {name}: {value}" for name, value in config.items())
     losses = f"{result['first_loss']:.4f} -> {result['final_loss']:.4f}"
     base = '"base"' if config["base_model"] == basemodel.TINY else f'"{config["base_model"]}"'
-    whole = config["method"] == "full"
-    head = f"# {config['base_model']}, trained whole" if whole else f"# LoRA adapter for {config['base_model']}"
+    whole = config["method"] == "full" or config["output"] == "merged"
+    how = "trained whole" if config["method"] == "full" else "with a LoRA adapter in its weights"
+    head = f"# {config['base_model']}, {how}" if whole else f"# LoRA adapter for {config['base_model']}"
     serve = "" if whole else "\nIt must be served on exactly the base it was trained on."
+    serve += " In merged/ it lies in the base's weights." if config["output"] == "both" else ""
     return f"""{head}
 
 Trained by recipe {result["recipe"]} in {result["steps"]} steps over {result["rows"]} rows; loss {losses}.{serve}

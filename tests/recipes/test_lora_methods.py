@@ -16,7 +16,7 @@ PAIRS = [{"prompt": row["instruction"], "chosen": row["output"], "rejected": f"I
 FOUR = ("max_steps=4", "save_steps=2", "per_device_train_batch_size=1", "gradient_accumulation_steps=2", "max_seq_length=128")
 LOOKS = ("eval_fraction=0.15", "eval_steps=1", "keep_best=true")
 METHODS: dict[str, tuple[list[dict[str, str]], tuple[str, ...]]] = {
-    "dpo": (PAIRS, ("method=dpo",)),
+    "dpo": (PAIRS, ("method=dpo", "output=both")),
     "ipo": (PAIRS, ("method=dpo", "dpo_loss=ipo", "target_modules=all-linear")),
     "full": (ROWS, ("method=full", "learning_rate=0.05")),
     "packing": (ROWS, ("packing=true", "neftune_noise_alpha=5", "train_on=all")),
@@ -47,10 +47,27 @@ def test_each_method_goes_on_elsewhere_from_a_checkpoint_alone_as_if_it_had_neve
     for each in (straight, moved):
         assert (each.result["best_eval_loss"], each.result["best_step"]) == best
         assert each.result["weights_of_step"] == each.result["best_step"]
-    if name == "dpo":  # ln 2: in the beginning neither answer is likelier than before
+    if name == "dpo":
+        assert (straight.model / "merged" / "model.safetensors").exists()
+        # ln 2: in the beginning neither answer is likelier than before
         assert abs(straight.losses[1][0] - 0.6931) < 1e-3 and straight.losses[4][0] < 0.6
         trained = [line for line in straight.metrics if "loss" in line]
         assert trained[0]["reward_margin"] == 0 and trained[3]["reward_accuracy"] == 1 and trained[3]["reward_margin"] > 0.1
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_merged_result_says_what_the_base_says_with_the_adapter_and_needs_no_peft(tmp_path: Path, envs: Path) -> None:
+    both, merged = (Training(tmp_path / name, envs, ROWS, *FOUR, f"output={name}").done() for name in ("both", "merged"))
+
+    file = "model.safetensors"
+    assert (merged.model / file).read_bytes() == (both.model / "merged" / file).read_bytes()
+    assert not [path.name for folder in (merged.model, both.model / "merged") for path in folder.iterdir() if "adapter" in path.name]
+    assert (both.model / "adapter_model.safetensors").exists() and not (merged.model / "base").exists()
+    question = "Where does engine 3 stand?"
+    envs, ours = environment(), both.model
+    assert ask(envs, merged.model, None, question) == ask(envs, ours / "base", ours, question)
 
 
 @pytest.mark.torch

@@ -110,6 +110,8 @@ def test_what_was_once_refused_of_other_tools_has_its_meaning(tmp_path: Path, te
         (["early_stop_patience=2"], "needs rows that are held back"),
         (["keep_best=true"], "needs rows that are held back"),
         (["method=full", "use_dora=true"], "method full trains every weight"),
+        (["method=full", "output=both"], "output both is of an adapter"),
+        (["base_model=a/b-1B", "backend=unsloth", "device=gpu", "output=merged"], "output merged needs backend hf"),
         (["method=dpo", "packing=true"], "do not go together"),
         (["use_dora=true", "base_model=Qwen/Qwen3-30B-A3B"], "Set target_modules to attention"),
     ],

@@ -40,6 +40,8 @@ class Method:
     checkpointing: bool
     checkpoints: int
     """Kept on the disk."""
+    merged: bool
+    """The result holds the base with the adapter in its weights."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Method:
@@ -52,6 +54,7 @@ class Method:
             modules_to_save=len(values.get("modules_to_save") or ()), optimizer=str(values.get("optim") or "adamw_torch"),
             batch=int(values.get("per_device_train_batch_size") or 1), length=int(values.get("max_seq_length") or 2048),
             checkpointing=bool(values.get("gradient_checkpointing")), checkpoints=int(values.get("save_total_limit") or 1),
+            merged=values.get("output") in ("merged", "both"),
         )  # fmt: skip
 
     @property
@@ -112,7 +115,7 @@ def memory(shape: ModelShape, method: Method) -> GpuMemory:
 
 def disk(shape: ModelShape, method: Method, *, downloaded: bool, environment_gb: int) -> int:
     """Return the GB of disk: the download, the checkpoints with their optimizer, the environment, and room."""
-    fetched = 2.0 * shape.total if downloaded else 0.0
+    fetched = 2.0 * shape.total * (downloaded + method.merged)
     saved = trained(shape, method) * 12.0 * (method.checkpoints + 1)
     return math.ceil((fetched + saved) / GB) + environment_gb + 3
 
