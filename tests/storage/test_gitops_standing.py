@@ -19,11 +19,13 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.gitops import standing, sync
 from trainyard.runs.gitops.committed import CommittedRuns
 from trainyard.runs.gitops.plan import GitopsPlan
+from trainyard.runs.planning.containers import container_of
 from trainyard.runs.records.parts import RunPod, RunResult
 from trainyard.runs.records.pod import pod_with
 from trainyard.runs.records.record import RunFolder, RunRecord, as_json
 from trainyard.runs.ui import Ui
 from trainyard.runs.verbs import takeup
+from trainyard.runs.verbs.attach import cancel
 from trainyard.runs.verbs.known import KnownRun
 from trainyard.runs.verbs.takeup import take_up_named
 from trainyard.storage import asked, markers
@@ -146,6 +148,23 @@ def test_attach_takes_up_a_run_by_its_bucket_alone_unless_it_is_over_or_may_be_a
         take_up_named(machine, name)
     publish(settings, record_of("started", pod=RunPod(pod_id="p", end=OLD)))
     assert take_up_named(machine, name).load().id.attempt == 1
+
+
+def test_a_cancel_of_what_another_checkout_has_at_work_names_the_ways_to_end_its_pod(
+    settings: StoreSettings, machine: CommandContext
+) -> None:
+    name = f"{KEY.user}/{KEY.run}"
+    with pytest.raises(UserError, match="there is no run"):
+        cancel(machine, name)
+    claimed(settings, machine, str(format_time(time.time())))
+    pod = RunPod(pod_id="p", end=str(format_time(time.time() + 60)))
+    ways = {"local": " Or take it over here: invoke adopt p --stack local --key FILE", "ionet": ""}
+    for cloud, way in ways.items():
+        publish(settings, record_of("started", pod=pod, environment=cloud, container=container_of(cloud)))
+        with pytest.raises(RefusedError, match=r"may be at work .*; it has no record here") as refused:
+            cancel(machine, name)
+        end = f"Or end its pod from here, saving nothing: invoke end p --stack {cloud}"
+        assert refused.value.hint == f"Where it was started: invoke cancel {name}.{way}\n{end}"
 
 
 def test_a_bucket_that_does_not_answer_is_an_error_and_nothing_that_may_be_begun(

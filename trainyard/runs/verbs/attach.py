@@ -157,13 +157,25 @@ def _ended(context: CommandContext, record: RunRecord) -> TrainyardError:
     return RefusedError(f"attempt {record.attempt}, the newest that is known here, has ended; {living}", hint=living.ways("cancel"))
 
 
+def _folder_here(context: CommandContext, reference: str) -> RunFolder:
+    """Return the folder of a run that is known here; where a bucket alone knows it at work, that and the ways to end it are told."""
+    try:
+        return context.folder(reference)
+    except UserError as unknown:
+        from trainyard.runs.verbs.takeup import living_named
+
+        if (living := living_named(context, reference)) is None:
+            raise
+        raise RefusedError(f"{living}; it has no record here", hint=living.ways("cancel")) from unknown
+
+
 def cancel(context: CommandContext, reference: str, *, now: bool = False) -> RunSummary | None:
     """End a run: stop its training (which saves), commit what it left, end the pod.
 
     With ``now`` nothing is saved. Where another controller drives the run, only the training is stopped and
-    that controller finishes the story; None is returned then.
+    that controller finishes the story; None is returned then. Raises RefusedError for a run that may be at work and has no record here.
     """
-    folder = context.folder(reference)
+    folder = _folder_here(context, reference)
     record = readable_record(folder)
     if record.reached("ended"):
         raise _ended(context, record)

@@ -44,8 +44,11 @@ class AttemptAtWork:
         run, pod = f"{self.key.user}/{self.key.run}", self.record.pod.pod_id if self.record else None
         if self.record is None or pod is None:
             return f"Where it was started: invoke {verb} {run}."
-        take = f"invoke adopt {pod} --stack {self.record.environment} --key FILE"
-        return f"Where it was started: invoke {verb} {run}. Or take it over here: {take}"
+        stack = self.record.environment
+        take = "" if self.record.container else f" Or take it over here: invoke adopt {pod} --stack {stack} --key FILE"
+        return (
+            f"Where it was started: invoke {verb} {run}.{take}\nOr end its pod from here, saving nothing: invoke end {pod} --stack {stack}"
+        )
 
 
 def at_work(context: CommandContext, store: StoreSettings, key: ResultKey, record: RunRecord | None = None) -> AttemptAtWork | None:

@@ -11,10 +11,11 @@ from trainyard.runs.records.foreign import take_over
 from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary
-from trainyard.runs.verbs.atwork import at_work, record_in
+from trainyard.runs.verbs.atwork import AttemptAtWork, at_work, record_in
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.runs.verbs.known import KnownRun, gave_up
 from trainyard.runs.verbs.through import cancel_told, through
+from trainyard.settings.user import user_name
 from trainyard.storage import asked, markers
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.manifest import ResultKey
@@ -73,6 +74,21 @@ def take_up_named(context: CommandContext, reference: str) -> RunFolder:
             f"run {key} is over, or {store.url} holds no record of it", hint=f"See what there is: invoke results --stack {stack}"
         )
     raise UserError(f"no bucket of this repository's stacks knows '{reference}'")
+
+
+def living_named(context: CommandContext, reference: str) -> AttemptAtWork | None:
+    """Return the newest attempt of a run that a person means, where it may be at work and a bucket alone tells; None: none tells so."""
+    user, _, label = reference.strip("/").rpartition("/")
+    user = user or user_name(context.env)
+    for _, store in _buckets_of_stacks(context) if "/" not in user else ():
+        try:
+            numbers = markers.attempts(store, user, label)
+            living = at_work(context, store, ResultKey(user, label, numbers[-1])) if numbers else None
+        except StoreError:
+            continue  # whoever ends something waits for no store
+        if living is not None:
+            return living
+    return None
 
 
 def folder_of(context: CommandContext, known: KnownRun) -> RunFolder | None:
