@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import sqlite3
 import subprocess
@@ -357,3 +358,16 @@ def test_bills_are_asked_for_of_rented_runs_that_are_over_until_one_is_whole(led
     ledger.add(RunId("ann", "e"), "billed", dollars=1.0, whole=False)
     ledger.add(RunId("ann", "a"), "billed", dollars=1.0, whole=True)
     assert [run.label for run in ledger.unbilled("billed", 50.0, 9)] == ["e"]
+
+
+def test_a_ctrl_c_while_a_connection_is_closed_shows_no_traceback_of_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    ledger = database.Database(tmp_path / "ledger.db")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as it is where no test is run
+    with monkeypatch.context() as closing, pytest.raises(KeyboardInterrupt), ledger.reading() as connection:
+        closing.setattr(connection.dialect, "do_close", interrupted)
+    assert "Traceback" not in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shlex
 import sqlite3
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from trainyard.errors import Busy, TrainyardError, UserError, no_space
 from trainyard.ledger.server import bound, server_of
 from trainyard.ledger.tables import NEWEST, events, metadata
 from trainyard.secret import Secret
+
+# A Ctrl-C while a connection is closed is raised, and needs no traceback on the screen beside that.
+logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
