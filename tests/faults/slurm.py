@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import random
 import signal
 import sys
@@ -29,6 +30,8 @@ from trainyard.rehearsal.slurm.cluster import ClusterSize, SlurmCluster
 from trainyard.storage import local
 
 LABEL = "r"
+_PATIENCE = 150.0
+"""Seconds for a command to come to its end, on a machine that has little else to do."""
 PROGRAM = """#!/bin/sh
 # Counts; keeps a diary of its starts and ends; goes on from its newest checkpoint.
 echo "begin $$ ${TRAINYARD_RESUME##*/}" >>"$DIARY"
@@ -158,7 +161,7 @@ def run(world: SlurmWorld, case: SlurmCase) -> list[str]:
     while time.monotonic() < until and process.poll() is None:
         time.sleep(0.05)
     FAULTS[case.fault](world, process, yard)
-    until = time.monotonic() + 150
+    until = time.monotonic() + _PATIENCE * max(1.0, os.getloadavg()[0] / (2 * (os.cpu_count() or 1)))
     while process.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
     problems, said = [], ""
