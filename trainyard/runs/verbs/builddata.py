@@ -163,7 +163,8 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 def _said(status: Path) -> str | None:
     try:
-        return str(parse_json(status.read_bytes())["message"])
+        told = parse_json(status.read_bytes())
+        return str(told["message"]) if told["state"] == "failed" else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
