@@ -163,8 +163,8 @@ def _lines(process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 def _said(status: Path) -> str | None:
     try:
-        told = parse_json(status.read_bytes())
-        return str(told["message"]) if told["state"] == "failed" else None
+        words = parse_json(status.read_bytes())
+        return str(words["message"]) if words["state"] == "failed" else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
