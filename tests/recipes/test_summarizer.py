@@ -205,16 +205,14 @@ def test_the_sample_is_what_its_program_writes(capsys: pytest.CaptureFixture[str
 class SummaryTraining:
     """A rendered run with its workspace."""
 
-    def __init__(self, folder: Path, python: Path) -> None:
+    def __init__(self, folder: Path, python: Path, *sets: str) -> None:
         self.folder, self.python = folder, python
         self.output = folder / "output"
         folder.mkdir()
         rows = folder / "rows.jsonl"
         odd = [{"article": "Snow fell. " * 200, "summary": "Snow. " * 40}, {"article": "Rain fell.", "summary": ""}]
         rows.write_text((FOLDER / "sample.jsonl").read_text() + "".join(json.dumps(row) + "\n" for row in odd))
-        sets = ["device=cpu", "max_steps=6", "save_steps=4", "eval_steps=2", "warmup_steps=2", "on_bad_row=skip", "rouge_samples=4"]
-        sets += ["keep_best=true", "label_smoothing=0.1"]
-        values = resolve(RECIPE, sets=sets)
+        values = resolve(RECIPE, sets=["device=cpu", "on_bad_row=skip", *sets])
         found = inspect(str(rows), RECIPE, values=values)
         bundle.build(RECIPE, values, found, folder / "run")
         bundle.place_data(found, folder / "input")
@@ -234,13 +232,16 @@ class SummaryTraining:
         return hashlib.sha256((self.output / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
+SHORT = ("max_steps=6", "save_steps=4", "eval_steps=2", "warmup_steps=2", "rouge_samples=4", "keep_best=true", "label_smoothing=0.1")
+
+
 @pytest.mark.torch
 @pytest.mark.timeout(500)
 def test_a_training_that_goes_on_elsewhere_ends_with_the_same_losses_weights_and_summaries(
     tmp_path: Path,
     loaded_envs: Path,  # noqa: F811
 ) -> None:
-    straight, moved = (SummaryTraining(tmp_path / name, loaded_envs) for name in ("straight", "moved"))
+    straight, moved = (SummaryTraining(tmp_path / name, loaded_envs, *SHORT) for name in ("straight", "moved"))
     straight.train()
     # To another pod comes the checkpoint alone: what it was made with, and the metrics so far, lie in it.
     shutil.copytree(straight.output / "checkpoints" / "checkpoint-4", moved.output / "checkpoints" / "checkpoint-4")
@@ -262,3 +263,63 @@ def test_a_training_that_goes_on_elsewhere_ends_with_the_same_losses_weights_and
         "rows": 262, "cut": 1, "cut_summaries": 1, "held_back": 26, "dropped": 0, "flawed": 1,
     }  # fmt: skip
     assert report["reasons"] == ["rows.jsonl:262: 'summary' is empty"]
+
+
+# Long ones
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_the_sample_learns_to_write_summaries_of_rows_it_has_not_seen(
+    tmp_path: Path,
+    loaded_envs: Path,  # noqa: F811
+) -> None:
+    whole = SummaryTraining(tmp_path / "whole", loaded_envs)
+    whole.train()
+    result = json.loads((whole.output / "result.json").read_text())
+    assert result["rouge"]["rougeL"] > 0.95 > 0.5 > result["rouge_of_first_sentences"]["rougeL"], result
+    assert result["best_eval_loss"] < 0.1
+
+
+BASES = """
+import json, sys, torch
+from tokenizers import processors
+sys.path.insert(0, sys.argv[1])
+import tiny_bart
+from transformers import PegasusConfig, PegasusForConditionalGeneration, T5Config, T5ForConditionalGeneration
+rows = [json.loads(line) for line in open(sys.argv[1] + "/sample.jsonl")]
+tokenizer = tiny_bart.tokenizer_for(text for row in rows for text in row.values())
+end = tokenizer.eos_token_id
+tokenizer._tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", end)])
+torch.manual_seed(1)
+known = dict(vocab_size=len(tokenizer), d_model=64, pad_token_id=1, eos_token_id=end, decoder_start_token_id=1)
+t5 = T5Config(d_kv=16, d_ff=128, num_layers=2, num_heads=4, **known)
+sizes = {"layers": 2, "attention_heads": 4, "ffn_dim": 128}
+sides = {f"{side}_{name}": value for side in ("encoder", "decoder") for name, value in sizes.items()}
+pegasus = PegasusConfig(max_position_embeddings=256, forced_eos_token_id=end, **sides, **known)
+for name, model in (("t5", T5ForConditionalGeneration(t5)), ("pegasus", PegasusForConditionalGeneration(pegasus))):
+    model.save_pretrained(name)
+    tokenizer.save_pretrained(name)
+"""
+"""A T5 and a Pegasus of the seed, with dropout, as folders."""
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_t5_and_a_pegasus_of_a_folder_train_and_go_on_exactly(
+    tmp_path: Path,
+    loaded_envs: Path,  # noqa: F811
+) -> None:
+    (tmp_path / "bases.py").write_text(BASES)
+    python = next(loaded_envs.glob("*/bin/python"))
+    env = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
+    subprocess.run([python, "bases.py", FOLDER], cwd=tmp_path, env=env, check=True)
+    for name in ("t5", "pegasus"):
+        sets = (*SHORT, f"base_model={tmp_path / name}", "max_source_length=200", "max_target_length=60", "batch_size=16", "lr=0.003")
+        straight, moved = (SummaryTraining(tmp_path / f"{name}-{each}", loaded_envs, *sets) for each in ("straight", "moved"))
+        straight.train()
+        shutil.copytree(straight.output / "checkpoints" / "checkpoint-4", moved.output / "checkpoints" / "checkpoint-4")
+        assert "going on from checkpoint-4" in moved.train()
+        assert moved.losses("loss") == straight.losses("loss") and moved.weights == straight.weights
+        assert straight.losses("eval_loss")[6] < straight.losses("eval_loss")[2]
+        assert (moved.output / "summaries.jsonl").read_text() == (straight.output / "summaries.jsonl").read_text()
