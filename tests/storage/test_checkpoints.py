@@ -132,6 +132,15 @@ def test_what_does_not_agree_is_told_and_not_taken(damage: str, says: str, setti
         checkpoints.load(place, settings, TOKEN)
 
 
+def test_one_in_a_store_that_tells_no_checksums_is_found_by_who_has_not_tried_the_store(settings: StoreSettings, pod: Workspace) -> None:
+    written(replace(settings, checksums="none"), pod, 1, "checkpoint-1")
+    [place], untried = checkpoints.places(settings, "ann", "a"), replace(settings, checksums="probe")
+    file, *_ = checkpoints.load(place, untried, TOKEN).files
+    s3(settings).put_object(Bucket=settings.bucket, Key=file.source, Body=b"of another size, and without a checksum")
+    with pytest.raises(StoreError, match="is missing, or other"):
+        checkpoints.load(place, untried, TOKEN)
+
+
 def test_one_of_another_runs_token_or_that_would_lie_elsewhere_is_not_taken(settings: StoreSettings, pod: Workspace) -> None:
     written(settings, pod, 1, "step-1")
     (place,) = checkpoints.places(settings, "ann", "a")

@@ -80,7 +80,9 @@ def look(settings: StoreSettings, target: UploadTarget) -> ObjectSeen:
 def _judge(settings: StoreSettings, target: UploadTarget, head: Mapping[str, Any]) -> Proof:
     if head.get("ContentLength") != target.entry.size:
         return "other"
-    if settings.checksums == "none":
+    # Who has not tried the store does not know whether it keeps checksums: where it tells none, it may have none of any object.
+    untold = settings.checksums == "probe" and not (head.get("ChecksumCRC32") or head.get("ChecksumSHA256"))
+    if settings.checksums == "none" or untold:
         # One part is mostly one PUT; a multipart upload of one part gets the other form.
         same = not target.md5 or str(head.get("ETag")).strip('"') in (etag(target.md5), _parts_etag(target.md5))
     else:
