@@ -74,6 +74,22 @@ def test_a_way_that_the_recipe_refuses_is_not_named() -> None:
     assert "the largest GPU has 288 GB" in error.message and error.hint is not None
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("a/b-8B", "a/b-8B needs, as far as its name tells, 2"), ("a/b", "a/b is of a size that is not known, taken to need 24 GB")],
+)
+def test_a_refusal_that_rests_on_a_guess_says_so_and_how_to_say_better(name: str, says: str) -> None:
+    error = refusal(name, ("RTX 3080",))
+    assert says in error.message and error.hint is not None and error.hint.endswith("--set needs.vram_gb=...")
+
+
+def test_what_another_recipe_asks_for_is_refused_in_its_name() -> None:
+    recipe = load_recipe(ROOT, "command")
+    found = resolve(recipe, sets=["command=true", "vram_gb=80"])
+    with pytest.raises(UserError, match="recipe command, with these values, needs 80 GB of GPU memory for this training, and RTX 3080 has"):
+        fit.refuse(recipe, found, needs_of(recipe, found)["vram_gb"], StackSettings(gpu=("RTX 3080",)))
+
+
 @pytest.mark.parametrize(("gpu", "sets"), [(("RTX 4090",), ()), (("FancyGPU 9",), ()), ((), ()), (("RTX 3080",), ("needs.vram_gb=22",))])
 def test_what_fits_is_unknown_or_said_by_hand_is_not_refused(base: str, gpu: tuple[str, ...], sets: tuple[str, ...]) -> None:
     found = values(base, *sets)

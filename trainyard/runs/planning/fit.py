@@ -123,7 +123,20 @@ def refuse(recipe: Recipe, values: Values, needed: object, settings: StackSettin
     fitting = [kind.name for kind in sorted(gpus.GPUS, key=lambda kind: kind.vram_gb) if gpus.has_memory(kind.vram_gb, needed)]
     named += [f"gpu: {fitting[0]}, or auto"] if fitting else []
     hint = f"What would fit: {'; or '.join(named)}." if named else "Nothing known here makes it fit on one GPU: take a smaller base."
-    raise UserError(f"{values.get('base_model')} needs {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
+    who, is_known = _who_needs(recipe, values)
+    hint = hint if is_known else f"{hint} Or say what you know: --set {NEEDS}vram_gb=..."
+    raise UserError(f"{who} {needed:g} GB of GPU memory for this training, and {where} {most:g} GB", hint=hint)
+
+
+def _who_needs(recipe: Recipe, values: Values) -> tuple[str, bool]:
+    """Return what needs memory, in words, and whether that is known or rests on a guess."""
+    name = values.get("base_model")
+    if not isinstance(name, str) or "max_seq_length" not in values:
+        return f"recipe {recipe.name}, with these values, needs", True
+    shape = look(name).shape
+    if shape is None:
+        return f"{name} is of a size that is not known, taken to need", False
+    return (f"{name} needs", True) if shape.exact else (f"{name} needs, as far as its name tells,", False)
 
 
 def finish(gpu: str | None, per_hour: float, training: PlannedTraining | None) -> float | None:
