@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -20,8 +21,11 @@ class Refused(Exception):
     """Settings, data or machine are wrong: said in one line, without a traceback. Exit code 2."""
 
 
-def run(train: Callable[[], int], output: str, status: Status) -> int:
-    """Train; return the exit code: that of the training, 2 when settings, data or machine are wrong, 1 when it failed."""
+def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[type[Exception], ...] = ()) -> int:
+    """Train; return the exit code: that of the training, 2 when settings, data or machine are wrong, 1 when it failed.
+
+    ``refusals`` mean the same as Refused.
+    """
     # The folder itself is locked: a lock file would be one more file among the results.
     guard = os.open(output, os.O_RDONLY)
     try:
@@ -31,7 +35,7 @@ def run(train: Callable[[], int], output: str, status: Status) -> int:
         return 2
     try:
         return train()
-    except Refused as error:
+    except (Refused, *refusals) as error:
         message, code = str(error), 2
     except torch.OutOfMemoryError as error:
         message, code = f"GPU memory is full (CUDA out of memory): {str(error).splitlines()[0]}", 1
@@ -42,8 +46,9 @@ def run(train: Callable[[], int], output: str, status: Status) -> int:
     except Exception as error:  # the traceback goes to the log, the line to status.json
         message, code = f"{type(error).__name__}: {error}", 1
         traceback.print_exc()
-    status.write("failed", message[:2000])
     print(f"train: {message}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # a full disk takes no status, and the log has the reason by now
+        status.write("failed", message[:2000])
     return code
 
 
@@ -53,15 +58,15 @@ def refuse(message: str | None) -> None:
         raise Refused(message)
 
 
-def choose_device(asked: str) -> str:
-    """Return cuda, mps or cpu. Raises Refused when a GPU is asked for and there is none."""
+def choose_device(asked: str, *, needs_cuda: bool = False) -> str:
+    """Return cuda, mps or cpu. Raises Refused when a GPU is asked for, or CUDA needed, and there is none."""
     if asked == "cpu":
         return "cpu"
     if torch.cuda.is_available() and asked != "mps":
         return "cuda"
-    if torch.backends.mps.is_available():
+    if torch.backends.mps.is_available() and not needs_cuda:
         return "mps"
-    if asked in ("gpu", "mps"):
+    if asked in ("gpu", "mps") or needs_cuda:
         raise Refused(f"{'an Apple GPU (MPS)' if asked == 'mps' else 'a GPU'} is asked for, but torch sees none on this machine")
     return "cpu"
 
