@@ -26,6 +26,7 @@ def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[t
 
     ``refusals`` mean the same as Refused.
     """
+    wrong: tuple[type[Exception], ...] = (Refused, *refusals)
     # The folder itself is locked: a lock file would be one more file among the results.
     guard = os.open(output, os.O_RDONLY)
     try:
@@ -35,7 +36,7 @@ def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[t
         return 2
     try:
         return train()
-    except (Refused, *refusals) as error:
+    except wrong as error:
         message, code = str(error), 2
     except torch.OutOfMemoryError as error:
         message, code = f"GPU memory is full (CUDA out of memory): {str(error).splitlines()[0]}", 1
