@@ -93,6 +93,13 @@ def test_whoever_has_seen_enough_ends_it(road: Road, waits: Waits, by: str) -> N
     assert (waits.moved < 5, road.cloud.alive()) == (True, [])
 
 
+def test_a_pod_that_somebody_else_has_ended_is_waited_for_no_longer(road: Road, waits: Waits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "_ELSEWHERE", 0.0)
+    waits.act = lambda: road.cloud.terminate(*road.cloud.alive())
+    assert not road.run(FAILS, name="a").success
+    assert waits.moved < 60 and "is gone: it is kept no longer" in road.said()
+
+
 def test_whoever_does_not_wait_finds_it_kept_and_whoever_comes_later_ends_it(road: Road, waits: Waits) -> None:
     folder = road.prepare(FAILS, name="a")
     assert drive(road.context, folder, detach=True).ended_at is None

@@ -25,7 +25,7 @@ _SHORTEST = 60.0
 _MARGIN = 60.0
 """Seconds before the end of its lease by which the pod is to be gone."""
 _ELSEWHERE = 30.0
-"""Seconds between two questions whether somebody has cancelled it from another checkout."""
+"""Seconds between two questions whether somebody has cancelled it from another checkout, or ended its pod."""
 
 
 def minutes_of(text: str | None) -> float:
@@ -120,5 +120,18 @@ def _wait(context: CommandContext, record: RunRecord, folder: RunFolder, until: 
                 asked = time.monotonic()
                 if cancelled_elsewhere(context, record):
                     return
+                if (word := _over(context, record)) is not None:
+                    context.ui.warn(f"{word}: it is kept no longer")
+                    return
     except KeyboardInterrupt:
         context.ui.say("kept       no longer: it is ended now")
+
+
+def _over(context: CommandContext, record: RunRecord) -> str | None:
+    """Return the cloud's word that the pod is gone: nobody can look at it, and what it cost would be reckoned to the end of the wait."""
+    from trainyard.runs.records.pod import pod_of
+
+    try:
+        return pod_of(context, record).over()
+    except TrainyardError:
+        return None
