@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from typing import Any
 
 import torch
 from telemetry import Status
+
+
+_FULL = 1 << 20
+"""With fewer bytes than these no disk takes a checkpoint."""
 
 
 class Refused(Exception):
@@ -46,6 +51,8 @@ def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[t
         traceback.print_exc()
     except Exception as error:  # the traceback goes to the log, the line to status.json
         message, code = f"{type(error).__name__}: {error}", 1
+        if shutil.disk_usage(output).free < _FULL:  # torch's own writer only says that its place in the file is unexpected
+            message += " (No space left on device)"
         traceback.print_exc()
     print(f"train: {message}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # a full disk takes no status, and the log has the reason by now

@@ -60,6 +60,7 @@ def run(made: Path, tmp_path: Path, program: str) -> CompletedProcess[str]:
         ("sys.exit(0)", 1, "a library ended the program (exit code 0)", True),
         ("sys.exit(75)", 1, "a library ended the program (exit code 75)", True),
         ("raise train.torch.OutOfMemoryError('CUDA out of memory. Tried')", 1, "GPU memory is full", True),
+        ("train.session._FULL = 1 << 70; raise RuntimeError('unexpected pos')", 1, "unexpected pos (No space left on device)", True),
         ("raise train.session.Refused('say better')", 2, "say better", False),
         ("raise samples.BadRows('3 of 4 rows cannot be trained:')", 2, "3 of 4 rows", False),
         ("raise rows.RowError('d.jsonl', 7, 'broken')", 2, "d.jsonl:7:1: broken", False),
