@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from telemetry import Status
 
-
 _FULL = 1 << 20
 """With fewer bytes than these no disk takes a checkpoint."""
 
