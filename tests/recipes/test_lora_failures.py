@@ -120,7 +120,7 @@ FAILURES = {
     "not a number": Failure("the loss is nan at step 1", "Lower learning_rate", change=no_numbers),
     "no GPU": Failure("a GPU is asked for, but torch sees none", "no GPU that its driver shows", sets=("device=gpu",), python=True),
     "memory full": Failure("can't allocate memory", "memory is full, not the GPU's", 1, memory=2 << 30, sets=HUGE, rows=4096),
-    "disk full": Failure("No space left on device", "The pod's disk is full", 1, disk="300k"),
+    "disk full": Failure("unexpected pos", "The pod's disk is full", 1, disk="300k"),
 }
 """What the page's table has; '' where the sentence itself says what to do."""
 

@@ -87,6 +87,7 @@ def test_every_failure_before_the_weights_has_a_remedy() -> None:
         "train: a GPU is asked for, but torch sees none on this machine",
         "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.",
         "OSError: [Errno 28] No space left on device",
+        "train: RuntimeError: [enforce fail at inline_container.cc:671] . unexpected pos 704 vs 598",
         "You are trying to access a gated repo.",
     ):
         assert [failure.remedy for failure in known if failure.pattern.search(line)], line
