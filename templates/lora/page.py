@@ -21,12 +21,13 @@ tokenizer = AutoTokenizer.from_pretrained(".")""",
 }
 
 
-def name_base(folder: str, base: str) -> None:
-    """Let the adapter name its base as a person would: the Hub's name, or that of a folder, never a path of this pod."""
+def name_base(folder: str, base: str, revision: str | None) -> None:
+    """Let the adapter name its base as a person would: the Hub's name with its revision, or that of a folder, never a path of this pod."""
     path = os.path.join(folder, "adapter_config.json")
     with open(path, encoding="utf-8") as file:
         known = json.load(file)
     known["base_model_name_or_path"] = os.path.basename(base.rstrip("/")) if basemodel.is_path(base) else base
+    known["revision"] = revision
     with open(path, "w", encoding="utf-8") as out:
         json.dump(known, out, indent=2, sort_keys=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from trainyard.cli import (
+    afterverbs,
     auditverbs,
     cacheverbs,
     dataverbs,
@@ -29,7 +30,7 @@ _ALONE = (
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare, recordverbs.plot,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
-    resultverbs.deliver, resultverbs.gc,
+    resultverbs.deliver, resultverbs.gc, afterverbs.merge,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
     repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, machineverbs.play,

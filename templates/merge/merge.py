@@ -1,0 +1,145 @@
+"""Put the adapter of a finished run into the weights of its base. Exit codes: 0 done, 2 wrong input, 1 failed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import traceback
+from typing import Any
+
+import peft
+import torch
+import transformers
+from telemetry import Status
+
+OUTPUT_DIR = os.environ["OUTPUT_DIR"]
+STEP = 1 << 20
+
+
+class Refused(Exception):
+    """The adapter or its base are not what they must be: said in one line, without a traceback."""
+
+
+def main() -> int:
+    """Merge; return the exit code."""
+    status = Status(OUTPUT_DIR)
+    try:
+        result = merge(status)
+    except Refused as error:
+        message, code = str(error), 2
+    except Exception as error:  # the traceback goes to the log, the line to status.json
+        traceback.print_exc()
+        message, code = f"{type(error).__name__}: {error}", 1
+    else:
+        status.write("done", "done")
+        print(f"merge: done, {result['parameters']:,} parameters in {result['dtype']}", flush=True)
+        return 0
+    print(f"merge: {message}", file=sys.stderr, flush=True)
+    status.write("failed", message[:2000])
+    return code
+
+
+def merge(status: Status) -> dict[str, Any]:
+    """Write model/ under another name, rename it, then write result.json; return what that says."""
+    with open(os.path.join(os.environ["RUN_DIR"], "config.json"), encoding="utf-8") as file:
+        named = json.load(file)["base_model"]
+    adapter = adapter_in(os.environ["INPUT_DIR"])
+    with open(os.path.join(adapter, "adapter_config.json"), encoding="utf-8") as file:
+        known = json.load(file)
+    made, revision = os.path.join(adapter, "base"), known.get("revision")
+    base = made if os.path.isdir(made) else named
+    called = os.path.basename(named.rstrip("/")) if os.path.isdir(named) else named
+    if base == named and called != known.get("base_model_name_or_path"):
+        raise Refused(f"the adapter is one of {known.get('base_model_name_or_path')}, not of {called}")
+    status.write("loading", f"loading {named}")
+    model = base_of(base, revision)
+    status.write("saving", "putting the adapter into the base's weights")
+    merged = with_adapter(model, adapter)
+    partial, folder = os.path.join(OUTPUT_DIR, ".model.partial"), os.path.join(OUTPUT_DIR, "model")
+    shutil.rmtree(partial, ignore_errors=True)
+    merged.save_pretrained(partial, safe_serialization=True)
+    transformers.AutoTokenizer.from_pretrained(adapter).save_pretrained(partial)
+    if os.path.exists(os.path.join(adapter, "generation_config.json")):
+        shutil.copyfile(os.path.join(adapter, "generation_config.json"), os.path.join(partial, "generation_config.json"))
+    result = {
+        "recipe": "merge", "base_model": named, "base_revision": revision, "adapter_sha256": sha256(weights_of(adapter)),
+        "parameters": sum(parameter.numel() for parameter in merged.parameters()), "dtype": str(merged.dtype).removeprefix("torch."),
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
+    }  # fmt: skip
+    with open(os.path.join(partial, "README.md"), "w", encoding="utf-8") as out:
+        out.write(page(called, revision, result["adapter_sha256"]))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.rename(partial, folder)
+    with open(os.path.join(OUTPUT_DIR, ".result.partial"), "w", encoding="utf-8") as out:
+        json.dump(result, out, indent=2)
+    os.replace(os.path.join(OUTPUT_DIR, ".result.partial"), os.path.join(OUTPUT_DIR, "result.json"))
+    return result
+
+
+def adapter_in(folder: str) -> str:
+    """Return where the adapter lies among the data."""
+    found = [place for place, _, files in os.walk(folder) if "adapter_config.json" in files]
+    if len(found) != 1:
+        raise Refused(f"the data hold {len(found) or 'no'} adapters (adapter_config.json); one is needed")
+    return found[0]
+
+
+def base_of(base: str, revision: str | None) -> Any:
+    """Return the base in its own precision, of the very revision that the adapter was trained on where that is known."""
+    if os.path.isdir(base) or revision is None:
+        if not os.path.isdir(base):
+            print("merge: the adapter does not say which revision of its base it was trained on; the newest is taken", flush=True)
+        return transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="cpu")
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto", device_map="cpu")
+    if (got := getattr(model.config, "_commit_hash", None)) != revision:
+        raise Refused(f"the adapter was trained on {base} at revision {revision}, and what was loaded is {got or 'of unknown revision'}")
+    return model
+
+
+def with_adapter(model: Any, adapter: str) -> Any:
+    """Return the base with the adapter in its weights; raises Refused for one that does not fit it whole."""
+    try:
+        adapted = peft.PeftModel.from_pretrained(model, adapter)
+    except RuntimeError as error:  # a size of the base's is another
+        raise Refused(f"the adapter does not fit its base: {error}") from None
+    own, there = set(peft.get_peft_model_state_dict(adapted)), set(peft.load_peft_weights(adapter, device="cpu"))
+    if own != there:
+        raise Refused(f"the adapter does not fit its base: {sorted(own ^ there)[0]} is in one of them only")
+    return adapted.merge_and_unload(safe_merge=True)
+
+
+def weights_of(adapter: str) -> str:
+    """Return the file of an adapter's weights."""
+    return os.path.join(adapter, "adapter_model.safetensors")
+
+
+def sha256(path: str) -> str:
+    """Return the sha256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(STEP):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def page(base: str, revision: str | None, adapter: str) -> str:
+    """Return the page that lies beside the model."""
+    return f"""# {base}, with a LoRA adapter in its weights
+
+The base is {base}{f" at revision {revision}" if revision else ""}; the adapter's adapter_model.safetensors has sha256 {adapter}.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained(".")  # from inside this folder
+tokenizer = AutoTokenizer.from_pretrained(".")
+```
+"""
+
+
+if __name__ == "__main__":
+    transformers.utils.logging.disable_progress_bar()
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""Which run `invoke merge` begins, and of which runs it begins none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.runs.road import STACK, Road
+from trainyard.errors import UserError
+from trainyard.runs.records.record import RunFolder
+from trainyard.runs.verbs.merge import merge_of
+
+
+@pytest.fixture
+def road(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Road]:
+    made = Road(tmp_path, monkeypatch)
+    monkeypatch.chdir(made.context.places.root)
+    yield made
+    made.lose_pod()
+
+
+def test_a_merge_is_of_the_very_attempt_and_its_base_and_a_run_without_an_adapter_has_none(road: Road) -> None:
+    road.run("mkdir -p $OUTPUT_DIR/model; echo m >$OUTPUT_DIR/model/m.txt", name="a")
+    folder = RunFolder(road.context.places.runs / "ann" / "a" / "1")
+    with pytest.raises(UserError, match="ann/a/1 is a run of recipe command: only what recipe lora leaves can be merged"):
+        merge_of(road.context, "a", None)
+
+    lora = replace(folder.load(), recipe="lora", values={"base_model": "a/b", "method": "lora", "output": "adapter"})
+    folder.save(lora)
+    request = merge_of(road.context, "a", None)
+    assert (request.stack, request.recipe, request.data, request.sets) == (STACK, "merge", "run:ann/a/1", ("base_model=a/b",))
+    assert merge_of(road.context, "ann/a/1", "elsewhere").stack == "elsewhere"
+
+    for whole in ({"method": "full"}, {"output": "merged"}):
+        folder.save(replace(lora, values={**lora.values, **whole}))
+        with pytest.raises(UserError, match="leaves a whole model, no adapter"):
+            merge_of(road.context, "a", None)
