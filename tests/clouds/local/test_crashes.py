@@ -10,14 +10,17 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.clouds.local import pods
-from trainyard.clouds.local import LocalCloud, launch, registry
+from trainyard.clouds.local import LocalCloud, gpulocks, launch, registry
 from trainyard.clouds.local import cloud as module
+from trainyard.clouds.local.hardware import GpuDevice
+from trainyard.clouds.protocol import Offer
 from trainyard.errors import CloudRefused
 from trainyard.filelock import hold_lock
 
@@ -122,6 +125,25 @@ def test_a_second_starter_that_falls_to_the_other_isolation_level_leaves_the_pod
     pods.wait_for(lambda: registry.holder(folder / "subreaper") == 0, "the subreaper to leave")
 
     assert cloud.list() == [pod] and pods.is_open(pod)
+
+
+def test_a_pod_whose_files_may_not_be_mounted_has_its_gpu_on_the_other_isolation_level(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    if isolation == "process":
+        pytest.skip("on this isolation level nothing is mounted")
+    monkeypatch.delenv("TRAINYARD_LOCAL_ISOLATION")
+    monkeypatch.setattr(gpulocks, "PLACES", ("/nowhere", str(folder)))
+    cloud = LocalCloud(folder / "c")
+    monkeypatch.setattr(cloud, "gpus", lambda: [GpuDevice(0, "RTX 4090", 24.0)])
+    # As in a container that hides parts of /proc the mounts are refused, and only after the locks were taken.
+    volume = f"/proc/{os.getpid()}"
+    offer = Offer("gpu", "local", "RTX 4090", 1, 0.0)
+    for number in range(5):
+        pod = cloud.create(replace(pods.spec(f"fallen-{number}"), volume=volume), offer)
+        assert pod.raw_status == "running (process)"
+        cloud.terminate(pod.id)
+    assert pods.leftovers(cloud) == []
 
 
 def test_create_against_terminate_ends_with_one_pod_or_none(cloud: LocalCloud, seed: random.Random) -> None:

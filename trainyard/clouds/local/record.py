@@ -40,6 +40,7 @@ class LocalPod:
         self.spec: dict[str, Any] = {}
         self.stamp = (0, 0)
         self.gpus: list[int] = []
+        self.locks: list[int] = []
         self.read()
 
     def read(self) -> None:
@@ -78,6 +79,7 @@ class LocalPod:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise Stop("taken") from None
+        self.locks.append(fd)
         if not self.is_recorded():
             raise Stop("gone")
         if os.access("port", os.F_OK, dir_fd=self.fd) and name == "alive":
@@ -87,6 +89,12 @@ class LocalPod:
         """Take the locks of the pod's GPUs: they are held as long as this process lives, or one that it forks. Raises OSError."""
         for path in self.spec.get("gpu_locks", ()):
             self.gpus.append(gpulocks.take(path, self._lease()))
+
+    def let_go(self) -> None:
+        """Drop every lock, for another isolation level to take: a process that is about to end would hold them a moment too long."""
+        for fd in (*self.gpus, *self.locks):
+            os.close(fd)
+        self.gpus, self.locks = [], []
 
     def _lease(self) -> dict[str, Any]:
         return {"pod": self.name, **{key: self.spec.get(key) for key in ("user", "stop", "end", "marker")}}

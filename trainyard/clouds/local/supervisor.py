@@ -85,6 +85,7 @@ def _start_in_namespace(pod: LocalPod, report: int) -> str:
             raise Stop("taken") from None
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                pod.let_go()
                 raise
             # A full disk says nothing about namespaces: no reason to fall to the other isolation level.
             _tell(report, {"error": error.strerror})
