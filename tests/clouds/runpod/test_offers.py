@@ -118,3 +118,8 @@ def test_spot_offers_carry_the_spot_price_and_are_rented_over_graphql(cloud: Run
     assert (info.name, info.lease_id, info.end) == (quoted.name, quoted.lease_id, quoted.end)
     record = rehearsal.fleet.get(info.id)
     assert record is not None and record["spot"] and record["request"]["env"]["TRICKY"] == quoted.env["TRICKY"]
+
+
+def test_a_spot_pod_is_held_to_its_limit_at_its_spot_price_and_not_at_the_catalogs(cloud: RunPodCloud) -> None:
+    assert first(cloud, spot=True, max_price=0.53).price_per_hour == 0.53
+    assert cloud.offers(replace(WANTED, spot=True, max_price=0.52)) == []

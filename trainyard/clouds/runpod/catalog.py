@@ -42,7 +42,8 @@ def gpu_offers(query: OfferQuery, tier: str, catalog: Sequence[Mapping[str, obje
         for index in gpus.match(asked_gpu, names(catalog)):
             matching += _entry_offers(query, tier, catalog[index], centers)
     seen: dict[str, Offer] = {offer.id: offer for offer in reversed(matching)}
-    return [offer for offer in dict.fromkeys(seen[o.id] for o in matching) if affordable(query, offer)]
+    # A spot pod's price is not in the catalog: what its limit allows may cost more than the limit otherwise.
+    return [offer for offer in dict.fromkeys(seen[o.id] for o in matching) if query.spot or affordable(query, offer)]
 
 
 def names(catalog: Sequence[Mapping[str, object]]) -> list[tuple[str, ...]]:
