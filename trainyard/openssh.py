@@ -32,7 +32,7 @@ class SshAnswer:
     code: int
     out: bytes
     said: str
-    """The last line of its stderr."""
+    """The last lines of its stderr."""
 
 
 def run(login: SshLogin, command: str, stdin: bytes, timeout: float) -> SshAnswer:
@@ -51,7 +51,7 @@ def run(login: SshLogin, command: str, stdin: bytes, timeout: float) -> SshAnswe
         raise Unreachable(f"{login.name}: no answer within {timeout:.0f} s") from None
     except FileNotFoundError:
         raise _no_ssh() from None
-    return SshAnswer(done.returncode, done.stdout, _last_line(done.stderr))
+    return SshAnswer(done.returncode, done.stdout, _last_lines(done.stderr))
 
 
 class LinkThrough:
@@ -80,7 +80,7 @@ class LinkThrough:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         self._errors.seek(0)
-        return _last_line(self._errors.read(65536))
+        return _last_lines(self._errors.read(65536))
 
     def close(self) -> None:
         """End the link."""
@@ -98,9 +98,10 @@ def _no_ssh() -> UserError:
     return UserError("the program 'ssh' is missing on this machine", hint="Install the OpenSSH client (Debian: openssh-client).")
 
 
-def _last_line(text: bytes) -> str:
-    lines = text.decode(errors="replace").strip().splitlines()
-    return "".join(sign for sign in lines[-1] if sign.isprintable())[:300] if lines else ""
+def _last_lines(text: bytes) -> str:
+    # Three: when a jump host refuses, what it said stands above two lines of the ssh that waited behind it.
+    lines = text.decode(errors="replace").strip().splitlines()[-3:]
+    return " / ".join("".join(sign for sign in line if sign.isprintable()) for line in lines)[:300]
 
 
 @contextlib.contextmanager

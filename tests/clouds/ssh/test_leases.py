@@ -142,6 +142,9 @@ def test_a_jump_host_is_on_the_way_to_the_machine_and_to_its_pods(yard: Yard) ->
         gate.stop()
     with pytest.raises(Unreachable):
         yard.link(pod)
+    # What the machine on the way said, not the complaint of the ssh that waited behind it.
+    with pytest.raises(CloudUnknown, match=r"gpu1 cannot be reached: .*Connection refused"):
+        OwnMachines([host]).list()
 
 
 def _other_key() -> str:
