@@ -27,6 +27,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
             "storage/versitygw.py": "a log that is moved aside",
         },
     ),
+    "tars are unpacked": (r"\btar\w*\.extract(all)?\(", "tars.py", {}),
     "files are brought to the disk": (
         r"\bos\.fsync\(",
         "files.py",

@@ -58,6 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "filelock",
         "fields",
         "files",
+        "tars",
         "nearest",
         "jsontext",
         "sizes",

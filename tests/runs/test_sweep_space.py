@@ -69,7 +69,7 @@ def test_what_the_recipe_does_not_know_may_stand_in_the_command_in_braces() -> N
         (("lora_rank=8,16,8",), "'8' is there twice"),
         (("lr=1e-4,0.0001",), "1e-4 is there twice"),
         (("lr=1e-4,1e-5", "learning_rate=1,0.5"), "learning_rate is varied by --sweep lr=1e-4,1e-5, too"),
-        (("eval_steps=5,10",), "nothing is evaluated on the way"),
+        (("eval_dataset=a,b",), "write eval_file: FILE"),
     ],
 )
 def test_what_cannot_be_is_refused_with_its_words(texts: tuple[str, ...], says: str) -> None:

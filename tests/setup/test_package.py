@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from trainyard.tars import unpack
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DECLARED = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -71,7 +73,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     build = "import sys; from hatchling.build import build_sdist as build; print(build(sys.argv[1]))"
     sdist = subprocess.run([sys.executable, "-c", build, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True)
     with tarfile.open(folder / sdist.stdout.strip()) as packed:
-        packed.extractall(folder, filter="data")
+        unpack(packed, folder)
     (unpacked,) = (path for path in folder.iterdir() if path.is_dir())
     made = subprocess.run(
         [sys.executable, "-c", build.replace("sdist", "wheel"), str(folder)], cwd=unpacked, capture_output=True, text=True, check=True

@@ -20,6 +20,7 @@ from trainyard.storage.answers import store_errors
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.manifest import LOGS, ResultKey
 from trainyard.storage.seal import put_proven, read
+from trainyard.tars import unpack
 
 RECORD, BUNDLE, SNAPSHOT = "run.json", "bundle.tar.gz", "snapshot.tar.gz"
 
@@ -84,7 +85,7 @@ def _fetch_folder(settings: StoreSettings, key: str, dest: Path) -> bool:
         return False
     try:
         with tarfile.open(fileobj=io.BytesIO(body), mode="r:gz") as tar:
-            tar.extractall(dest, filter="data")
+            unpack(tar, dest)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise StoreError(f"{settings.url}/{key} cannot be unpacked: {error}") from None
     return True

@@ -22,6 +22,7 @@ from trainyard.runs.planning import jobkeys
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.verbs.prepare import RunPlan, take_snapshot, versions
 from trainyard.sizes import human_size
+from trainyard.tars import unpack
 
 _MOST = 256_000_000
 """Bytes of one packed submission: the ledger holds it, and who takes it has it in memory."""
@@ -57,5 +58,5 @@ def opened(content: bytes) -> Iterator[RunFolder]:
     with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
         folder = RunFolder(Path(scratch).resolve())
         with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-            tar.extractall(folder.path, filter="data")
+            unpack(tar, folder.path)
         yield folder
