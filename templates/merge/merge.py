@@ -13,14 +13,11 @@ from typing import Any
 import peft
 import torch
 import transformers
+from adapters import Refused, base_of, with_adapter
 from telemetry import Status
 
 OUTPUT_DIR = os.environ["OUTPUT_DIR"]
 STEP = 1 << 20
-
-
-class Refused(Exception):
-    """The adapter or its base are not what they must be: said in one line, without a traceback."""
 
 
 def main() -> int:
@@ -85,30 +82,6 @@ def adapter_in(folder: str) -> str:
     if len(found) != 1:
         raise Refused(f"the data hold {len(found) or 'no'} adapters (adapter_config.json); one is needed")
     return found[0]
-
-
-def base_of(base: str, revision: str | None) -> Any:
-    """Return the base in its own precision, of the very revision that the adapter was trained on where that is known."""
-    if os.path.isdir(base) or revision is None:
-        if not os.path.isdir(base):
-            print("merge: the adapter does not say which revision of its base it was trained on; the newest is taken", flush=True)
-        return transformers.AutoModelForCausalLM.from_pretrained(base, dtype="auto", device_map="cpu")
-    model = transformers.AutoModelForCausalLM.from_pretrained(base, revision=revision, dtype="auto", device_map="cpu")
-    if (got := getattr(model.config, "_commit_hash", None)) != revision:
-        raise Refused(f"the adapter was trained on {base} at revision {revision}, and what was loaded is {got or 'of unknown revision'}")
-    return model
-
-
-def with_adapter(model: Any, adapter: str) -> Any:
-    """Return the base with the adapter in its weights; raises Refused for one that does not fit it whole."""
-    try:
-        adapted = peft.PeftModel.from_pretrained(model, adapter)
-    except RuntimeError as error:  # a size of the base's is another
-        raise Refused(f"the adapter does not fit its base: {error}") from None
-    own, there = set(peft.get_peft_model_state_dict(adapted)), set(peft.load_peft_weights(adapter, device="cpu"))
-    if own != there:
-        raise Refused(f"the adapter does not fit its base: {sorted(own ^ there)[0]} is in one of them only")
-    return adapted.merge_and_unload(safe_merge=True)
 
 
 def weights_of(adapter: str) -> str:

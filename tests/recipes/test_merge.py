@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes.conftest import ROOT
-from tests.recipes.trainings import Training, ask, environment, loaded_environment
+from tests.recipes.trainings import Training, ask, environment, loaded_environment, python
 from trainyard.recipes import bundle
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
@@ -46,6 +46,13 @@ def merged(folder: Path, envs: Path, adapter: Path, base: str) -> tuple[int, str
     return done.returncode, done.stdout + done.stderr, folder / "output"
 
 
+def answer(folder: Path, question: str) -> str:
+    """Return what `invoke ask` prints of a folder."""
+    argv = [python(environment()), ROOT / "templates" / "merge" / "ask.py", folder, "tiny-qwen3-moe", question, "12"]
+    env = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
 @pytest.mark.torch
 @pytest.mark.timeout(900)
 def test_a_merged_model_says_what_its_base_says_with_the_adapter(tmp_path: Path, envs: Path, adapter: Path) -> None:
@@ -57,6 +64,7 @@ def test_a_merged_model_says_what_its_base_says_with_the_adapter(tmp_path: Path,
     assert (result["base_model"], result["dtype"]) == ("tiny-qwen3-moe", "float32")
     question = "Where does engine 3 stand?"
     assert ask(environment(), output / "model", None, question) == ask(environment(), adapter / "base", adapter, question)
+    assert answer(output / "model", question) == answer(adapter, question)
 
 
 @pytest.mark.torch

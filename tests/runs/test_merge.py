@@ -11,6 +11,7 @@ import pytest
 from tests.runs.road import STACK, Road
 from trainyard.errors import UserError
 from trainyard.runs.records.record import RunFolder
+from trainyard.runs.verbs.ask import ask
 from trainyard.runs.verbs.merge import merge_of
 
 
@@ -27,6 +28,8 @@ def test_a_merge_is_of_the_very_attempt_and_its_base_and_a_run_without_an_adapte
     folder = RunFolder(road.context.places.runs / "ann" / "a" / "1")
     with pytest.raises(UserError, match="ann/a/1 is a run of recipe command: only what recipe lora leaves can be merged"):
         merge_of(road.context, "a", None)
+    with pytest.raises(UserError, match="only what recipes lora and merge leave can be asked"):
+        ask(road.context, "a", "Where?", None, 8)
 
     lora = replace(folder.load(), recipe="lora", values={"base_model": "a/b", "method": "lora", "output": "adapter"})
     folder.save(lora)

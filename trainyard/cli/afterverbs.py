@@ -37,3 +37,21 @@ def merge(
         deliver=deliver,
     )  # fmt: skip
     return prepare_and_drive(work, request, json, key)
+
+
+@task(
+    positional=["run", "question"],
+    help=help_of(
+        run="label, user/label or user/label/attempt of a finished run of recipe lora or merge; last: the run that was begun last",
+        question="what the model is asked, in quotes",
+        stack="stack whose bucket has the run (default: the one it ran on)",
+        tokens="most tokens of the answer",
+    ),
+)
+@verb
+def ask(c: Context, run: str, question: str, stack: str | None = None, tokens: int = 256) -> int:
+    """Ask the model of a finished run a question, on this machine's CPU; the likeliest answer goes to stdout."""
+    from trainyard.runs.verbs.ask import ask as answer_of
+
+    print(answer_of(context(), run, question, stack, tokens))
+    return 0
