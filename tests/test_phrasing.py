@@ -20,6 +20,7 @@ PROGRAMS = {"engine", "provider", "rehearsal", "pod", "clouds"}
 """Rooms whose output other programs read, or whose command is a module of their own."""
 ALLOWED = {
     ("cli/ending.py", "_say"): "tell() hands it what was phrased",
+    ("cli/afterverbs.py", "ask"): "what a model says, as it is",
     ("cli/stackverbs.py", "env"): "a shell reads it",
     ("cli/invokeprogram.py", "_complete"): "a shell reads it",
     ("cli/invokeprogram.py", "_script_mended"): "a shell reads it",

@@ -48,7 +48,7 @@ def merged(folder: Path, envs: Path, adapter: Path, base: str) -> tuple[int, str
 
 def answer(folder: Path, question: str) -> str:
     """Return what `invoke ask` prints of a folder."""
-    argv = [python(environment()), ROOT / "templates" / "merge" / "ask.py", folder, "tiny-qwen3-moe", question, "12"]
+    argv: list[str | Path] = [python(environment()), ROOT / "templates" / "merge" / "ask.py", folder, "tiny-qwen3-moe", question, "12"]
     env = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
     return subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
 

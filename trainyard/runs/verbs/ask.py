@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from trainyard.errors import UserError
 from trainyard.recipes import venvs
@@ -31,7 +32,8 @@ def ask(context: CommandContext, reference: str, question: str, stack: str | Non
     recipe = load_recipe(context.places.root, RECIPE)
     environment = venvs.ensure(recipe.locks["cpu"], context.places, context.ui.say, imports=recipe.imports)
     env = {name: context.env[name] for name in _TOLD if name in context.env} | {"PYTHONWARNINGS": "ignore"}
-    argv = [environment / "bin" / "python", recipe.folder / "ask.py", folder, str(record.values["base_model"]), question, str(tokens)]
+    base = str(record.values["base_model"])
+    argv: list[str | Path] = [environment / "bin" / "python", recipe.folder / "ask.py", folder, base, question, str(tokens)]
     done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=sys.stderr, check=False)
     if done.returncode:
         raise UserError(f"{key} could not be asked: the program ended with code {done.returncode}; why stands above")
