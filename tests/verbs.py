@@ -16,6 +16,7 @@ from invoke.tasks import task
 from tests.measured import MEASURED
 from trainyard.cli.common import help_of, verb, words_behind
 from trainyard.config import find_root
+from trainyard.setup.pipsettings import for_uv
 
 _SIDE_BY_SIDE = ("-n", "6", "--dist", "worksteal")
 """How tests are run. Thrice the two cores that the time of the suite is promised for: more than half of a test is waiting for real
@@ -51,7 +52,8 @@ def extras(c: Context) -> int:
     """Run the tests of what extras bring (plots, sweep, modal, trackers), with their pinned packages in a folder apart (build/extras)."""
     place, pinned = find_root() / "build" / "extras", Path("tests") / "requirements-extras.txt"
     install = ("uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(place), "--require-hashes", "-r", str(pinned))
-    if code := python(*install):
+    surroundings, more = for_uv(os.environ)  # a proxy or certificates that only pip was told of are uv's, too
+    if code := subprocess.run([sys.executable, "-m", *install, *more], env=surroundings, cwd=find_root(), check=False).returncode:
         return code
     os.environ["PYTHONPATH"] = str(place)
     return python("pytest", "-q", "-m", "extras")
