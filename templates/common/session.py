@@ -11,18 +11,39 @@ import os
 import shutil
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from telemetry import Status
 
+SHOWN = 20
+"""Places of rows that are named; the rest is counted."""
 _FULL = 1 << 20
 """With fewer bytes than these no disk takes a checkpoint."""
 
 
 class Refused(Exception):
     """Settings, data or machine are wrong: said in one line, without a traceback. Exit code 2."""
+
+
+class RowReport:
+    """What became of every row of a training: how many of each kind, and where the first ones stand."""
+
+    def __init__(self) -> None:
+        self.rows = self.tokens = self.learnt = 0
+        self.kinds: Counter[str] = Counter()
+        self.unused: Counter[str] = Counter()
+        self.places: dict[str, list[str]] = {}
+        self.reasons: list[str] = []
+
+    def note(self, kind: str, place: str, reason: str | None = None) -> None:
+        """Count a row of a kind; the first ones are named."""
+        self.kinds[kind] += 1
+        if len(self.places.setdefault(kind, [])) < SHOWN:
+            self.places[kind].append(place)
+            self.reasons += [f"{place}: {reason}"] if reason else []
 
 
 def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[type[Exception], ...] = ()) -> int:

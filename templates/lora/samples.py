@@ -16,33 +16,23 @@ import preferences
 import rows
 import torch
 from chat import Encoder, Sample
+from session import RowReport
 
 Item = tuple[Any, Any, int]
 """A sample's token ids, where its loss counts, and its number."""
-SHOWN = 20  # places that are named; the rest is counted
 
 
 class BadRows(Exception):
     """Rows cannot be trained, and on_bad_row says to stop."""
 
 
-class Report:
+class Report(RowReport):
     """What became of every row. ``kinds``: cut, dropped (nothing is left of the answer), not_learnt (weight 0), flawed."""
 
     def __init__(self) -> None:
-        self.rows = self.samples = self.tokens = self.learnt = 0
+        super().__init__()
+        self.samples = 0
         self.forms: Counter[str] = Counter()
-        self.kinds: Counter[str] = Counter()
-        self.unused: Counter[str] = Counter()
-        self.places: dict[str, list[str]] = {}
-        self.reasons: list[str] = []
-
-    def note(self, kind: str, place: str, reason: str | None = None) -> None:
-        """Count a row of a kind; the first ones are named."""
-        self.kinds[kind] += 1
-        if len(self.places.setdefault(kind, [])) < SHOWN:
-            self.places[kind].append(place)
-            self.reasons += [f"{place}: {reason}"] if reason else []
 
     def as_json(self) -> dict[str, Any]:
         """Return what data-report.json holds."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,9 +12,8 @@ import articles
 import numpy
 import rows
 import torch
-from session import Refused, read_json
+from session import Refused, RowReport, read_json
 
-SHOWN = 20  # places that are named; the rest is counted
 Sample = tuple[Any, Any]
 """Token ids of a text and of its summary."""
 Item = tuple[Any, Any, int]
@@ -51,22 +49,8 @@ class Samples(torch.utils.data.Dataset):
         self.places.append(place)
 
 
-class Report:
-    """What became of every row. ``kinds``: cut, dropped (there are enough without it), not_learnt (held back), flawed."""
-
-    def __init__(self) -> None:
-        self.rows = self.tokens = self.learnt = 0
-        self.kinds: Counter[str] = Counter()
-        self.unused: Counter[str] = Counter()
-        self.places: dict[str, list[str]] = {}
-        self.reasons: list[str] = []
-
-    def note(self, kind: str, place: str, reason: str | None = None) -> None:
-        """Count a row of a kind; the first ones are named."""
-        self.kinds[kind] += 1
-        if len(self.places.setdefault(kind, [])) < SHOWN:
-            self.places[kind].append(place)
-            self.reasons += [f"{place}: {reason}"] if reason else []
+class Report(RowReport):
+    """What became of every row. ``kinds``: cut, dropped (there are enough without it), cut_summaries, held_back, flawed."""
 
     def as_json(self) -> dict[str, Any]:
         """Return what data-report.json holds."""
