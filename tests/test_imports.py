@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api",),
     ("doctor",),
     ("setup.tools", "setup.pulumicli"),
+    ("runs.after",),
     ("runs.gitops",),
     ("runs.sweeps",),
     ("runs.queue",),

@@ -10,9 +10,9 @@ import pytest
 
 from tests.runs.road import STACK, Road
 from trainyard.errors import UserError
+from trainyard.runs.after.ask import ask
+from trainyard.runs.after.merge import merge_of
 from trainyard.runs.records.record import RunFolder
-from trainyard.runs.verbs.ask import ask
-from trainyard.runs.verbs.merge import merge_of
 
 
 @pytest.fixture

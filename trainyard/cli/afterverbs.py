@@ -29,7 +29,7 @@ def merge(
     yes: bool = False, deliver: str | None = None, key: str | None = None, json: bool = False,
 ) -> int:  # fmt: skip
     """Put the adapter of a finished run into the weights of its base: a run of its own, whose result is the whole model."""
-    from trainyard.runs.verbs.merge import merge_of
+    from trainyard.runs.after.merge import merge_of
 
     work = context(as_json=json)
     request = replace(
@@ -51,7 +51,7 @@ def merge(
 @verb
 def ask(c: Context, run: str, question: str, stack: str | None = None, tokens: int = 256) -> int:
     """Ask the model of a finished run a question, on this machine's CPU; the likeliest answer goes to stdout."""
-    from trainyard.runs.verbs.ask import ask as answer_of
+    from trainyard.runs.after.ask import ask as answer_of
 
     print(answer_of(context(), run, question, stack, tokens))
     return 0

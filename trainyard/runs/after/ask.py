@@ -9,9 +9,9 @@ from pathlib import Path
 from trainyard.errors import UserError
 from trainyard.recipes import venvs
 from trainyard.recipes.contract import load_recipe
+from trainyard.runs.after.merge import RECIPE
 from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs.fetch import fetch
-from trainyard.runs.verbs.merge import RECIPE
 from trainyard.runs.verbs.past import seen
 
 _TOLD = (

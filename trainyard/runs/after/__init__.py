@@ -1,0 +1,1 @@
+"""What is made of the result of a run: merged, asked, converted, served, held against another."""
