@@ -133,8 +133,21 @@ bench_offers = _bench(
     "bench.offers", "Time the offers of all emulated clouds in one table, each 300 ms late; then with one down, one silent."
 )
 bench_reaper = _bench("bench.reaper", "Time the reaper over 10,000 pods of the emulated RunPod, and `invoke reap` as a whole command.")
-bench_lora = _bench("bench.lora", "Train by recipe lora and by TRL's SFTTrainer: losses, seconds a step, memory (TRL is fetched apart).")
 bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite and in Postgres, and `invoke runs` as a whole command.")
+
+
+@task(
+    help=help_of(
+        method="lora or dpo alone (default: one after the other)",
+        base="tiny (default), or smollm2: a real one of 135 million weights, fetched once",
+        rounds="of each (default: 3)",
+        steps="of a training (default: 20)",
+    )
+)
+@verb
+def bench_lora(c: Context, method: str | None = None, base: str | None = None, rounds: int | None = None, steps: int | None = None) -> int:
+    """Train by recipe lora and by TRL, answers and preferences: losses, seconds a step, memory (TRL is fetched apart)."""
+    return python("bench.lora", *_options({"--method": method, "--base": base, "--rounds": rounds, "--steps": steps}))
 
 
 @task(help=help_of(runs="how many estimates are held against a bill (default: 30)", seed="draw these runs (default: 1)"))

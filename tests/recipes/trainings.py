@@ -24,6 +24,7 @@ from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
 from trainyard.recipes.values import resolve
 from trainyard.setup import s3server
+from trainyard.setup.pipsettings import for_uv
 
 MODELS = ("adapter_model.safetensors", "model.safetensors")
 
@@ -170,7 +171,9 @@ def packages_apart(envs: Path, packages: Sequence[str] = _BITSANDBYTES) -> Path:
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=folder.parent) as new:
             uv, into = str(Path(sys.executable).with_name("uv")), ("--quiet", "--no-deps", "--python", str(python(envs)))
-            if subprocess.run([uv, "pip", "install", *into, "--target", f"{new}/packages", *packages], check=False).returncode:
+            surroundings, more = for_uv(os.environ)  # a proxy or certificates that only pip was told of are uv's, too
+            order = [uv, "pip", "install", *into, "--target", f"{new}/packages", *more, *packages]
+            if subprocess.run(order, env=surroundings, check=False).returncode:
                 pytest.skip(f"{packages[0]} cannot be had from the package index here")
             os.rename(f"{new}/packages", folder)
     return folder
