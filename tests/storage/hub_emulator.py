@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,7 +28,18 @@ class Repo:
     name: str
     private: bool
     files: dict[str, tuple[bytes, bool]] = field(default_factory=dict)
+    """Of main."""
     commits: list[str] = field(default_factory=lambda: ["0" * 40])
+    branches: dict[str, dict[str, tuple[bytes, bool]]] = field(default_factory=dict)
+    """Beside main."""
+    snapshots: dict[str, dict[str, tuple[bytes, bool]]] = field(default_factory=dict)
+    """By commit."""
+
+    def at(self, revision: str) -> dict[str, tuple[bytes, bool]] | None:
+        """Return the files of a branch or commit, None where there is none."""
+        if revision == "main" or revision == self.commits[0]:
+            return self.files
+        return self.branches.get(revision, self.snapshots.get(revision))
 
 
 @dataclass
@@ -73,6 +85,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer("GET")
 
+    def do_HEAD(self) -> None:
+        self._answer("HEAD")
+
     def do_POST(self) -> None:
         self._answer("POST")
 
@@ -103,6 +118,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._store(path, body)
             if self.headers.get("Authorization") != f"Bearer {TOKEN}" and not path.startswith("/lfs-complete/"):
                 return self._send(401, {"error": "Invalid username or password."})
+            if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+                return self._resolve(method, match)
             self._send(*self._route(method, path, body))
 
     def _route(self, method: str, path: str, body: bytes) -> tuple[int, Any]:
@@ -115,9 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
             parts = self.hub.parts.pop(oid)
             assert [part["partNumber"] for part in said["parts"]] == sorted(parts) and said["oid"] == oid
             return self._keep(oid, b"".join(parts[number] for number in sorted(parts)))
-        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit|paths-info)/([^/]+)", path):
+        if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)/(preupload|commit|paths-info|tree|branch)/([^/]+)", path):
             repo = self.hub.repos.get(match[1])
-            return getattr(self, "_" + match[2].replace("-", "_"))(repo, body) if repo else (404, {"error": "Repository not found"})
+            if repo is None:
+                return 404, {"error": "Repository not found"}
+            if match[2] == "branch":
+                return self._branch(repo, match[3])
+            if (tree := repo.at(match[3])) is None:
+                return 404, {"error": f"Invalid rev id: {match[3]}"}
+            answer: tuple[int, Any] = getattr(self, "_" + match[2].replace("-", "_"))(repo, tree, body)
+            return answer
         if match := re.fullmatch(r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
             return self._batch(json.loads(body))
         if path == "/lfs-verify":
@@ -126,10 +150,12 @@ class _Handler(BaseHTTPRequestHandler):
             return (200, {}) if right else (404, {"error": "no such object"})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/[^/]+)?", path):
             repo = self.hub.repos.get(match[1])
-            return (
-                (200, {"id": match[1], "sha": repo.commits[-1], "private": repo.private, "tags": [], "siblings": []}) if repo else (404, {})
-            )
+            return self._info(match[1], repo) if repo else (404, {})
         return 404, {"error": f"no route {method} {path}"}
+
+    def _info(self, name: str, repo: Repo) -> tuple[int, Any]:
+        siblings = [{"rfilename": path} for path in repo.files]
+        return 200, {"id": name, "sha": repo.commits[-1], "private": repo.private, "tags": [], "siblings": siblings}
 
     def _create(self, said: dict[str, Any]) -> tuple[int, Any]:
         name = f"{said['organization']}/{said['name']}"
@@ -141,12 +167,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.repos[name] = Repo(name, said.get("visibility") == "private" or said.get("private") is True)
         return 200, url
 
-    def _preupload(self, repo: Repo, body: bytes) -> tuple[int, Any]:
+    def _preupload(self, repo: Repo, tree: dict[str, tuple[bytes, bool]], body: bytes) -> tuple[int, Any]:
         files = []
         for one in json.loads(body)["files"]:
             large = one["size"] > 100_000 or one["path"].endswith((".safetensors", ".bin"))
             answer: dict[str, Any] = {"path": one["path"], "uploadMode": "lfs" if large else "regular", "shouldIgnore": False}
-            if (there := repo.files.get(one["path"])) is not None:
+            if (there := tree.get(one["path"])) is not None:
                 answer["oid"] = hashlib.sha256(there[0]).hexdigest() if there[1] else blob_id(there[0])
             files.append(answer)
         return 200, {"files": files}
@@ -181,11 +207,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.objects[oid] = content
         return 200, {}
 
-    def _commit(self, repo: Repo, body: bytes) -> tuple[int, Any]:
+    def _commit(self, repo: Repo, tree: dict[str, tuple[bytes, bool]], body: bytes) -> tuple[int, Any]:
         head, *rest = [json.loads(line) for line in body.splitlines()]
         assert head["key"] == "header" and head["value"]["summary"]
         for line in rest:
             value = line["value"]
+            if line["key"] == "deletedFile":
+                del tree[value["path"]]
+                continue
             if line["key"] == "lfsFile":
                 if value["oid"] not in self.hub.objects:
                     return 400, {"error": "LFS pointer pointed to a file that does not exist"}
@@ -193,33 +222,57 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 content, large = base64.b64decode(value["content"]), False
             if value["path"] not in self.hub.forgets:
-                repo.files[value["path"]] = (content, large)
+                tree[value["path"]] = (content, large)
         repo.commits.append(hashlib.sha1(body + repo.commits[-1].encode()).hexdigest())
+        repo.snapshots[repo.commits[-1]] = dict(tree)
         return 200, {
             "success": True,
             "commitOid": repo.commits[-1],
             "commitUrl": f"{self.hub.endpoint}/{repo.name}/commit/{repo.commits[-1]}",
         }
 
-    def _paths_info(self, repo: Repo, body: bytes) -> tuple[int, Any]:
-        infos = []
-        for path in parse_qs(body.decode()).get("paths", []):
-            if path not in repo.files:
-                continue
-            content, large = repo.files[path]
-            spoilt = b"!" if path in self.hub.spoils else b""
-            info: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content + spoilt)}
-            if large:
-                info["lfs"] = {"oid": hashlib.sha256(content + spoilt).hexdigest(), "size": len(content), "pointerSize": 134}
-            infos.append(info)
-        return 200, infos
+    def _branch(self, repo: Repo, name: str) -> tuple[int, Any]:
+        if name in repo.branches:
+            return 409, {"error": "Reference already exists"}
+        repo.branches[name] = dict(repo.files)
+        return 201, {}
 
-    def _send(self, status: int, value: Any, *, etag: str | None = None) -> None:
+    def _tree(self, repo: Repo, tree: dict[str, tuple[bytes, bool]], body: bytes) -> tuple[int, Any]:
+        return 200, [self._told(path, *one) for path, one in tree.items()]
+
+    def _paths_info(self, repo: Repo, tree: dict[str, tuple[bytes, bool]], body: bytes) -> tuple[int, Any]:
+        return 200, [self._told(path, *tree[path]) for path in parse_qs(body.decode()).get("paths", []) if path in tree]
+
+    def _told(self, path: str, content: bytes, large: bool) -> dict[str, Any]:
+        spoilt = b"!" if path in self.hub.spoils else b""
+        info: dict[str, Any] = {"type": "file", "path": path, "size": len(content), "oid": blob_id(content + spoilt)}
+        if large:
+            info["lfs"] = {"oid": hashlib.sha256(content + spoilt).hexdigest(), "size": len(content), "pointerSize": 134}
+        return info
+
+    def _resolve(self, method: str, match: re.Match[str]) -> None:
+        repo = self.hub.repos.get(match[1])
+        tree = repo.at(match[2]) if repo else None
+        if repo is None or tree is None or match[3] not in tree:
+            what = "RepoNotFound" if repo is None else "RevisionNotFound" if tree is None else "EntryNotFound"
+            return self._send(404, {"error": "not found"}, headers={"X-Error-Code": what})
+        content, large = tree[match[3]]
+        self.send_response(200)
+        tag = hashlib.sha256(content).hexdigest() if large else blob_id(content)
+        commit = match[2] if match[2] in repo.snapshots else repo.commits[-1]
+        for name, value in (("ETag", f'"{tag}"'), ("X-Repo-Commit", commit), ("Content-Length", str(len(content)))):
+            self.send_header(name, value)
+        self.end_headers()
+        if method == "GET":
+            self.wfile.write(content)
+
+    def _send(self, status: int, value: Any, *, etag: str | None = None, headers: Mapping[str, str] | None = None) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        if etag:
-            self.send_header("ETag", etag)
+        for name, one in {**(headers or {}), **({"ETag": etag} if etag else {})}.items():
+            self.send_header(name, one)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)

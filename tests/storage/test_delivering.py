@@ -17,6 +17,7 @@ from tests.storage.test_result_verbs import Clone, claimed, fresh_clone
 from tests.storage.test_sweeper import committed
 from trainyard.config import Places
 from trainyard.errors import Busy, StoreError, UserError
+from trainyard.runs.after.deliver import deliver
 from trainyard.runs.life.delivering import begin
 from trainyard.runs.planning import deliverymeans
 from trainyard.runs.planning.deliverymeans import planned
@@ -25,7 +26,6 @@ from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.parts import RunBucket, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import last_lines, summarize
-from trainyard.runs.verbs.deliver import deliver
 from trainyard.runs.verbs.fetch import fetch
 from trainyard.runs.verbs.listing import list_runs
 from trainyard.runs.verbs.runtable import lines
@@ -90,7 +90,7 @@ def test_to_the_hub_with_a_card_and_the_files_here_are_gone_again(
 
     files = hub.repos["greg/first"].files
     card = files["README.md"][0].decode()
-    assert files["config.json"][0] == CONFIG and "base_model: Qwen/Qwen3-0.6B" in card and "| lora_rank | `8` |" in card
+    assert files["config.json"][0] == CONFIG and "base_model: Qwen/Qwen3-0.6B" in card and "| `lora_rank` | `8` |" in card
     assert "secret" not in card and "greg/first/1" in card
     state = read_state(folder)
     assert state is not None and state.state == "done" and str(state.where).startswith(f"{hub.endpoint}/greg/first (revision ")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict
+from dataclasses import replace as replaced
 
 from invoke.context import Context
 
-from trainyard.cli.common import context, help_of, like_setting, task, verb
+from trainyard.cli.common import context, help_of, like_setting, required, show_json, task, verb
 from trainyard.cli.driving import KEY, prepare_and_drive
+from trainyard.errors import UserError
 
 
 @task(
@@ -32,7 +34,7 @@ def merge(
     from trainyard.runs.after.merge import merge_of
 
     work = context(as_json=json)
-    request = replace(
+    request = replaced(
         merge_of(work, run, stack), name=name, hours=like_setting("hours", hours), budget=like_setting("budget", budget), yes=yes,
         deliver=deliver,
     )  # fmt: skip
@@ -54,4 +56,46 @@ def ask(c: Context, run: str, question: str, stack: str | None = None, tokens: i
     from trainyard.runs.after.ask import ask as answer_of
 
     print(answer_of(context(), run, question, stack, tokens))
+    return 0
+
+
+@task(
+    positional=["run"],
+    help=help_of(
+        "json",
+        run="label, user/label or user/label/attempt of a finished run, or last",
+        hub="the repository: OWNER/NAME; made where there is none",
+        public="anybody may read it; a repository that is there and private is refused",
+        private="nobody else may read it (the default); a repository that is there and public is refused",
+        revision="branch that it goes to, made where there is none (default: main)",
+        license="id of the licence in the card, like apache-2.0 (default: that of the base, as the Hub says)",
+        cost="say in the card what the training has cost",
+        replace="the repository holds this result and its card alone afterwards: what else lies there goes, in the same commit",
+        stack="stack whose bucket has the run (default: the one it ran on)",
+        dry_run="show the card and which files would go; send nothing",
+    ),
+)
+@verb
+def push(
+    c: Context, run: str, hub: str | None = None, public: bool = False, private: bool = False, revision: str = "main",
+    license: str | None = None, cost: bool = False, replace: bool = False, stack: str | None = None, dry_run: bool = False,
+    json: bool = False,
+) -> int:  # fmt: skip
+    """Bring the result of a run to the Hugging Face Hub with a model card, every file proven there; private unless said otherwise."""
+    from trainyard.runs.after import push as pushing
+    from trainyard.runs.after.tohub import HubWish
+
+    work = context(as_json=json)
+    repo = required(hub, "say which repository: --hub OWNER/NAME")
+    if public and private:
+        raise UserError("--public and --private: say one of them")
+    wish = HubWish(repo=repo, public=public, branch=revision, cost=cost, alone=replace)
+    if dry_run:
+        print(pushing.shown(work, run, wish, stack, license))
+        return 0
+    done = pushing.push_run(work, run, wish, stack, license)
+    if json:
+        show_json(asdict(done))
+    else:
+        work.ui.say(f"pushed to {done.url} (revision {done.revision[:12]}), {'public' if done.public else 'private'}")
     return 0

@@ -86,7 +86,7 @@ def gc(c: Context, stack: str | None = None, all_stacks: bool = False, dry_run: 
 @verb
 def deliver(c: Context, run: str, to: str | None = None, stack: str | None = None) -> int:
     """Bring a result to a folder here or to the Hugging Face Hub, every file proven there; goes on where it was cut off."""
-    from trainyard.runs.verbs.deliver import deliver as bring
+    from trainyard.runs.after.deliver import deliver as bring
 
     return bring(context(), run, to, stack)
 

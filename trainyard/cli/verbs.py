@@ -30,7 +30,7 @@ _ALONE = (
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare, recordverbs.plot,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
-    resultverbs.deliver, resultverbs.gc, afterverbs.merge, afterverbs.ask,
+    resultverbs.deliver, resultverbs.gc, afterverbs.merge, afterverbs.ask, afterverbs.push,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
     repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, machineverbs.play,

@@ -7,13 +7,15 @@ that was cut off is gone on with by the same call.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainyard.errors import StoreError
+from trainyard.errors import RefusedError, StoreError
 from trainyard.secret import Secret
 from trainyard.storage.answers import is_passing
 from trainyard.storage.manifest import ManifestEntry
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 ENDPOINT = "https://huggingface.co"
 CARD = "README.md"
+_ATTRIBUTES = ".gitattributes"
+"""The Hub writes it into each repository."""
 _AT_ONCE = 500
 _HINTS = {
     401: "The Hub does not know this HF_TOKEN: make one with write access at huggingface.co/settings/tokens",
@@ -30,6 +34,23 @@ _HINTS = {
     404: "There is no such user or organization, or HF_TOKEN may not see it.",
     429: "The Hub asks for a pause: repeat the command later.",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubPlace:
+    """A repository and how it is written to."""
+
+    repo: str
+    token: Secret
+    endpoint: str = ENDPOINT
+    public: bool | None = None
+    """Whether anybody may read it; None: nobody where it is made, and as it is where it is there."""
+    branch: str = "main"
+
+    @property
+    def url(self) -> str:
+        """Its address, for a person."""
+        return f"{self.endpoint.rstrip('/')}/{self.repo}" + ("" if self.branch == "main" else f"/tree/{self.branch}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,10 @@ class HubPush:
     files: int
     sent: int
     public: bool
+    others: tuple[str, ...] = ()
+    """What lies there beside it, from before."""
+    card_kept: bool = False
+    """A person's README.md was there and stays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,39 +76,89 @@ class HubFile:
     entry: ManifestEntry
 
 
-def push(files: Mapping[str, HubFile], repo: str, token: Secret, *, message: str, card: str, endpoint: str = ENDPOINT) -> HubPush:
-    """Make the files (by the names they get) the newest commit of a repository, made private where there is none.
+def signed_card(text: str) -> str:
+    """Return a model card with the mark by which a later push knows that nobody has edited it."""
+    return f"{text}\n{_mark(text)}\n"
 
-    ``card`` becomes its README.md where neither the files nor the repository have one. Raises StoreError when the Hub refuses,
-    or holds something else than was sent.
+
+def open_repository(place: HubPlace) -> None:
+    """See to it that a repository is there and may be written to; it is made private unless it shall be public.
+
+    Raises StoreError where the Hub refuses, RefusedError where who may read it is not what was asked for.
     """
-    from huggingface_hub import CommitOperationAdd, HfApi
+    with _refusals(place):
+        _opened(place)
+
+
+def push(files: Mapping[str, HubFile], place: HubPlace, *, message: str, card: HubFile | None, alone: bool = False) -> HubPush:
+    """Make the files (by the names they get) and a card the newest commit of a repository, made where there is none.
+
+    The card becomes its README.md unless a person's is there. ``alone`` takes away what else lies there, that too. Raises
+    StoreError when the Hub refuses, or holds something else than was sent, RefusedError as open_repository() does.
+    """
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+
+    with _refusals(place), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model may hold .parquet files, and a card no metadata
+        api, public = _opened(place)
+        there = sorted(set(api.list_repo_files(place.repo, revision=place.branch)) - {_ATTRIBUTES})
+        kept = card is not None and not alone and CARD in there and not _is_unedited(api, place)
+        whole = {**files, **({CARD: card} if card is not None and not kept else {})}
+        others = tuple(name for name in there if name not in whole and name != CARD)
+        wrong = _differing(api, place.repo, place.branch, whole)
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [CommitOperationAdd(name, str(whole[name].path)) for name in wrong]
+        operations += [CommitOperationDelete(name) for name in others if alone]
+        if operations:
+            revision = str(api.create_commit(place.repo, operations, commit_message=message, revision=place.branch).oid)
+            left = _differing(api, place.repo, revision, whole)
+        else:
+            revision, left = str(api.repo_info(place.repo, revision=place.branch).sha), []
+    if left:
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        said = f"{place.url}: the Hub does not hold what was sent: {', '.join(left[:5])}{more}"
+        raise StoreError(said, hint="A .gitignore there may leave them out.")
+    return HubPush(place.url, revision, len(whole), len(wrong), public, () if alone else others, kept)
+
+
+def _opened(place: HubPlace) -> tuple[HfApi, bool]:
+    from huggingface_hub import HfApi
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
     disable_progress_bars()
-    api, where = HfApi(endpoint=endpoint, token=token.reveal()), f"{endpoint.rstrip('/')}/{repo}"
+    api = HfApi(endpoint=place.endpoint, token=place.token.reveal())
+    api.create_repo(place.repo, private=not place.public, exist_ok=True)
+    public = api.repo_info(place.repo).private is False
+    if place.public is not None and public != place.public:
+        is_now, option = ("public", "--public") if public else ("private", "--private")
+        raise RefusedError(
+            f"{place.url} is there and is {is_now}; nothing was sent",
+            hint=f"Say {option}, name another repository, or change it: {place.endpoint.rstrip('/')}/{place.repo}/settings",
+        )
+    if place.branch != "main":
+        api.create_branch(place.repo, branch=place.branch, exist_ok=True)
+    return api, public
+
+
+def _is_unedited(api: HfApi, place: HubPlace) -> bool:
+    """Tell whether the README.md of a repository is as a push has left it."""
+    with tempfile.TemporaryDirectory(prefix="trainyard-") as scratch:
+        path = Path(api.hf_hub_download(place.repo, CARD, revision=place.branch, local_dir=scratch))
+        text, _, mark = path.read_text(encoding="utf-8", errors="replace").rstrip("\n").rpartition("\n")
+    return mark == _mark(text)
+
+
+def _mark(text: str) -> str:
+    return f"<!-- written by Trainyard {hashlib.sha256(text.encode()).hexdigest()[:16]} -->"
+
+
+@contextmanager
+def _refusals(place: HubPlace) -> Iterator[None]:
+    """Turn what the Hub's client raises into a StoreError that says what to do."""
     trouble: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *_transport_errors())
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a model may hold .parquet files, and a card no metadata
-            api.create_repo(repo, private=True, exist_ok=True)
-            wrong = _differing(api, repo, "main", files)
-            operations = [CommitOperationAdd(name, str(files[name].path)) for name in wrong]
-            if CARD not in files and not api.get_paths_info(repo, [CARD]):
-                operations.append(CommitOperationAdd(CARD, card.encode()))
-            if operations:
-                revision = str(api.create_commit(repo, operations, commit_message=message).oid)
-                left = _differing(api, repo, revision, files)
-            else:
-                revision, left = str(api.repo_info(repo).sha), []
-            public = api.repo_info(repo).private is False
+        yield
     except trouble as error:
-        raise _refusal(where, error) from error
-    if left:
-        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
-        said = f"{where}: the Hub does not hold what was sent: {', '.join(left[:5])}{more}"
-        raise StoreError(said, hint="A .gitignore there may leave them out.")
-    return HubPush(where, revision, len(files), len(wrong), public)
+        raise _refusal(place.url, error) from error
 
 
 def _differing(api: HfApi, repo: str, revision: str, files: Mapping[str, HubFile]) -> list[str]:

@@ -41,6 +41,9 @@ class HubAnswer:
     gated: bool = False
     private: bool = False
     licence: str = ""
+    licence_name: str = ""
+    licence_link: str = ""
+    """What stands behind the licence ``other``."""
     unknown: str = ""
     """Why nothing is known; empty: it has answered."""
 
@@ -84,10 +87,11 @@ def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> Hub
             raise _no_config(address, files)
         config = _object(answer, address)
     _refuse_other_heads(address, config)
-    licence = info["cardData"].get("license") if isinstance(info.get("cardData"), dict) else None
+    card = info["cardData"] if isinstance(info.get("cardData"), dict) else {}
     return HubAnswer(
         base=_base(name, config, info), revision=revision, gated=bool(info.get("gated")), private=bool(info.get("private")),
-        licence=str(licence or ""),
+        licence=str(card.get("license") or ""), licence_name=str(card.get("license_name") or ""),
+        licence_link=str(card.get("license_link") or ""),
     )  # fmt: skip
 
 
