@@ -194,10 +194,7 @@ def test_a_merge_tells_of_the_training_whose_adapter_it_has(
         "finetune",
         REVISION,
     )
-    assert (
-        "value: 1.125" in card.content
-        and "with a LoRA adapter in its weights" in card.text
-    )
+    assert "value: 1.125" in card.content and "with a LoRA adapter in its weights" in card.text
     for said in ("`diary.jsonl`", "| `lora_rank` | `8` |", "| training | `greg/first/1` |", "| parameters | 596,049,920 |"):
         assert said in card.text, said
 

@@ -252,13 +252,13 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 def told_values(values: Values, choices: Mapping[str, Sequence[Value]]) -> Values:
     """Return the values that a card may tell: numbers, and texts that are one of a variable's choices or names of layers."""
-    told: Values = {}
+    public: Values = {}
     for name, value in values.items():
         is_choice = isinstance(value, str) and value in choices.get(name, ())
         are_names = isinstance(value, list) and bool(value) and name in _LAYERS and all(re.fullmatch(r"[\w.]+", each) for each in value)
         if is_choice or are_names or isinstance(value, (int, float)):
-            told[name] = value
-    return told
+            public[name] = value
+    return public
 
 
 _LAYERS = ("target_modules", "modules_to_save")
