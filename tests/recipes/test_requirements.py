@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,7 +65,7 @@ def folder(top: Path, **files: str) -> Path:
 
 def found(top: Path, *sets: str) -> Requirements | None:
     command = load_recipe(ROOT, "command")
-    return requirements.of_code(collect(top), resolve(command, sets=["command=true", f"code={top}", *sets]))
+    return requirements.of_run(collect(top), resolve(command, sets=["command=true", f"code={top}", *sets]))
 
 
 @pytest.mark.parametrize(
@@ -162,9 +164,9 @@ def offline(tmp_path: Path) -> dict[str, str]:
     return {**kept, "PATH": path, "UV_OFFLINE": "1", "PIP_CONFIG_FILE": os.devnull, "UV_CACHE_DIR": str(tmp_path / "uvcache")}
 
 
-def run(top: Path, pod: Path, env: dict[str, str]) -> tuple[int, str]:
+def run(top: Path, pod: Path, env: dict[str, str], *sets: str) -> tuple[int, str]:
     command, own = load_recipe(ROOT, "command"), collect(top)
-    values = resolve(command, sets=["command=python train.py", f"code={top}"])
+    values = resolve(command, sets=["command=python train.py", f"code={top}", *sets])
     shutil.rmtree(pod / "run", ignore_errors=True)
     bundle.build(command, values, inspect(None, command), pod / "run", code=own)
     done = subprocess.run(["sh", pod / "run/run.sh"], env=env, capture_output=True, text=True)
@@ -268,9 +270,80 @@ def test_what_trainyards_own_checkout_needs_is_not_installed_for_a_program_that_
 ) -> None:
     code = collect(folder(tmp_path, **{"requirements.txt": "tinypack\n"}))
     values: Values = {"requirements": "auto"}
-    assert requirements.of_code(code, values) is not None
+    assert requirements.of_run(code, values) is not None
 
     monkeypatch.setattr(requirements, "checkout", lambda: code.root)
 
-    assert requirements.of_code(code, values) is None
-    assert requirements.of_code(code, {"requirements": "requirements.txt"}) is not None
+    assert requirements.of_run(code, values) is None
+    assert requirements.of_run(code, {"requirements": "requirements.txt"}) is not None
+
+
+def test_a_script_has_the_requirements_beside_it_and_what_pip_adds(tmp_path: Path, offline: dict[str, str]) -> None:
+    env = offline | {"PIP_FIND_LINKS": str(tmp_path / "wheels")}
+    (tmp_path / "wheels").mkdir()
+    wheel(tmp_path / "wheels")
+    wheel(tmp_path / "wheels", "more")
+    script = tmp_path / "alone/job.py"
+    script.parent.mkdir()
+    script.write_text(USE.replace("tinypack\n", "tinypack, more\n", 1))
+    script.with_name("requirements.txt").write_text("tinypack\n")
+    command = load_recipe(ROOT, "command")
+    values = resolve(command, sets=[f"script={script}", "pip=more==1.0"])
+    needs = requirements.of_run(None, values)
+    assert needs is not None and needs.describe() == "files/requirements.txt, more==1.0"
+
+    bundle.build(command, values, inspect(None, command), tmp_path / "pod/run")
+    done = subprocess.run(["sh", tmp_path / "pod/run/run.sh"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "building the environment of files/requirements.txt, more==1.0" in done.stdout, (
+        done.stdout + done.stderr
+    )
+    assert (tmp_path / "pod/output/model/m").read_text().startswith("42 ")
+
+    again = resolve(command, sets=[f"script={tmp_path}/pod/run/files/job.py", "pip=more==1.0"])
+    assert requirements.of_run(None, again) == replace(needs, beside=tmp_path / "pod/run/files/requirements.txt")
+    assert requirements.of_run(None, {**values, "requirements": "none", "pip": []}) is None
+
+
+LOCKED = {"pyproject.toml": PROJECT.partition("[build")[0] + PROJECT[PROJECT.index("[tool") :], "uv.lock": ""}
+
+
+@pytest.mark.parametrize("files", [{}, {"requirements.txt": WHEEL}, LOCKED])
+def test_what_pip_adds_is_there_beside_what_any_file_says(tmp_path: Path, offline: dict[str, str], files: dict[str, str]) -> None:
+    top = folder(tmp_path / "c", **{**files, "train.py": "import more\n" + (USE if files else "")})
+    if "uv.lock" in files:
+        (top / "uv.lock").unlink()
+        subprocess.run([venvs.find_uv(), "lock", "-q"], cwd=top, env=offline, check=True)
+    (tmp_path / "more").mkdir()
+    wheel(tmp_path / "more", "more")
+    plain, needs = found(top), found(top, "pip=more")
+    assert needs is not None and (plain is None or plain.key != needs.key)
+    code, log = run(top, tmp_path / "pod", offline | {"UV_FIND_LINKS": str(tmp_path / "more")}, "pip=more")
+    assert code == 0, log
+
+
+@pytest.mark.parametrize(
+    ("sets", "beside", "message"),
+    [
+        (["pip=numpy =1"], "", "pip: '=1' is no requirement"),
+        (["pip=-e ."], "", "pip: '-e' is an option or a path"),
+        (["pip=./x.whl"], "", "pip: './x.whl' is an option or a path"),
+        (["requirements=gpu.txt"], "", "there is no file gpu.txt beside job.py"),
+        ([], "numpy\n-r more.txt\n", "'-r more.txt' names a file"),
+        ([], "numpy\n\nnumpy = 1\n", "'numpy = 1' is no requirement"),
+        ([], "--index-url https://me:ghp_" + "a1B2" * 9 + "@x.example/\n", "does not go along with the script"),
+    ],
+)
+def test_what_a_script_needs_and_cannot_have_is_refused(tmp_path: Path, sets: list[str], beside: str, message: str) -> None:
+    (tmp_path / "job.py").write_text("print()\n")
+    (tmp_path / "requirements.txt").write_text(beside)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        requirements.of_run(None, resolve(load_recipe(ROOT, "command"), sets=[f"script={tmp_path}/job.py", *sets]))
+    assert "numpy = 1" not in message or (caught.value.where and caught.value.where.line == 3)
+
+
+def test_packages_that_pip_adds_are_asked_for_with_those_of_the_file(tmp_path: Path, offline: dict[str, str]) -> None:
+    top = folder(tmp_path / "c", **{"requirements.txt": WHEEL})
+    needs = found(top, "pip=tinypack==2.0")
+    assert needs is not None
+    with pytest.raises(TrainyardError, match=r"requirements\.txt, tinypack==2\.0 cannot be had together"):
+        venvs.check_code(collect(top), needs, pytest.fail, env=offline)

@@ -57,11 +57,12 @@ def build(
     """
     refuse_full(dest)
     dest.mkdir(parents=True, exist_ok=True)
-    needs = requirements.of_code(code, values)
+    needs = requirements.of_run(code, values)
     values = _take_files(recipe, values, dest, code)
+    requirements.place(needs, dest)
     _write_json(dest / "config.json", values)
     _write_data(data, dest)
-    packages = [needs.file] if needs else []
+    packages = [needs.describe()] if needs else []
     _write_json(dest / DECLARED, declaration(recipe, values, versions or {"trainyard": trainyard.__version__}, packages))
     known = _names(recipe, values, data, code, needs)
     for name in recipe.files:
@@ -118,7 +119,7 @@ def _names(recipe: Recipe, values: Values, data: Data, code: Code | None, needs:
         "shown": shlex.join(words) if isinstance(words, list) else recipe.command,
         "with_code": code is not None,
         "packages": needs,
-        "install": shlex.join(requirements.install_arguments(needs)) if needs else None,
+        "install": [shlex.join(words) for words in requirements.install_arguments(needs)] if needs else [],
         "locks": sorted(recipe.locks),
         "env": dict(recipe.env),
         "exit_codes": list(recipe.verdict.exit_codes),

@@ -1,28 +1,32 @@
-"""What a person's code needs of Python packages: which file says it, under which key its environment is kept.
+"""What a person's program needs of Python packages: which file says it, what ``pip`` adds, under which key its environment is kept.
 
 ``uv.lock`` is installed as it stands, ``requirements.txt`` and the dependencies of ``pyproject.toml`` are resolved where
 the environment is built. The key is the hash of all that decides what is installed; where a file names packages that
-lie in the code itself, their files count too.
+lie in the code itself, their files count too. A script without code has the file that lies beside it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from trainyard.errors import Location, UserError
 from trainyard.recipes.code import Code
 from trainyard.recipes.codefiles import IGNORE_FILE
+from trainyard.recipes.secretfiles import secret_in
 from trainyard.recipes.summaries import Values
 from trainyard.recipes.variables import AUTO
 from trainyard.shipped import checkout
 from trainyard.textfile import read_text
 
-Kind = Literal["uv.lock", "requirements", "pyproject"]
+Kind = Literal["uv.lock", "requirements", "pyproject", "pip"]
+SCRIPT_FOLDER = "files"
+"""Where a bundle has a script, and the requirements.txt that lies beside it."""
 LOCK, REQUIREMENTS, PROJECT = "uv.lock", "requirements.txt", "pyproject.toml"
 _PYTHON_VERSION = ".python-version"
 PLAIN_VERSION = re.compile(r"3\.\d+(?:\.\d+)?")
@@ -33,23 +37,61 @@ _ARCHIVE = re.compile(r"^(?!.*://)\S+\.(?:whl|zip|tar\.gz)\b|^(?!.*(?:://|@))[^\
 
 @dataclass(frozen=True, slots=True)
 class Requirements:
-    """The packages that a run's code needs."""
+    """The packages that a run's program needs."""
 
     kind: Kind
     file: str
-    """Its name below the code folder."""
+    """Its name below the code folder, or below the bundle where no code goes along."""
     key: str
     """16 hex characters: the environment of these packages, on every machine."""
     project: bool
     """Whether the code folder is itself a package that has to be importable."""
     python: str | None
     """The Python that .python-version asks for, else what requires-python allows."""
+    pip: tuple[str, ...] = ()
+    """What is installed beside what the file names."""
+    beside: Path | None = None
+    """The file of a script without code, which goes along with it."""
+
+    def describe(self) -> str:
+        """Return what a person reads of them."""
+        own = () if self.kind == "pip" else (self.file,)
+        return ", ".join([*own, *self.pip, *(["and the project itself"] if self.project else [])])
 
 
-def of_code(code: Code | None, values: Values) -> Requirements | None:
-    """Return what a run's code needs, as its values say: ``auto``, ``none`` or a file's name. Raises UserError."""
+def of_run(code: Code | None, values: Values) -> Requirements | None:
+    """Return what a run's program needs: what a file says, with what ``pip`` adds. Raises UserError."""
+    script, listed = values.get("script"), values.get("pip")
+    pip = tuple(listed) if isinstance(listed, list) else ()
+    for item in pip:
+        _check_added(item)
+    needs = _of_code(code, values) if code is not None else _of_script(Path(str(script)), values) if script else None
+    if not pip:
+        return needs
+    key = hashlib.sha256("\n".join(["pip", *pip, needs.key if needs else ""]).encode()).hexdigest()[:16]
+    return replace(needs or Requirements("pip", "pip", key, False, None), key=key, pip=pip)
+
+
+def place(needs: Requirements | None, bundle: Path) -> None:
+    """Copy the file that lies beside a script into a bundle."""
+    if needs and needs.beside:
+        target = bundle / needs.file
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(needs.beside, target)
+
+
+def install_arguments(needs: Requirements) -> list[list[str]]:
+    """Return what uv is told beside where the environment lies, step by step: in the code folder, or in the bundle without code."""
+    if needs.kind == "uv.lock":
+        return [["sync", "--frozen", "--no-install-project"], *([["pip", "install", *needs.pip]] if needs.pip else [])]
+    own = [] if needs.kind == "pip" else ["-r", needs.file]
+    return [["pip", "install", *own, *needs.pip]]
+
+
+def _of_code(code: Code, values: Values) -> Requirements | None:
+    """Return what a file of the code says, as the values say: ``auto``, ``none`` or a file's name."""
     asked = str(values.get("requirements") or AUTO)
-    if code is None or asked.lower() == "none":
+    if asked.lower() == "none":
         return None
     stays = [one for one in (LOCK, REQUIREMENTS, PROJECT) if one in code.secrets]
     if asked == AUTO and stays and code.root != checkout():
@@ -72,11 +114,34 @@ def of_code(code: Code | None, values: Values) -> Requirements | None:
     return Requirements(kind, name, _key(code, kind, name), project, _python(code, kind))
 
 
-def install_arguments(needs: Requirements) -> list[str]:
-    """Return what uv is told, in the code folder, beside where the environment lies."""
-    if needs.kind == "uv.lock":
-        return ["sync", "--frozen", "--no-install-project"]
-    return ["pip", "install", "-r", needs.file]
+def _of_script(script: Path, values: Values) -> Requirements | None:
+    """Return what the file beside a script says, by itself: nothing else of its folder goes along."""
+    asked = str(values.get("requirements") or AUTO)
+    path = script.parent / (REQUIREMENTS if asked == AUTO else asked)
+    if asked.lower() == "none" or (asked == AUTO and (not path.is_file() or script.parent == checkout())):
+        return None
+    if not path.is_file() or path.parent != script.parent:
+        raise UserError(f"requirements: there is no file {asked} beside {script.name}")
+    if secret := secret_in(path.read_bytes()):
+        hint = "Take the secret out of it, or do without its packages: --set requirements=none"
+        raise UserError(f"requirements: {path.name} does not go along with the script: {secret[0]} stands in line {secret[1]}", hint=hint)
+    for number, line in _written(path):
+        if _INCLUDE.match(line) or _LOCAL.search(line) or _ARCHIVE.search(line):
+            raise UserError(
+                f"requirements: '{line}' names a file, and only {path.name} goes along with a script",
+                where=Location(str(path), number, 1, line),
+                hint="Send the folder: --set code=FOLDER with a command, as in: -- python train.py",
+            )
+        _check(line, Location(str(path), number, 1, line))
+    digest = hashlib.sha256(b"requirements\n" + path.read_bytes()).hexdigest()[:16]
+    return Requirements("requirements", f"{SCRIPT_FOLDER}/{path.name}", digest, False, None, beside=path)
+
+
+def _check_added(item: str) -> None:
+    if item.startswith("-") or _LOCAL.search(item) or _ARCHIVE.search(item):
+        hint = "What options and paths name goes into a requirements.txt in the code folder."
+        raise UserError(f"pip: '{item}' is an option or a path, and requirements are asked for, as in: pip='numpy scipy>=1'", hint=hint)
+    _check(item, None, "pip")
 
 
 def _choose(code: Code) -> str | None:
@@ -121,23 +186,28 @@ def _names_own_files(code: Code, kind: Kind, name: str) -> bool:
 def _lines(code: Code, name: str, above: Sequence[str] = ()) -> Iterator[tuple[str, int, str]]:
     """Yield file, line number and text of every requirement, those of included files too. Raises UserError for a wrong one."""
     path = code.root / name
-    text = read_text(path).replace("\\\n", "  ")
     yield name, 0, ""
-    for number, raw in enumerate(text.splitlines(), start=1):
-        line = re.sub(r"(?:^|\s)#.*", "", raw).strip()
+    for number, line in _written(path):
         include = _INCLUDE.match(line)
         if include and "://" not in include[1]:
             inner = (Path(name).parent / include[1]).as_posix()
             if inner not in _names(code):
-                raise UserError(f"requirements: {inner} does not go along with the code", where=Location(str(path), number, 1, raw))
+                raise UserError(f"requirements: {inner} does not go along with the code", where=Location(str(path), number, 1, line))
             if inner not in (*above, name):
                 yield from _lines(code, inner, (*above, name))
-        elif line:
-            _check(line, Location(str(path), number, 1, raw))
+        else:
+            _check(line, Location(str(path), number, 1, line))
             yield name, number, line
 
 
-def _check(line: str, where: Location) -> None:
+def _written(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield number and text of each line that says something; one that goes on in the next is one."""
+    for number, raw in enumerate(read_text(path).replace("\\\n", "  ").splitlines(), start=1):
+        if line := re.sub(r"(?:^|\s)#.*", "", raw).strip():
+            yield number, line
+
+
+def _check(line: str, where: Location | None, what: str = "requirements") -> None:
     if line.startswith("-") or "://" in line or _LOCAL.search(line) or _ARCHIVE.search(line):
         return
     from packaging.requirements import InvalidRequirement, Requirement  # only a run with code needs it, and it takes its time
@@ -145,7 +215,7 @@ def _check(line: str, where: Location) -> None:
     try:
         Requirement(re.split(r"\s--", line)[0].strip())
     except InvalidRequirement as error:
-        raise UserError(f"requirements: '{line}' is no requirement: {str(error).splitlines()[0]}", where=where) from None
+        raise UserError(f"{what}: '{line}' is no requirement: {str(error).splitlines()[0]}", where=where) from None
 
 
 def _python(code: Code, kind: Kind) -> str | None:

@@ -59,8 +59,8 @@ UNVERSIONED = {"SETUPTOOLS_SCM_PRETEND_VERSION": "0"}
 
 def prepare(recipe: Recipe, values: Values, code: Code | None, places: Places, on_line: OnLine) -> Path | None:
     """Make the environment that local pods of this run need; None when it needs no packages, or names a Python that has them."""
-    needs = requirements.of_code(code, values)
-    if code is not None and needs is not None:
+    needs = requirements.of_run(code, values)
+    if needs is not None:
         return ensure_code(code, needs, places, on_line)
     lock = lock_for(recipe, values) if values.get("python", "lock") == "lock" else None
     return ensure(lock, places, on_line, imports=recipe.imports) if lock else None
@@ -86,13 +86,13 @@ def ensure(
     """
     build = _Build(
         name=f"{lock.parent.name}/{lock.name}", venv=("--no-python-downloads", "--python", sys.executable),
-        install=("pip", "install", "--no-deps", "--require-hashes", "-r", str(lock)), imports=tuple(imports),
+        install=(("pip", "install", "--no-deps", "--require-hashes", "-r", str(lock)),), imports=tuple(imports),
     )  # fmt: skip
     return _ensure(envs(places) / key_of(lock), build, on_line, env)
 
 
-def ensure_code(code: Code, needs: Requirements, places: Places, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> Path:
-    """Return the ready environment of a person's code, built when needed from a copy: a build writes beside its sources.
+def ensure_code(code: Code | None, needs: Requirements, places: Places, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> Path:
+    """Return the ready environment of a person's program, built when needed from a copy: a build writes beside its sources.
 
     Raises UserError with uv's own words when it cannot be built, SetupError for a full disk and a missing network.
     """
@@ -101,39 +101,49 @@ def ensure_code(code: Code, needs: Requirements, places: Places, on_line: OnLine
         return path
     system = () if needs.kind == "uv.lock" else ("--system-site-packages",)
     with tempfile.TemporaryDirectory(prefix="trainyard-code-") as copy:
-        place(code, Path(copy))
         build = _Build(
-            name=f"{needs.file} of {code.root}", venv=("--python", _own_python(needs.python), *system),
-            install=tuple(requirements.install_arguments(needs)), folder=Path(copy, FOLDER),
+            name=f"{needs.describe()}{f' of {code.root}' if code else ''}", venv=("--python", _own_python(needs.python), *system),
+            install=tuple(map(tuple, requirements.install_arguments(needs))), folder=_copied(code, needs, Path(copy)),
         )  # fmt: skip
         return _ensure(path, build, on_line, env)
 
 
-def check_code(code: Code, needs: Requirements, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> None:
+def check_code(code: Code | None, needs: Requirements, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> None:
     """Ask the package index from here whether a person's requirements can be had together, before a pod is paid for.
 
     Raises UserError with uv's own words when no Python of a pod could have them. What cannot be asked is said; a uv.lock
     was resolved when it was written.
     """
-    if needs.kind == "uv.lock":
+    if needs.kind == "uv.lock" and not needs.pip:
         return
     surroundings, more = pipsettings.for_uv({**(os.environ if env is None else env), **UNVERSIONED})
     uv = find_uv()
     with tempfile.TemporaryDirectory(prefix="trainyard-code-") as copy:
-        place(code, Path(copy))
+        folder, added = _copied(code, needs, Path(copy)), Path(copy, "pip.txt")
+        added.write_text("".join(f"{item}\n" for item in needs.pip), encoding="utf-8")
+        files = [str(added), *([needs.file] if needs.kind in ("requirements", "pyproject") else [])]
         for version in _likely(needs.python):
             where = ["--python-platform", "linux", "--python-version", version, "-o", os.devnull]
-            asked = [uv, "pip", "compile", "--quiet", *where, *more, needs.file]
-            done = console.run(asked, "checking", on_line=on_line, env=surroundings, cwd=Path(copy, FOLDER), limit=_CHECK_SECONDS)
+            asked = [uv, "pip", "compile", "--quiet", *where, *more, *files]
+            done = console.run(asked, "checking", on_line=on_line, env=surroundings, cwd=folder, limit=_CHECK_SECONDS)
             if done.rc == 0:
                 return
             if done.rc != _UNSATISFIABLE:
-                on_line(f"requirements {needs.file} could not be checked from here: {_last(done.output)}")
+                on_line(f"the packages of {needs.describe()} could not be checked from here: {_last(done.output)}")
                 return
     raise UserError(
-        f"the packages of {needs.file} cannot be had together:\n{done.output.strip()}",
+        f"the packages of {needs.describe()} cannot be had together:\n{done.output.strip()}",
         hint="If only this machine cannot tell (a package that is built from source): --set check_requirements=false",
     )
+
+
+def _copied(code: Code | None, needs: Requirements, top: Path) -> Path:
+    """Lay out what an environment is built from, as a bundle does; return the folder in which uv is run."""
+    requirements.place(needs, top)
+    if code is None:
+        return top
+    place(code, top)
+    return top / FOLDER
 
 
 def _own_python(asked: str | None) -> str:
@@ -168,7 +178,7 @@ class _Build:
 
     name: str
     venv: tuple[str, ...]
-    install: tuple[str, ...]
+    install: tuple[tuple[str, ...], ...]
     imports: tuple[str, ...] = ()
     folder: Path | None = None
 
@@ -227,8 +237,9 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
     if path.exists():
         shutil.rmtree(path)
     step("making the environment", uv, "venv", "--quiet", *build.venv, path)
-    where: list[str | Path] = ["--python", python] if build.install[0] == "pip" else []
-    step("installing the packages", uv, *build.install, "--quiet", *where, *more)
+    for install in build.install:
+        where: list[str | Path] = ["--python", python] if install[0] == "pip" else []
+        step("installing the packages", uv, *install, "--quiet", *where, *more)
     if build.imports:
         on_line(f"  packages installed after {time.monotonic() - began:.0f} s; importing them once")
         step("importing the packages", python, "-c", "import " + ", ".join(build.imports))

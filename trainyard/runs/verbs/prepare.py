@@ -166,9 +166,9 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     """
     plan = priced_plan.plan
     here = cloud.name == "local" or cloud.simulated
-    needs = requirements.of_code(plan.code, plan.values)
+    needs = requirements.of_run(plan.code, plan.values)
     _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
-    if plan.code and needs and not here and plan.values.get("check_requirements"):
+    if needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)
     own = consent.outgoing(plan.asked_data, plan.data, plan.recipe, plan.values, plan.code)
     consent.ask(context.ui, plan.stack, cloud, plan.settings.upload_consent, own, yes=plan.yes, by_bucket=plan.settings.has_bucket)

@@ -186,9 +186,9 @@ def code_of(context: CommandContext, chosen: Recipe, values: Values, base: Path 
         context.ui.say(f"code       {own.describe().removeprefix('code of ')}, sha256 {own.sha256[:12]}")
         for remark in own.remarks():
             context.ui.warn(remark)
-        needs = requirements.of_code(own, values)
-        if needs is not None:
-            context.ui.say(f"packages   {needs.file}{', and the project itself' if needs.project else ''}")
+    needs = requirements.of_run(own, values)
+    if needs is not None:
+        context.ui.say(f"packages   {needs.describe()}")
     return own
 
 
