@@ -44,6 +44,7 @@ SHAPES = {
         ("base_model=Qwen/Qwen3-8B", "output=merged"),
     ),
     "dataset": ((),),
+    "nanochat": ((),),
     "merge": (("base_model=Qwen/Qwen3-8B",),),
     "summarizer": ((),),
     "command": (
