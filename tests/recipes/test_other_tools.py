@@ -86,9 +86,91 @@ def test_a_file_of_llama_factory_and_one_of_peft_are_understood(tmp_path: Path) 
     assert read(tmp_path, json.dumps({"target_modules": pattern}), "c.json")["target_modules"] == [pattern]
 
 
+AXOLOTL_WHOLE = """
+load_in_8bit: false
+load_in_4bit: true
+datasets: [{path: a/b, type: alpaca}]
+dataset_prepared_path: last_run_prepared
+adapter: qlora
+lora_model_dir:
+eval_sample_packing: true
+lora_mlp_kernel: true
+wandb_entity:
+wandb_log_model:
+tf32: false
+resume_from_checkpoint:
+loss_watchdog_threshold: 5.0
+evals_per_epoch: 4
+saves_per_epoch: 1
+special_tokens:
+  pad_token: "<|end_of_text|>"
+"""
+FACTORY_WHOLE = """
+trust_remote_code: true
+dataset: identity
+template: qwen3_nothink
+max_samples: 1000
+overwrite_cache: true
+save_only_model: false
+additional_target: lm_head
+ddp_timeout: 180000000
+resume_from_checkpoint: null
+"""
+TRL_WHOLE = """
+model_revision: main
+torch_dtype: float16
+use_peft: true
+dataset_mixer: {a/b: 1.0}
+dataset_splits: [train_prefs]
+hub_model_id: me/mine
+log_level: info
+max_prompt_length: 512
+push_to_hub: true
+save_strategy: "no"
+special_tokens: {eos_token: <|im_end|>}
+"""
+UNSLOTH_WHOLE = """
+model: {model_name: unsloth/llama-3-8b, max_seq_length: 2048, dtype: null}
+lora: {r: 16, use_gradient_checkpointing: unsloth, random_state: 3407, loftq_config: null, modules_to_save: null}
+training: {seed: 3407, group_by_length: true}
+save_method: merged_16bit
+hub_token: hf_secret
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        (AXOLOTL_WHOLE, ["datasets", "evals_per_epoch"]),
+        (FACTORY_WHOLE, ["dataset", "template", "max_samples"]),
+        (TRL_WHOLE, ["torch_dtype", "dataset_mixer", "dataset_splits", "hub_model_id", "max_prompt_length", "push_to_hub", "eos_token"]),
+        (UNSLOTH_WHOLE, ["group_by_length", "hub_token"]),
+    ],
+)
+def test_of_a_whole_file_of_another_tool_only_what_would_change_the_training_is_to_be_taken_out(
+    tmp_path: Path, text: str, refused: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read(tmp_path, text)
+    found = [line.split(": ")[1] for line in str(caught.value).splitlines() if line.startswith(str(tmp_path))]
+    assert found == refused and "hf_secret" not in str(caught.value) and "has no variable" not in str(caught.value)
+
+
+def test_a_setting_that_another_tool_says_twice_alike_or_leaves_empty_is_no_contradiction(tmp_path: Path) -> None:
+    told: list[str] = []
+    values = read(tmp_path, "base_model: a/b-1B\nload_in_4bit: true\nadapter: qlora\nmodules_to_save:\nnever_heard_of:\n", told=told)
+    assert values["load_in_4bit"] is True and values["modules_to_save"] == []
+    assert told == ["c.yaml: modules_to_save (empty), never_heard_of (empty) of another tool's file say nothing to recipe lora"]
+    with pytest.raises(UserError, match="'adapter' and an earlier line set load_in_4bit differently"):
+        read(tmp_path, "load_in_4bit: false\nadapter: qlora\n")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("save_method: merged_16bit\n", {"output": "merged"}),
+        ("use_gradient_checkpointing: unsloth\n", {"gradient_checkpointing": True}),
+        ("use_peft: false\n", {"method": "full"}),
         ("val_set_size: 0.1\nearly_stopping_patience: 3\n", {"eval_fraction": 0.1, "early_stop_patience": 3, "keep_best": True}),
         ("sample_packing: true\n", {"packing": True}),
         ("adapter:\nbase_model: a/b-1B\n", {"method": "full"}),
@@ -124,7 +206,7 @@ def test_settings_that_do_not_go_together_are_refused_with_what_would(sets: list
 def test_groups_of_settings_are_opened(tmp_path: Path) -> None:
     values = read(tmp_path, "lora:\n  rank: 4\ntraining: {lr: 1e-3, schedule: {warmup_steps: 3}}\n")
     assert (values["lora_rank"], values["learning_rate"], values["warmup_steps"]) == (4, 1e-3, 3)
-    with pytest.raises(UserError, match="both set lora_rank"):
+    with pytest.raises(UserError, match="set lora_rank differently"):
         read(tmp_path, "rank: 2\nlora:\n  rank: 4\n")
 
 

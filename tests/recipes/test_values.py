@@ -43,7 +43,7 @@ def test_an_alias_sets_the_variable(small: Recipe, tmp_path: Path) -> None:
 def test_a_variable_set_under_two_names_is_refused(small: Recipe, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text("lr: 0.1\nrate: 0.2\n")
-    with pytest.raises(UserError, match="both set rate") as caught:
+    with pytest.raises(UserError, match="set rate differently") as caught:
         resolve(small, config)
     assert str(caught.value.where).endswith("c.yaml:2:1")
 

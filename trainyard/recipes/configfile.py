@@ -41,11 +41,11 @@ def opened(config: Path | ConfigDocument, recipe: Recipe) -> ConfigDocument:
 def settings(document: Map, recipe: Recipe, group: str = "") -> Iterator[tuple[str, Node, Location | None, Location | None]]:
     """Yield (name, value, place of the name, place of the value).
 
-    What a group like ``lora: {rank: 4}`` holds counts as if it stood alone.
+    What a group like ``lora: {rank: 4}`` holds counts as if it stood alone; ``model: {...}`` is one, too.
     """
     for key, node in document.items():
-        name = group + key
-        if isinstance(node, Map) and node and recipe.variable(name) is None and key not in recipe.elsewhere:
+        name, variable = group + key, recipe.variable(group + key)
+        if isinstance(node, Map) and node and (variable is None or variable.kind == "model") and key not in recipe.elsewhere:
             yield from settings(node, recipe, "needs." if key == "needs" else "")
         else:
             yield name, node, document.where(key), document.where(key, value=True)

@@ -207,7 +207,7 @@ def _recipe(top: Fields, name: str, folder: Path, common: tuple[Path, ...]) -> R
         verdict=_verdict(top.map("verdict")),
         env={key: str(value) for key, value in top.map("env").rest()},
         refusals=tuple(_refusal(fields, names) for fields in top.items("refuse")),
-        elsewhere={key: _elsewhere(key, fields, names) for key, fields in top.maps("elsewhere")},
+        elsewhere={key: _elsewhere(key, fields, names) for several, fields in top.maps("elsewhere") for key in several.split(", ")},
         known_failures=tuple(_failure(fields) for fields in top.items("failures")),
         locks=_locks(top, folder),
         imports=tuple(top.words("imports")),

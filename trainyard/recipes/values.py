@@ -143,9 +143,9 @@ def _from_file(recipe: Recipe, config: ConfigDocument, wrong: list[UserError], o
             pairs = _meaning(recipe, key, node, at, idle)
             for name, value in pairs:
                 variable = _variable(recipe, name, at)
-                if variable.name in placed:
-                    raise UserError(f"'{key}' and an earlier line both set {variable.name}", where=at)
-                placed[variable.name] = _PlacedValue(_converted(variable, name, value, where, config.base), where)
+                new = _PlacedValue(_converted(variable, name, value, where, config.base), where)
+                if placed.setdefault(variable.name, new).value != new.value:
+                    raise UserError(f"'{key}' and an earlier line set {variable.name} differently", where=at)
         except UserError as error:
             wrong.append(error)
     unknown = next((error for error in wrong if isinstance(error, _UnknownVariable)), None)
@@ -163,6 +163,10 @@ def _meaning(recipe: Recipe, key: str, node: Node, at: Location | None, idle: li
     """Return the variables that a key sets: itself, or what it means as a key of another tool."""
     known = recipe.elsewhere.get(key)
     if known is None:
+        variable = recipe.variable(key)
+        if recipe.elsewhere and node in (None, {}) and (variable is None or variable.kind in ("list", "words")):
+            idle.append(f"{key} (empty)")
+            return []
         return [(key, node)]
     text = str(node).lower() if isinstance(node, (str, int, float, bool)) or node is None else "*"
     if node in (None, [], {}):
