@@ -76,7 +76,10 @@ def commands(text: str, where: str, *, message: bool, code: bool = False) -> Ite
 
 def _words(rest: str, code: bool) -> tuple[list[str], bool]:
     words: list[str] = []
-    for token in re.findall(r"'[^']*'|\S+", rest):
+    for token in re.findall(r"""'[^']*'|"[^"]*"(?=\s|$)|\S+""", rest):
+        if code and len(token) > 1 and token[0] == token[-1] and token[0] in "'\"":
+            words.append(token[1:-1])
+            continue
         if token in ("|", "#", "--", "&&", "...") or token.startswith("("):
             return words, True
         bare = re.sub(r"(?<=[a-z])HOLE1$", "", token.rstrip(')"' if code else ENDS))

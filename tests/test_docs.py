@@ -100,9 +100,14 @@ def test_a_message_whose_command_works_is_let_be(verbs: Any, text: str) -> None:
 
 
 def test_a_pages_command_that_does_not_exist_is_found(verbs: Any) -> None:
-    text = "`invoke fly` and\n```sh\n./bootstrap train --stak local  # --nothing here\ninvoke ssh RUN -- ls --all\n```\n"
+    asked = """invoke ask RUN "Where does it stand, --now?"\ninvoke ask RUN 'Where?' "And then?"\n"""
+    text = f"`invoke fly` and\n```sh\n./bootstrap train --stak local  # --nothing here\ninvoke ssh RUN -- ls --all\n{asked}```\n"
 
-    assert problems(shown.in_page(ROOT / "README.md", text), verbs) == ["README.md: train has no --stak", "README.md: there is no verb fly"]
+    assert problems(shown.in_page(ROOT / "README.md", text), verbs) == [
+        "README.md: train has no --stak",
+        "README.md: ask RUN Where? And then?: No idea what 'And then?' is!",
+        "README.md: there is no verb fly",
+    ]
 
 
 def test_every_verb_is_shown(verbs: Any) -> None:

@@ -8,7 +8,7 @@ turns (it strips their thinking) gets one sample an answer; a row whose meaning 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from forms import Row, RowFlaw
@@ -142,8 +142,6 @@ class Encoder:
         alone: list[tuple[str, list[Span]]] = []
         for number in range(last + 1):
             if not row.learnt[number]:
-                if self._everything and row.messages[number]["role"] == "assistant":
-                    raise RowFlaw(f"message {number + 1} has weight 0 or is part of the prompt, and train_on all learns every message")
                 continue
             if number == 0:
                 raise RowFlaw("message 1 is the assistant's, and no prompt stands before it: begin with the user's, or give it weight 0")
@@ -162,7 +160,7 @@ class Encoder:
         # Added tokens need not be special; what the answer itself ends with (</tool_call>) is no end of a turn.
         said = row.messages[last]["content"].rstrip()
         if self._everything:
-            alone = [(whole, [(0, len(whole.rstrip()))])]
+            alone = [(whole, _around(_muted(row, prompts, last, whole), len(whole.rstrip())))]
         ends = self._special if said and whole.rstrip().endswith(said) else self._whole
         return [sample for text, found in alone for sample in self._tokens(text, found, ends)]
 
@@ -211,6 +209,26 @@ class Encoder:
             last += 1
         self._ends.add(ids[last])
         return ids, mask
+
+
+def _muted(row: Row, prompts: _Prompts, last: int, whole: str) -> Iterator[Span]:
+    """Yield where the messages of weight 0 stand in the whole text, in their order. Raises RowFlaw where the template moves them."""
+    for number in sorted(row.muted):
+        if number > last:
+            return
+        answer = row.messages[number]["role"] == "assistant"
+        before, after = prompts.text(number, asked=answer) if number or answer else "", prompts.text(number + 1)
+        if not (after.startswith(before) and whole.startswith(after)):
+            raise RowFlaw(
+                f"message {number + 1} has weight 0, and the chat template writes it otherwise once more follows: train on completion"
+            )
+        yield len(before), len(after)
+
+
+def _around(muted: Iterable[Span], end: int) -> list[Span]:
+    """Return what lies between these spans, up to the end."""
+    edges = [0, *(edge for span in muted for edge in span), end]
+    return [(first, last) for first, last in zip(edges[0::2], edges[1::2], strict=True) if first < last]
 
 
 class _Prompts:

@@ -264,7 +264,26 @@ def test_train_on_all_learns_the_whole_conversation_in_one_sample(chat: ModuleTy
     whole = tokenizer.apply_chat_template([{"role": r, "content": c} for r, c in talk], tokenize=False, add_generation_prompt=False)
     said = tokenizer.decode([number for number, wanted in zip(ids, mask, strict=True) if wanted])
     assert said.startswith(whole.rstrip()) and "What is up" in said and "The sky" in said
-    with pytest.raises(forms.RowFlaw, match="message 2 has weight 0"):
-        chat.Encoder(tokenizer, everything=True).samples(row_of([talk[0], (*talk[1], {"weight": 0}), *talk[2:]]))
+    turns = [{"role": role, "content": text} for role, text in talk]
+    [same] = chat.Encoder(tokenizer, everything=True).samples(forms.understand({"prompt": turns[:3], "completion": turns[3:]}))
+    assert same == (ids, mask), "the answers of a prompt are learnt, too"
     [(ids, mask)] = chat.Encoder(tokenizer, everything=True).samples(forms.understand({"prompt": "ab", "completion": "cd"}))
     assert all(mask)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("number", [1, 2])
+def test_train_on_all_leaves_out_what_weighs_0_or_says_that_the_template_cannot(chat: ModuleType, family: str, number: int) -> None:
+    template, tokenizer = FAMILIES[family]
+    tokenizer.chat_template = template
+    talk: list[Any] = [(role, text.split("</think>")[-1]) for role, text in TALK]
+    talk[number] = (*talk[number], {"weight": 0})
+    encoder, row = chat.Encoder(tokenizer, everything=True), row_of(talk)
+    if family == "rewrites earlier turns":
+        with pytest.raises(forms.RowFlaw, match=f"message {number + 1} has weight 0, and the chat template writes it otherwise"):
+            encoder.samples(row)
+        return
+    [(ids, mask)] = encoder.samples(row)
+    said = tokenizer.decode([number for number, wanted in zip(ids, mask, strict=True) if wanted])
+    assert talk[number][1] not in said and all(text in said for role, text, *_ in talk if text != talk[number][1])
+    assert ids == chat.Encoder(tokenizer, everything=True).samples(row_of([turn[:2] for turn in talk]))[0][0]

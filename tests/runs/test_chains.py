@@ -135,7 +135,7 @@ def test_results_of_other_files_go_in_by_their_exact_attempts(road: GitRoad) -> 
 def test_data_that_another_files_result_does_not_have_break_that_file_alone(road: GitRoad, monkeypatch: pytest.MonkeyPatch) -> None:
     road.write("first.yaml", "hours: 1")
     road.commit()
-    missing = NotInResult("--data run:gitops/x/1/no.jsonl: the result of gitops/x/1 has no 'no.jsonl'", hint="It has: model.")
+    missing = NotInResult("the result of gitops/x/1 has no 'no.jsonl'", hint="It has: model.")
 
     def prepare(*_: object) -> RunFolder:
         raise missing
@@ -147,7 +147,7 @@ def test_data_that_another_files_result_does_not_have_break_that_file_alone(road
 
     assert (row.action, row.problem) == ("broken", "") and "has no 'no.jsonl'" in row.says
     assert list(report.broken) == [row.run] and not report.failed and report.exit_status == 0
-    assert "will not begin: --data" in road.said() and sync.lines(report)[-1].endswith("1 will not begin")
+    assert "will not begin: the result of gitops/x/1 has no" in road.said() and sync.lines(report)[-1].endswith("1 will not begin")
 
 
 def test_since_last_takes_what_the_files_last_success_has_not_had_and_nothing_new_begins_no_run(road: GitRoad) -> None:

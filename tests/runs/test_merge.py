@@ -13,6 +13,9 @@ from trainyard.errors import UserError
 from trainyard.runs.after.ask import ask
 from trainyard.runs.after.merge import merge_of
 from trainyard.runs.records.record import RunFolder
+from trainyard.runs.verbs import initfrom
+from trainyard.storage.find import ResultReference
+from trainyard.storage.manifest import ResultKey
 
 
 @pytest.fixture
@@ -41,3 +44,13 @@ def test_a_merge_is_of_the_very_attempt_and_its_base_and_a_run_without_an_adapte
         folder.save(replace(lora, values={**lora.values, **whole}))
         with pytest.raises(UserError, match="leaves a whole model, no adapter"):
             merge_of(road.context, "a", None)
+
+
+def test_of_a_run_that_failed_there_is_nothing_to_merge_and_its_name_is_said_not_an_option_that_nobody_gave(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initfrom, "bucket_of", lambda *_: None)
+    monkeypatch.setattr(initfrom, "find", lambda *_, **__: ResultReference(ResultKey("ann", "b", 1), ""))
+    monkeypatch.setattr(initfrom, "read_result", lambda *_: None)
+    with pytest.raises(UserError, match=r"^ann/b/1 is no success: only what a run that succeeded has left can be taken$"):
+        initfrom.data_of(road.context, "run:ann/b/1", STACK, "ann")

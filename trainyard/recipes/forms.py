@@ -47,7 +47,7 @@ class RowFlaw(ValueError):
 class Row(NamedTuple):
     """A row as it is meant: a conversation (``messages``), or a prompt and what follows it.
 
-    ``learnt`` says of each message whether the loss counts there; a row of plain text has one entry.
+    ``learnt`` says of each message whether the loss counts there; a row of plain text has one entry. ``muted``: those that weigh 0.
     """
 
     form: str
@@ -57,6 +57,7 @@ class Row(NamedTuple):
     prompt: str
     answer: str
     unused: tuple[str, ...]
+    muted: frozenset[int] = frozenset()
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -86,8 +87,8 @@ def understand(fields: Any, ignored: Collection[str] = ()) -> Row:
         prompt = "" if form == TEXT else _text(fields, "prompt")
         answer = _answer(fields, "text" if form == TEXT else "completion")
         return Row(form, (), (keep,), None, prompt, answer, tuple(sorted(unused)))
-    messages, learnt = _conversation(form, fields, ignored, unused)
-    return Row(form, messages, tuple(each and keep for each in learnt), _tools(fields), "", "", tuple(sorted(unused)))
+    messages, learnt, muted = _conversation(form, fields, ignored, unused)
+    return Row(form, messages, tuple(each and keep for each in learnt), _tools(fields), "", "", tuple(sorted(unused)), muted)
 
 
 def _form(fields: Mapping[str, Any]) -> str:
@@ -129,8 +130,8 @@ def _refuse_dropped(fields: Mapping[str, Any], form: str) -> None:
 
 def _conversation(
     form: str, fields: dict[str, Any], ignored: Collection[str], unused: set[str]
-) -> tuple[tuple[dict[str, Any], ...], tuple[bool, ...]]:
-    """Return the turns of a row and which are learnt; message fields that nobody reads are added to ``unused``."""
+) -> tuple[tuple[dict[str, Any], ...], tuple[bool, ...], frozenset[int]]:
+    """Return the turns of a row, which are learnt and which weigh 0; message fields that nobody reads are added to ``unused``."""
     context = 0
     if form == MESSAGES:
         messages = fields["messages"] if fields.get("messages") is not None else _sharegpt(fields["conversations"])
@@ -146,10 +147,11 @@ def _conversation(
             raise RowFlaw("'system' stands beside a message of role system: keep one of them")
         messages, context = [{"role": "system", "content": _text(fields, "system")}, *messages], context + 1
     turns = [_message(message, number, ignored, unused) for number, message in enumerate(messages, 1)]
-    learnt = tuple(weight and number >= context for number, (_, weight) in enumerate(turns))
-    if not any(message["role"] == "assistant" for message, _ in turns[context:]):
+    answers = [message["role"] == "assistant" and number >= context for number, (message, _) in enumerate(turns)]
+    if not any(answers):
         raise RowFlaw("there is no message of the assistant: nothing to learn in this row")
-    return tuple(message for message, _ in turns), learnt
+    learnt = tuple(answer and weight for answer, (_, weight) in zip(answers, turns, strict=True))
+    return tuple(message for message, _ in turns), learnt, frozenset(number for number, (_, weight) in enumerate(turns) if not weight)
 
 
 def _list_of_messages(messages: Any) -> list[Any]:
@@ -204,7 +206,7 @@ def _sharegpt(conversation: Any) -> list[Any]:
 
 
 def _message(raw: Any, number: int, ignored: Collection[str], unused: set[str]) -> tuple[dict[str, Any], bool]:
-    """Return a message as chat templates take it, and whether it is learnt."""
+    """Return a message as chat templates take it, and whether it weighs anything."""
     where = f"message {number}: "
     if not isinstance(raw, dict) or not isinstance(raw.get("role"), str):
         raise RowFlaw(f"message {number} must have 'role' and 'content' as text")
@@ -212,7 +214,7 @@ def _message(raw: Any, number: int, ignored: Collection[str], unused: set[str]) 
     if role not in ROLES:
         raise RowFlaw(f"message {number} has role '{role}'; known: {', '.join(ROLES)}")
     if len(raw) == 2 and isinstance(raw.get("content"), str) and not raw["content"].isspace() and raw["content"]:
-        return {"role": role, "content": _encodable(raw["content"], where + "'content'")}, role == "assistant"
+        return {"role": role, "content": _encodable(raw["content"], where + "'content'")}, True
     raw = {name: value for name, value in raw.items() if name not in ignored}
     _refuse(raw, where)
     message: dict[str, Any] = {"role": role, "content": _content(raw, where)}
@@ -233,7 +235,7 @@ def _message(raw: Any, number: int, ignored: Collection[str], unused: set[str]) 
             raise RowFlaw(f"{where}the assistant says nothing (no content, no tool_calls): there is nothing to learn there")
         if raw.get("content") is None:
             raise RowFlaw(f"message {number} must have 'role' and 'content' as text")
-    return message, role == "assistant" and _weight(raw, where)
+    return message, _weight(raw, where)
 
 
 def _content(message: Mapping[str, Any], where: str) -> str:

@@ -56,15 +56,13 @@ def data_of(context: CommandContext, reference: str, stack: str, user: str) -> s
     named = find(store, reference.removeprefix(OF_RUN), user=user)
     result = read_result(store, named.key)
     if result is None or result.ending is not None:
-        raise UserError(f"--data {reference}: {named.key} is no success: only what a finished run has left are data")
+        raise UserError(f"{named.key} is no success: only what a run that succeeded has left can be taken")
     refuse_unclaimed(store, named.key, result.manifest)
     path = named.path or MODEL_FOLDER
     place, there = path.strip("/"), [entry.path for entry in result.manifest.files]
     if not any(name == place or name.startswith(f"{place}/") for name in there):
         names = ", ".join(map(printable, sorted({name.partition("/")[0] for name in there})))
-        raise NotInResult(
-            f"--data {reference}: the result of {named.key} has no '{printable(place)}'", hint=f"It has: {names or 'no file'}."
-        )
+        raise NotInResult(f"the result of {named.key} has no '{printable(place)}'", hint=f"It has: {names or 'no file'}.")
     context.ui.say(f"data       of {named.key}: {path}")
     return f"s3://{store.bucket}/{named.key.prefix}{path}"
 
