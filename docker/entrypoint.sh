@@ -9,6 +9,9 @@ home=$root/root
 
 say() { echo "entrypoint: $*"; }
 
+# A cloud without SSH (Modal) starts its own command through this entrypoint, and what that sends keeps the lease.
+if [ $# -gt 0 ] && [ "$1" != keyless ]; then exec "$@"; fi
+
 umask 077
 if [ "${1:-}" != keyless ]; then
     # 1. The lease is kept from the first second, whatever happens below.

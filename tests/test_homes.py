@@ -77,7 +77,6 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
             "clouds/local/launch.py": SUPERVISOR,
             "setup/bootstrap.py": "before any package is there; what it wrote itself",
             "setup/s3server.py": "before any package is there; what Go says",
-            "pod/image.py": "what docker says",
         },
     ),
     "nearest words": (r"\bget_close_matches\(", "nearest.py", {}),

@@ -1,30 +1,25 @@
-"""The trainer image without Docker: its entrypoint run as a script in a folder, and the commands that build and push it."""
+"""The entrypoint of the trainer image, run as a script in a folder; tests/recipes/test_image.py has what builds and pushes the image."""
 
 from __future__ import annotations
 
 import base64
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from trainyard.errors import TrainyardError, UserError
-from trainyard.pod import image
 from trainyard.pod.boot import KEYS
 from trainyard.remote.keys import fingerprint, host_key
 
 ROOT = Path(__file__).parents[2]
 KEY = host_key(b"s" * 32, "pod")
-DIGEST = "sha256:" + "a" * 64
-NAME = "ghcr.io/me/trainyard-trainer"
 
 
 class Container:
@@ -135,6 +130,12 @@ def test_the_first_process_and_all_that_it_starts_hold_none_of_the_pods_keys(con
     assert all(f"-u {name}" in (ROOT / "docker/entrypoint.sh").read_text() for name in KEYS)
 
 
+def test_a_command_of_a_cloud_without_ssh_takes_its_place(tmp_path: Path) -> None:
+    order = ["sh", str(ROOT / "docker/entrypoint.sh"), "sh", "-c", 'echo "$1"; exit 7', "sh", "two words"]
+    done = subprocess.run(order, env={"PATH": os.defpath, "TRAINYARD_ROOT": str(tmp_path)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, list(tmp_path.iterdir())) == (7, "two words\n", [])
+
+
 def test_sshd_is_started_again_when_it_dies(container: Container) -> None:
     (container.root / "sshd").write_text(f"#!/bin/sh\necho started >>{container.root}/starts\nexit 1\n")
     container.start()
@@ -180,129 +181,3 @@ def test_the_ssh_servers_settings_are_valid_and_let_only_keys_in(tmp_path: Path)
     assert done.returncode == 0, done.stderr
     for line in ("passwordauthentication no", "kbdinteractiveauthentication no", "permitrootlogin without-password", "maxsessions 64"):
         assert line in done.stdout.lower(), done.stdout
-
-
-class Docker:
-    """Notes commands, answers as Docker would."""
-
-    def __init__(self, *answers: str) -> None:
-        self.answers = list(answers)
-        self.asked: list[list[str]] = []
-
-    def __call__(self, command: Sequence[str]) -> str:
-        self.asked.append(list(command))
-        return self.answers.pop(0)
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "docker", tmp_path / "docker", ignore=shutil.ignore_patterns("base.digest"))
-    return tmp_path
-
-
-def test_the_first_build_records_the_base_images_digest_and_later_ones_keep_it(checkout: Path) -> None:
-    index = {"digest": "sha256:" + "b" * 64, "manifests": [
-        {"digest": "sha256:" + "c" * 64, "platform": {"os": "linux", "architecture": "arm64"}},
-        {"digest": DIGEST, "platform": {"os": "linux", "architecture": "amd64"}},
-    ]}  # fmt: skip
-    docker = Docker(json.dumps(index), "", "")
-    image.build(checkout, "ghcr.io/me/trainyard-trainer:1", run=docker)
-    image.build(checkout, "ghcr.io/me/trainyard-trainer:1", run=docker)
-    assert (checkout / "docker/base.digest").read_text() == DIGEST + "\n"
-    assert [command[1:3] for command in docker.asked] == [["buildx", "imagetools"], ["buildx", "build"], ["buildx", "build"]]
-    assert f"BASE_DIGEST={DIGEST}" in docker.asked[1] and "linux/amd64" in docker.asked[1]
-
-
-def test_a_build_without_a_digest_cannot_happen(checkout: Path) -> None:
-    assert "ARG BASE_DIGEST\n" in (checkout / "docker/Dockerfile").read_text()
-    with pytest.raises(TrainyardError, match="no digest"):
-        image.build(checkout, "ghcr.io/me/trainyard-trainer:1", run=Docker("{}"))
-    (checkout / "docker/base.digest").write_text("latest\n")
-    with pytest.raises(UserError, match="no digest"):
-        image.build(checkout, "ghcr.io/me/trainyard-trainer:1", run=Docker())
-
-
-def test_a_push_names_the_image_by_its_digest() -> None:
-    found = {"RepoDigests": [f"other@{DIGEST}", f"localhost:5000/trainyard-trainer@{DIGEST}"], "Size": 17_200_000_000}
-    inspected = json.dumps([found])
-    docker = Docker("", inspected)
-    assert image.push("localhost:5000/trainyard-trainer:1", run=docker) == (f"localhost:5000/trainyard-trainer@{DIGEST}", 18)
-
-
-@pytest.mark.parametrize("reference", ["trainyard-trainer", "ghcr.io/me/other:1", "localhost:5000/trainyard-trainer", ""])
-def test_another_name_would_not_be_known_as_an_image_that_brings_the_watchdog(reference: str, checkout: Path) -> None:
-    with pytest.raises(UserError, match="trainyard-trainer:TAG"):
-        image.build(checkout, reference, run=Docker())
-
-
-def test_everything_that_the_dockerfile_copies_exists() -> None:
-    text = (ROOT / "docker/Dockerfile").read_text()
-    given = dict(re.findall(r"^ARG (\w+)=(\S+)$", text, re.MULTILINE))
-    sources = [re.sub(r"\$\{(\w+)\}", lambda match: given[match[1]], words.split()[-2]) for words in re.findall(r"^COPY (.+)$", text, re.M)]
-    assert len(sources) == 5
-    assert [path for path in sources if not (ROOT / path).is_file()] == []
-
-
-def test_a_repository_of_ones_own_builds_the_image_from_what_trainyard_brings_and_from_its_own_files(tmp_path: Path) -> None:
-    root, seen = tmp_path / "own", {}
-
-    def docker(command: Sequence[str]) -> str:
-        folder = Path(command[-1])
-        seen.update({path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()})
-        return ""
-
-    (root / "docker").mkdir(parents=True)
-    (root / "docker/base.digest").write_text(DIGEST + "\n")
-    (root / "docker/sshd_config").write_text("# mine\n")
-    (root / "docker/__pycache__").mkdir()
-    (root / "docker/__pycache__/x.pyc").write_bytes(b"\xa7")
-    image.build(root, f"{NAME}:1", run=docker)
-
-    assert seen["docker/sshd_config"] == "# mine\n"
-    for path in ("docker/Dockerfile", "docker/entrypoint.sh", "templates/lora/gpu.lock", "trainyard/pod/watchdog.py"):
-        assert seen[path] == (ROOT / path).read_text()
-
-
-def test_the_commands_that_the_folders_readme_shows_exist() -> None:
-    sys.path.insert(0, str(ROOT))
-    try:
-        import tasks
-    finally:
-        sys.path.remove(str(ROOT))
-    shown = re.findall(r"`invoke (image\.\w+)([^`]*)`", (ROOT / "docker/README.md").read_text())
-    assert {verb for verb, _ in shown} == {"image.build", "image.push"}
-    for verb, words in shown:
-        known = {f"--{name}" for argument in tasks.ns[verb].get_arguments() for name in argument.names}
-        assert set(re.findall(r"--\w+", words)) <= known
-
-
-def test_the_environment_in_the_image_has_the_name_that_run_sh_looks_for() -> None:
-    lines = (ROOT / "docker/Dockerfile").read_text(), (ROOT / "templates/common/run.sh.j2").read_text()
-    assert "$(sha256sum /opt/trainyard/gpu.lock | cut -c1-16)-py$py-linux-x86_64" in lines[0]
-    assert '"$1/$key"-py*-"$platform"' in lines[1] and 'key=$(sha256 "$lock" | cut -c1-16)' in lines[1]
-
-
-def test_the_verbs_ask_docker_for_the_pinned_platform_and_print_what_belongs_into_the_settings(tmp_path: Path) -> None:
-    root, log = tmp_path / "w", tmp_path / "log"
-    shutil.copytree(ROOT / "docker", root / "docker", ignore=shutil.ignore_patterns("base.digest"))
-    for name in ("tasks.py", "Pulumi.yaml"):
-        (root / name).symlink_to(ROOT / name)
-    inspected = json.dumps([{"RepoDigests": [f"{NAME}@{DIGEST}"], "Size": 9e9}])
-    answers = {"imagetools": json.dumps({"digest": DIGEST}), "image inspect": inspected}
-    said = "\n".join(f"  *'{words}'*) echo '{answer}' ;;" for words, answer in answers.items())
-    (tmp_path / "docker").write_text(f'#!/bin/sh\necho "$*" >>{log}\ncase "$*" in\n{said}\nesac\n')
-    (tmp_path / "docker").chmod(0o755)
-
-    def invoke(*words: str) -> str:
-        env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TRAINYARD_PROJECT_DIR": str(root), "COLUMNS": "200"}
-        done = subprocess.run([sys.executable, "-m", "invoke", *words], cwd=root, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    invoke("image.build", "--ref", f"{NAME}:1")
-    built = log.read_text().splitlines()[-1]
-    context = built.rpartition(" ")[2]
-    assert built.startswith("buildx build --platform linux/amd64 --load") and built.endswith(f"--tag {NAME}:1 {context}")
-    assert f"--build-arg BASE_DIGEST={DIGEST} --file {context}/docker/Dockerfile" in built
-    assert not Path(context).exists()
-    assert invoke("image.push", "--ref", f"{NAME}:1").split() == ["trainyard:image:", f"{NAME}@{DIGEST}", "trainyard:image_gb:", "9"]

@@ -122,7 +122,7 @@ WORDS = {
     "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
     "name": "label of the run (default: the local time)",
     "json": "print the result as JSON on stdout, everything else on stderr",
-    "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1",
+    "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1; without a tag image.build makes one from the recipe and its lock",
 }
 """Options that several verbs take."""
 

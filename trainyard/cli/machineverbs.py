@@ -9,6 +9,7 @@ from invoke.context import Context
 
 from trainyard.cli.common import context, help_of, required, show_json, task, verb, words_behind
 from trainyard.config import find_root
+from trainyard.errors import UserError
 from trainyard.phrasing import as_typed
 from trainyard.shipped import find
 
@@ -98,22 +99,56 @@ def venvs_clean(c: Context, dry_run: bool = False) -> int:
     return 0
 
 
-@task(help=help_of("ref", refresh="ask the registry for the base image's digest again"))
+@task(
+    help=help_of(
+        "ref",
+        recipe="whose environment shall be ready in it (default: lora)",
+        push="the same, and push it when it is built",
+        lock="gpu (default) or cpu: which lock of the recipe",
+        base="another base: Debian or Ubuntu with Python 3.11 or newer, best by its digest",
+        tool="docker, podman or buildah (default: the first that is there and answers)",
+        refresh="ask the registry for the base image's digest again",
+    )
+)
 @verb
-def image_build(c: Context, ref: str | None = None, refresh: bool = False) -> int:
-    """Build the trainer image (linux/amd64) with the Docker of this machine."""
-    from trainyard.pod import image
+def image_build(
+    c: Context,
+    ref: str | None = None,
+    recipe: str = "lora",
+    push: str | None = None,
+    lock: str = "gpu",
+    base: str | None = None,
+    tool: str | None = None,
+    refresh: bool = False,
+) -> int:
+    """Build a recipe's trainer image (linux/amd64) with docker, podman or buildah, whichever is there."""
+    from trainyard.recipes import image, imagetools
 
-    image.build(find_root(), required(ref, "say which image: invoke image.build --ref NAME"), refresh=refresh)
+    ui, root = context().ui, find_root()
+    if ref is not None and push is not None:
+        raise UserError("--ref and --push name the image, each by itself", hint="Say one of them; --push builds it, too.")
+    name = required(ref or push, "say which image: invoke image.build --ref NAME, or --push NAME")
+    what = image.order(root, recipe, lock, name, base)
+    builder = imagetools.find_tool(tool)
+    ui.say(
+        f"image {what.reference} by {builder.name}; ready in it: the {lock} environment of {', '.join(image.ready_for(root, what.lock))}"
+    )
+    ui.say(f"built on {image.build(root, what, builder, refresh=refresh)}")
+    if push is not None:
+        ui.say(_settings_lines(*image.push(what.reference, builder)))
     return 0
 
 
-@task(help=help_of("ref"))
+@task(help=help_of("ref", tool="docker, podman or buildah: the one that built it (default: the first that is there and answers)"))
 @verb
-def image_push(c: Context, ref: str | None = None) -> int:
-    """Push the trainer image; print the digest and the size for the settings."""
-    from trainyard.pod import image
+def image_push(c: Context, ref: str | None = None, tool: str | None = None) -> int:
+    """Push a trainer image; print the lines for Pulumi.<stack>.yaml: its digest and its size."""
+    from trainyard.recipes import image, imagetools
 
-    reference, gigabytes = image.push(required(ref, "say which image: invoke image.push --ref NAME"))
-    context().ui.say(f"trainyard:image: {reference}\ntrainyard:image_gb: {gigabytes}")
+    name = required(ref, "say which image: invoke image.push --ref NAME")
+    context().ui.say(_settings_lines(*image.push(name, imagetools.find_tool(tool))))
     return 0
+
+
+def _settings_lines(reference: str, gigabytes: int) -> str:
+    return f"  trainyard:image: {reference}\n  trainyard:image_gb: {gigabytes}"
