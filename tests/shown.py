@@ -30,6 +30,7 @@ KNOWS_ITS_STACK = {
     "download",
     "deliver",
     "show",
+    "serve-model",
     "rerun",
     "diff",
     "compare",

@@ -1,44 +1,59 @@
-"""Ask a model one question: FOLDER BASE QUESTION TOKENS. FOLDER holds a model, or an adapter of BASE; the answer goes to stdout."""
+"""Ask a model: an order as JSON on stdin, an answer as a line of JSON on stdout for each prompt, in their order.
+
+Exit codes: 2 an adapter that does not fit its base, 69 the Hub does not answer, 137 not enough memory.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
+from dataclasses import asdict
+from typing import Any
 
-import adapters
-import torch
+import huggingface_hub
 import transformers
+from answering import answer, prompt_of
+from answers import Sampling
+from models import Refused, load, load_base
+
+_NO_HUB = (huggingface_hub.errors.LocalEntryNotFoundError, huggingface_hub.errors.OfflineModeIsEnabled, ConnectionError)
+_NOT_THERE = (huggingface_hub.errors.RepositoryNotFoundError, huggingface_hub.errors.RevisionNotFoundError)
 
 
 def main() -> int:
-    """Answer; return the exit code: 2 for an adapter that does not fit its base."""
-    folder, base, question, tokens = sys.argv[1:]
+    """Answer; return the exit code."""
+    order = json.load(sys.stdin)
     try:
-        if os.path.exists(os.path.join(folder, "adapter_config.json")):
-            with open(os.path.join(folder, "adapter_config.json"), encoding="utf-8") as file:
-                revision = json.load(file).get("revision")
-            made = os.path.join(folder, "base")
-            model = adapters.with_adapter(adapters.base_of(made if os.path.isdir(made) else base, revision), folder)
-        else:
-            model = adapters.base_of(folder, None)
-    except adapters.Refused as error:
+        model, tokenizer = (load_base if order["of"] == "base" else load)(order["folder"], order["base"])
+        for messages in order["prompts"]:
+            said = answer(model, tokenizer, prompt_of(tokenizer, messages), Sampling(order["tokens"]))
+            print(json.dumps(asdict(said)), flush=True)
+    except Refused as error:
         print(f"ask: {error}", file=sys.stderr)
         return 2
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    if tokenizer.chat_template:
-        asked = tokenizer.apply_chat_template(
-            [{"role": "user", "content": question}], add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
-    else:
-        asked = tokenizer(question, return_tensors="pt")
-    with torch.inference_mode():
-        said = model.generate(**asked, max_new_tokens=int(tokens), do_sample=False)
-    print(tokenizer.decode(said[0][asked["input_ids"].shape[1] :], skip_special_tokens=True))
+    except MemoryError:
+        return 137
+    except Exception as error:
+        return trouble(error)
     return 0
 
 
+def trouble(error: BaseException) -> int:
+    """Say what went wrong outside this program and return its exit code; raises any other error again."""
+    behind: BaseException | None = error
+    while behind is not None:
+        if isinstance(behind, (*_NOT_THERE, *_NO_HUB)):
+            print(f"ask: {type(behind).__name__}: {behind}", file=sys.stderr)
+            return 2 if isinstance(behind, _NOT_THERE) else 69
+        behind = behind.__cause__ or behind.__context__
+    raise error
+
+
+def _quiet(library: Any) -> None:
+    library.disable_progress_bar()
+    library.set_verbosity_error()
+
+
 if __name__ == "__main__":
-    transformers.utils.logging.disable_progress_bar()
-    transformers.utils.logging.set_verbosity_error()
+    _quiet(transformers.utils.logging)
     sys.exit(main())

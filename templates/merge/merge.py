@@ -13,7 +13,7 @@ from typing import Any
 import peft
 import torch
 import transformers
-from adapters import Refused, base_of, with_adapter
+from models import Refused, base_of, with_adapter
 from telemetry import Status
 
 OUTPUT_DIR = os.environ["OUTPUT_DIR"]

@@ -48,9 +48,12 @@ def merged(folder: Path, envs: Path, adapter: Path, base: str) -> tuple[int, str
 
 def answer(folder: Path, question: str) -> str:
     """Return what `invoke ask` prints of a folder."""
-    argv: list[str | Path] = [python(environment()), ROOT / "templates" / "merge" / "ask.py", folder, "tiny-qwen3-moe", question, "12"]
-    env = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(argv, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout
+    argv: list[str | Path] = [python(environment()), ROOT / "templates" / "merge" / "ask.py"]
+    env = {"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "templates" / "common")}
+    prompts = [[{"role": "user", "content": question}]]
+    order = {"folder": str(folder), "base": "tiny-qwen3-moe", "of": "model", "prompts": prompts, "tokens": 12}
+    done = subprocess.run(argv, env=env, input=json.dumps(order), stdout=subprocess.PIPE, text=True, check=True)
+    return str(json.loads(done.stdout)["text"])
 
 
 @pytest.mark.torch

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
@@ -91,20 +91,17 @@ def shell(context: CommandContext, reference: str, command: str | None) -> int:
 
 def tunnel(context: CommandContext, reference: str, port: str | int, local_port: str | int | None = None) -> int:
     """Forward a local port to the pod's until Ctrl-C (130); raises Unreachable when the link breaks or never stands."""
-    there = _port(port)
-    here = there if local_port is None else _port(local_port)
+    there = port_of(port)
+    here = there if local_port is None else port_of(local_port)
     folder = context.folder(reference)
     record = folder.load()
     address = f"http://127.0.0.1:{here} is port {there} of the pod; Ctrl-C ends the tunnel"
-    extra = (
-        "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=20", "-L", f"127.0.0.1:{here}:127.0.0.1:{there}",
-        # Said by ssh itself, once the port is open: before, it would be a promise.
-        "-o", "PermitLocalCommand=yes", "-o", f'LocalCommand=echo "{address}"',
-    )  # fmt: skip
+    # Said by ssh itself, once the port is open: before, it would be a promise.
+    extra = (*forwarding(here, there), "-o", "PermitLocalCommand=yes", "-o", f'LocalCommand=echo "{address}"')
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
     with ssh_command(context, record, folder, extra=extra) as line, _present(context, record):
-        _check_free(record, here, there)
+        check_free(here, lambda other: f"invoke tunnel {record.label} {there} --local-port {other}", _shared(record, there))
         process = subprocess.Popen(line, stdin=subprocess.DEVNULL)
         try:
             process.wait()
@@ -116,6 +113,11 @@ def tunnel(context: CommandContext, reference: str, port: str | int, local_port:
     raise Unreachable(f"the tunnel to the pod of {record.id} is closed", hint="Is the run still there? invoke runs")
 
 
+def forwarding(here: int, there: int) -> tuple[str, ...]:
+    """Return ssh's options that open a port of this machine to one of the pod, and nothing else."""
+    return ("-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=20", "-L", f"127.0.0.1:{here}:127.0.0.1:{there}")
+
+
 def _present(context: CommandContext, record: RunRecord) -> AbstractContextManager[None]:
     """Let the pod hear that somebody is there: it must not commit alone and end under a person's shell."""
     from trainyard.runs.life.heartbeat import beating
@@ -124,7 +126,8 @@ def _present(context: CommandContext, record: RunRecord) -> AbstractContextManag
     return beating(pod_of(context, record), at_once=True) if record.commits_alone else nullcontext()
 
 
-def _port(text: str | int) -> int:
+def port_of(text: str | int) -> int:
+    """Return a port that a person has named; raises UserError for what is none."""
     word = str(text)
     number = int(word) if _PORT.fullmatch(word) else 0
     if not 0 < number < 65536:
@@ -132,7 +135,8 @@ def _port(text: str | int) -> int:
     return number
 
 
-def _check_free(record: RunRecord, here: int, there: int) -> None:
+def check_free(here: int, say: Callable[[int], str], more: str = "") -> None:
+    """Refuse a port of this machine that is taken; ``say`` gives the words that ask for one that is not."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -143,10 +147,13 @@ def _check_free(record: RunRecord, here: int, there: int) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         other = free.getsockname()[1]
-    hint = f"Choose another: invoke tunnel {record.label} {there} --local-port {other}"
-    if record.pod.host == "127.0.0.1":
-        hint += f"\nA local pod shares this machine's network: if its own program listens, http://127.0.0.1:{there} is that program."
-    raise UserError(f"port {here} of this machine cannot be opened: {refusal}", hint=hint)
+    raise UserError(f"port {here} of this machine cannot be opened: {refusal}", hint=f"Choose another: {say(other)}{more}")
+
+
+def _shared(record: RunRecord, there: int) -> str:
+    if record.pod.host != "127.0.0.1":
+        return ""
+    return f"\nA local pod shares this machine's network: if its own program listens, http://127.0.0.1:{there} is that program."
 
 
 def _leave(number: int, _: object) -> None:

@@ -1,0 +1,131 @@
+"""Serve the model of a finished run until told to stop. Exit codes: 0 told to stop, 2 wrong input, 1 failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import jinja2
+import transformers
+from answering import answer, plain_prompt, prompt_of
+from answers import Answer, TooLong
+from models import Refused, load
+from server import ModelServer
+from telemetry import Status, append_line, leave
+from wording import CHAT, Asked, Wrong
+
+OUTPUT_DIR = os.environ["OUTPUT_DIR"]
+_LAST = 20.0
+"""Seconds in which the answer that is being given may end by itself."""
+
+
+class Model:
+    """A model in this process."""
+
+    def __init__(self, folder: str, base: str) -> None:
+        self._model, self._tokenizer = load(folder, base)
+
+    def answer(self, asked: Asked, on_text: Callable[[str], None] | None, is_over: Callable[[], bool]) -> Answer:
+        """Answer; raises Wrong for what the model's template does not carry, and for what is too long."""
+        try:
+            ids = prompt_of(self._tokenizer, asked.messages) if asked.path == CHAT else plain_prompt(self._tokenizer, asked.prompt)
+            return answer(self._model, self._tokenizer, ids, asked.how, on_text, is_over)
+        except jinja2.TemplateError as error:
+            raise Wrong(400, f"the model's chat template does not take these messages: {error}", about="messages") from None
+        except TooLong as error:
+            raise Wrong(400, str(error), code="context_length_exceeded", about="messages" if asked.path == CHAT else "prompt") from None
+
+
+class Counted:
+    """How much was answered: metrics.jsonl, a line an answer, and result.json at the end. No word of a prompt or an answer."""
+
+    def __init__(self) -> None:
+        self.answers = self.tokens = self.prompt_tokens = 0
+        self._lock = threading.Lock()
+
+    def take(self, given: Answer) -> None:
+        """Count an answer."""
+        with self._lock:
+            self.answers, self.tokens, self.prompt_tokens = (
+                self.answers + 1,
+                self.tokens + given.tokens,
+                self.prompt_tokens + given.prompt_tokens,
+            )
+            speed = round(given.tokens / given.seconds, 2) if given.seconds else None
+            line = {"step": self.answers, "tokens": self.tokens, "tokens_per_second": speed, "first_token_seconds": round(given.first, 3)}
+            append_line(os.path.join(OUTPUT_DIR, "metrics.jsonl"), {**line, "seconds": round(given.seconds, 3), "time": time.time()})
+
+
+def main() -> int:
+    """Serve; return the exit code."""
+    status, counted = Status(OUTPUT_DIR), Counted()
+    try:
+        serve(status, counted)
+    except (Refused, Wrong) as error:
+        message, code = str(error), 2
+    except OSError as error:
+        message, code = str(error), 1
+    except Exception as error:  # the traceback goes to the log, the line to status.json
+        traceback.print_exc()
+        message, code = f"{type(error).__name__}: {error}", 1
+    else:
+        return 0
+    print(f"serve: {message}", file=sys.stderr, flush=True)
+    status.write("failed", message[:2000])
+    return code
+
+
+def serve(status: Status, counted: Counted) -> None:
+    """Load the model, serve it until TERM or INT, and write down how much was asked."""
+    with open(os.path.join(os.environ["RUN_DIR"], "config.json"), encoding="utf-8") as file:
+        config: dict[str, Any] = json.load(file)
+    told = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: told.set())
+    status.write("loading", f"loading {config['model_name']}")
+    began = time.time()
+    model = Model(folder_in(os.environ["INPUT_DIR"]), config["base_model"])
+    try:
+        server = ModelServer(
+            config["port"], config["model_name"], config["key_sha256"], model, tokens=config["max_tokens"], waiting=config["max_waiting"],
+            on_answer=counted.take,
+        )  # fmt: skip
+    except OSError as error:
+        raise OSError(f"port {config['port']} of the pod cannot be opened: {error.strerror}") from error
+    print(f"serve: {config['model_name']} answers on port {config['port']}, loaded in {time.time() - began:.1f} s", flush=True)
+    status.write("serving", f"serving {config['model_name']}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    parent = os.getppid()
+    while not told.wait(1.0) and not (config.get("with_parent") and os.getppid() != parent):
+        pass
+    server.end(_LAST)
+    result = {
+        "recipe": "serve", "model": config["model_name"], "answers": counted.answers, "prompt_tokens": counted.prompt_tokens,
+        "tokens": counted.tokens, "seconds": round(time.time() - began, 1),
+    }  # fmt: skip
+    with open(os.path.join(OUTPUT_DIR, ".result.partial"), "w", encoding="utf-8") as out:
+        json.dump(result, out, indent=2)
+    os.replace(os.path.join(OUTPUT_DIR, ".result.partial"), os.path.join(OUTPUT_DIR, "result.json"))
+    status.write("done", "told to stop")
+    print(f"serve: told to stop after {counted.answers} answers", flush=True)
+
+
+def folder_in(place: str) -> str:
+    """Return the folder of the model among the data: an adapter's before that of a model made for it."""
+    for name in ("adapter_config.json", "config.json"):
+        found = sorted((folder for folder, _, files in os.walk(place) if name in files), key=len)
+        if found:
+            return found[0]
+    raise Refused("the data hold no model (no adapter_config.json, no config.json)")
+
+
+if __name__ == "__main__":
+    transformers.utils.logging.disable_progress_bar()
+    leave(main())

@@ -1,0 +1,62 @@
+"""The verbs that have models of finished runs answer. Parsing only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from invoke.context import Context
+
+from trainyard.cli.common import context, finish, help_of, like_setting, task, verb
+from trainyard.cli.ending import INTERRUPTED
+from trainyard.errors import UserError
+
+
+@task(
+    positional=["run"],
+    help=help_of(
+        "name", "json",
+        run="a finished run of recipe lora or merge; or a run that serves already: come back to it; last: the run that was begun last",
+        stack="stack to serve on; it must have the run's bucket (default: the one it ran on)",
+        here="serve from this machine until Ctrl-C, without a pod",
+        hours="length of the lease (default: the stack's setting `hours`)",
+        budget="dollars after which it is stopped",
+        port="port of this machine",
+        api_key_from="environment variable with the API key (default: one is made)",
+        model_name="what requests call the model (default: user/label of the run)",
+        detach="leave as soon as it runs",
+        yes="send your files to the stack's cloud without being asked",
+    ),
+)  # fmt: skip
+@verb
+def serve_model(
+    c: Context, run: str, stack: str | None = None, here: bool = False, hours: float | None = None, budget: float | None = None,
+    port: str = "8000", api_key_from: str | None = None, model_name: str | None = None, name: str | None = None, detach: bool = False,
+    yes: bool = False, json: bool = False,
+) -> int:  # fmt: skip
+    """Serve the model of a finished run by OpenAI's API, on a leased pod with a tunnel to it, or on this machine."""
+    from trainyard.runs.after.serve import ServeOptions, begin_serving, hold, left_lines, serve_here, served_run, serving_of
+    from trainyard.runs.signals import NothingRented
+    from trainyard.runs.verbs.reach import port_of
+
+    work, options = context(as_json=json), ServeOptions(port_of(port), api_key_from, model_name)
+    if here:
+        if stack is not None or hours is not None or budget is not None or detach:
+            raise UserError("--here is this machine, without a pod: no --stack, --hours, --budget or --detach goes with it")
+        return serve_here(work, run, options)
+    folder = served_run(work, run)
+    if folder is None:
+        request = replace(
+            serving_of(work, run, stack, options), name=name, hours=like_setting("hours", hours), budget=like_setting("budget", budget),
+            yes=yes,
+        )  # fmt: skip
+        try:
+            summary = begin_serving(work, request)
+        except NothingRented as left:
+            work.ui.fail(str(left))
+            return INTERRUPTED
+        folder = work.folder(f"{summary.run}/{summary.attempt}")
+        if detach or summary.ended_at is not None:
+            for line in left_lines(folder) if summary.ended_at is None else []:
+                work.ui.say(line)
+            return finish(work, json, lambda: summary)
+    return finish(work, json, lambda: hold(work, folder, options.port))
