@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
@@ -17,6 +17,7 @@ import forms
 import memories
 import pairs
 import rows
+import talks
 import wrapped
 from cleaning import Cleaner
 from columns import Renamer
@@ -34,7 +35,7 @@ class Refused:
     flawed: bool = False
 
 
-def read(run_dir: str, input_dir: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[str, Any]]:
+def read(run_dir: str, input_dir: str, make: Maker, chunk: int) -> Iterator[tuple[str, Any]]:
     """Yield (file:line, Example or Refused) of all sources, in the order of data.json.
 
     Of several files one that cannot be begun is told as a row that is flawed. Raises rows.RowError with file:line where a file
@@ -58,12 +59,15 @@ def read(run_dir: str, input_dir: str, make: Callable[[Any], Any], chunk: int) -
             yield f"{name}:{error.line}", Refused(error.message, flawed=True)  # an empty note, a picture beside others
 
 
-def _rows(stream: io.BufferedReader[Any], name: str, make: Callable[[Any], Any], chunk: int) -> Iterator[tuple[int, Any]]:
+def _rows(stream: io.BufferedReader[Any], name: str, make: Maker, chunk: int) -> Iterator[tuple[int, Any]]:
     suffix = PurePath(name).suffix.lower()
     if suffix in documents.SUFFIXES:
-        found: Iterator[tuple[int, Any]] = documents.read(stream, name, chunk)
+        chat = suffix in (".txt", ".text") and talks.is_whatsapp(stream)
+        found = make.talk(talks.whatsapp(stream, name), chunk) if chat else documents.read(stream, name, chunk)
+    elif suffix == ".json" and talks.is_slack(stream):
+        found = make.talk(talks.slack(rows.read_rows(stream, name, lambda fields: fields)), chunk)
     elif suffix == ".json" and wrapped.is_one(stream):
-        found = wrapped.read(stream, name)
+        found = make.opened(wrapped.read(stream, name), chunk)
     else:
         if problem := rows.unknown_suffix(name):
             raise rows.RowError(name, 1, f"{problem.message}, {', '.join(documents.SUFFIXES)}", hint=problem.hint)
@@ -71,7 +75,7 @@ def _rows(stream: io.BufferedReader[Any], name: str, make: Callable[[Any], Any],
         return
     for line, fields in found:
         try:
-            yield line, make(fields)
+            yield line, fields if isinstance(fields, Refused) else make(fields)
         except (ValueError, RecursionError) as error:
             yield line, rows.RowError(name, line, str(error))
 
@@ -88,6 +92,22 @@ class Maker:
         self._filter = QualityFilter(config)
         self._asker = memories.Asker(config)
         self._renamer = Renamer(config["columns"])
+        self._persona = config["persona"]
+
+    def talk(self, said: Iterable[talks.Said], most: int) -> Iterator[tuple[int, Any]]:
+        """Yield (line, row) of the conversations of a chat between people, Refused for those that are none."""
+        for line, found in talks.conversations(said, self._persona, most):
+            missing = Refused("chat in which nobody is answered") if found == "" else Refused(str(found), flawed=True)
+            yield line, missing if isinstance(found, str) else found
+
+    def opened(self, values: Iterable[tuple[int, Any]], most: int) -> Iterator[tuple[int, Any]]:
+        """Yield (line, value) of what a file of JSON holds, with the conversations of a chat of Telegram in its place."""
+        for line, value in values:
+            if not talks.is_telegram(value):
+                yield line, value
+                continue
+            for said in talks.telegram(line, value):
+                yield from self.talk(said, most)
 
     def __call__(self, fields: Any) -> Example | Refused:
         """Return a row as an example, or why it is filtered out. Raises RowFlaw where it cannot be learnt."""

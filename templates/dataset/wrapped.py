@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import rows
+import talks
 
 _LISTS = ("memories", "results", "data", "rows", "items", "records", "entries", "examples", "samples")
 _OF_ROWS = frozenset(
@@ -25,7 +26,7 @@ def is_one(stream: io.BufferedReader[Any]) -> bool:
         first = json.loads(start.partition(b"\n")[0])
     except ValueError:
         return True
-    return _list_of(first) is not None
+    return _list_of(first) is not None or talks.is_telegram(first)
 
 
 def read(stream: io.BufferedReader[Any], name: str) -> Iterator[tuple[int, Any]]:

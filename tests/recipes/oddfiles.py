@@ -43,6 +43,36 @@ def _bytes(content: Any) -> bytes:
     return content if isinstance(content, bytes) else content.encode()
 
 
+def _flawed_alone(name: str, what: str, content: Any, line: str, told: str) -> OddFile:
+    """Return a file of one row, which is flawed."""
+    return OddFile(name, what, _bytes(content), 0, f"{name}:{line}", told)
+
+
+TELEGRAM = {
+    "name": "Ann", "type": "personal_chat", "id": 1,
+    "messages": [
+        {"id": 1, "type": "service", "date_unixtime": "1000", "actor": "Ann", "action": "phone_call", "text": ""},
+        {"id": 2, "type": "message", "date_unixtime": "1000", "from": "Bob", "text": "Hello"},
+        {"id": 3, "type": "message", "date_unixtime": "1010", "from": "Ann", "text": "Where does it stand?"},
+        {"id": 4, "type": "message", "date_unixtime": "1020", "from": "Bob", "text": ["At the ", {"text": "north"}, " yard."]},
+        {"id": 5, "type": "message", "date_unixtime": "1030", "from": "Bob", "text": "Near the gate."},
+        {"id": 6, "type": "message", "date_unixtime": "1040", "from": "Ann", "text": "Thanks"},
+        {"id": 7, "type": "message", "date_unixtime": "90000", "from": "Ann", "text": "And now?"},
+        {"id": 8, "type": "message", "date_unixtime": "90010", "from": "Bob", "text": "Still there."},
+        {"id": 9, "type": "message", "date_unixtime": "900000", "from": "Ann", "text": "Anybody?"},
+    ],
+}  # fmt: skip
+WHATSAPP = (
+    "1/13/24, 10:00\u202fPM - Messages and calls are end-to-end encrypted.\n1/13/24, 10:01\u202fPM - Ann: Where does it stand?\n"
+    "1/13/24, 10:02\u202fPM - Bob: At the north yard: near\r\n12:30, at the gate.\n1/13/24, 10:03\u202fPM - Bob: <Media omitted>\n"
+    "1/14/24, 9:00\u202fPM - Ann: And now?\n1/14/24, 9:01\u202fPM - Bob: Still there.\n"
+)
+SLACK = [
+    {"type": "message", "user": "U1", "text": "Where does it stand?", "ts": "1700000000.1"},
+    {"type": "message", "subtype": "channel_join", "user": "U3", "text": "<@U3> has joined", "ts": "1700000001.1"},
+    {"type": "message", "user": "U2", "user_profile": {"real_name": "Bob"}, "text": "At the north yard.", "ts": "1700000002.1"},
+]
+
 FILES = (
     _good("plain.jsonl", "a row in each line", LINE + "\n" + LINE, 2),
     _good("crlf.jsonl", "lines end in CR LF, one is empty", f"{LINE}\r\n\r\n{LINE}\r\n", 2),
@@ -106,6 +136,15 @@ FILES = (
     _stops("cut.json", "a list that is cut off", b'{"memories": [{"content": "words"},\n', "2:1", "not valid JSON: the list ends here"),
     _stops("comma.json", "a comma before the end", b'{"a": 1,\n}', "2:1", "not valid JSON: expected the name of a field"),
     _stops("what.docx", "a file of another kind", b"x", "1:1", "cannot tell how to read it"),
+    _flawed_alone(
+        "result.json", "a chat of Telegram, without persona", TELEGRAM, "1", "a chat of Ann, Bob: say whose messages are the answers"
+    ),
+    _flawed_alone(
+        "_chat.txt", "a chat of WhatsApp, without persona", WHATSAPP, "2", "a chat of Ann, Bob: say whose messages are the answers"
+    ),
+    _flawed_alone(
+        "2024-01-02.json", "a day of Slack, without persona", SLACK, "2", "a chat of Bob, U1: say whose messages are the answers"
+    ),
 )
 """Each with what it gives when the builder reads it."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.recipes.conftest import ROOT
-from tests.recipes.oddfiles import CHAT, FILES, MEMORY, QA, OddFile
+from tests.recipes.oddfiles import CHAT, FILES, MEMORY, QA, SLACK, TELEGRAM, WHATSAPP, OddFile
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import resolve
 
@@ -22,6 +22,7 @@ NAMES = (
     "columns",
     "documents",
     "wrapped",
+    "talks",
     "exports",
     "memories",
     "pairs",
@@ -74,7 +75,7 @@ def test_files_as_people_have_them_give_their_rows(read: Read, file: OddFile) ->
     assert len(found) == file.rows and all(isinstance(fields, dict) for _, fields in found), found
 
 
-@named([each for each in FILES if each.rows and each.told])
+@named([each for each in FILES if each.rows is not None and each.told])
 def test_a_row_that_cannot_be_read_is_told_by_file_and_line(read: Read, file: OddFile) -> None:
     found = read(file.name, file.content)
     assert [isinstance(fields, dict) for _, fields in found] == [True] * (file.rows or 0) + [False]
@@ -236,3 +237,63 @@ def test_conversations_of_claude_are_read_up_to_a_file(read: Read) -> None:
     ]
     talk = [{"role": "user", "content": "Who wrote it?"}, {"role": "assistant", "content": "Ada wrote it."}]
     assert [fields for _, fields in read("c.json", json.dumps([{"uuid": "1", "chat_messages": said}]))] == [{"messages": talk}]
+
+
+def asked(*turns: str) -> list[dict[str, str]]:
+    return [{"role": "user" if number % 2 == 0 else "assistant", "content": text} for number, text in enumerate(turns)]
+
+
+TOLD = "chat in which nobody is answered"
+FIRST, NOW = "At the north yard.\nNear the gate.", asked("And now?", "Still there.")
+IPHONE = "\ufeff[14.02.24, 09:00:05] Ann: Where?\n[14.02.24, 09:00:09] Bob: \u200eimage omitted\n[14.02.24, 09:01:00] Bob: At the yard.\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("result.json", json.dumps(TELEGRAM, indent=1), [asked("Where does it stand?", FIRST), NOW, TOLD]),
+        ("result.json", json.dumps(TELEGRAM), [asked("Where does it stand?", FIRST), NOW, TOLD]),
+        ("all.json", json.dumps({"chats": {"about": "y", "list": [TELEGRAM]}}), [asked("Where does it stand?", FIRST), NOW, TOLD]),
+        ("chat.txt", WHATSAPP, [asked("Where does it stand?", "At the north yard: near\n12:30, at the gate."), NOW]),
+        ("_chat.txt", IPHONE, [asked("Where?", "At the yard.")]),
+        ("2024-01-02.json", json.dumps(SLACK), [asked("Where does it stand?", "At the north yard.")]),
+    ],
+)  # fmt: skip
+def test_a_chat_between_people_becomes_conversations_that_end_where_nobody_writes(
+    read: Read, name: str, content: str, expected: list[Any]
+) -> None:
+    found = [fields for _, fields in read(name, content, "persona=Bob", "min_chars=1")]
+    assert [fields if isinstance(fields, str) else fields["messages"] for fields in found] == expected
+
+
+def test_in_a_group_it_is_said_who_asks_and_a_long_chat_is_cut_behind_an_answer(read: Read) -> None:
+    people = ("Ann", "Cid", "Bob")
+    said = [
+        {"type": "message", "from": people[n % 3], "date_unixtime": str(n), "text": f"message {n} " + "and more words " * 4}
+        for n in range(12)
+    ]
+    found = read(
+        "result.json", json.dumps({"type": "private_group", "messages": said}), "persona=Bob", "chunk_chars=100", "max_repetition=1"
+    )
+    assert len(found) == 4 and all(len(fields["messages"]) == 2 for _, fields in found)
+    assert found[1][1]["messages"][0]["content"].splitlines()[1].startswith("Cid: message 4")
+
+
+def test_a_text_that_only_begins_with_a_date_stays_a_document(read: Read) -> None:
+    diary = "2024-01-02 10:00 Dinner: fish, and a walk home.\n"
+    assert [fields for _, fields in read("diary.txt", diary, "persona=Bob")] == [{"text": diary.strip()}]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a.jsonl.gz", "Unpack it"),
+        ("b.xlsx", "as CSV"),
+        ("c.PDF", "pdftotext"),
+        ("d.ipynb", "nbconvert"),
+        ("e.db", "sqlite3"),
+        ("f.bin", "Put files"),
+    ],
+)
+def test_a_file_of_another_kind_is_told_with_the_way_to_one_that_is_read(modules: Any, name: str, words: str) -> None:
+    assert words in modules.rows.unknown_suffix(name).hint

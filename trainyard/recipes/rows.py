@@ -26,6 +26,18 @@ _LIST_OR_LINES = "; a .json file holds a list of rows, or one row in each line (
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
+_INSTEAD = {
+    ".gz .bz2 .xz .zst .zip .tar .tgz .7z .rar": "Unpack it first (gunzip FILE, unzip FILE).",
+    ".xlsx .xls .ods .numbers": "Save the sheet as CSV in UTF-8, with the names of the columns in its first line.",
+    ".docx .doc .odt .rtf .epub .html .htm": "Save it as Markdown, which invoke data.build reads: pandoc FILE -o NEW.md.",
+    ".pdf": "Save it as text, which invoke data.build reads: pdftotext FILE.",
+    ".ipynb": "Save it as Markdown, which invoke data.build reads: jupyter nbconvert --to markdown FILE.",
+    ".sqlite .sqlite3 .db": "Write a table as CSV: sqlite3 -header -csv FILE 'select * from NAME' > NEW.csv.",
+    ".yaml .yml .xml .arrow .pkl .npz": "Write its rows as JSON Lines, one object a line.",
+}
+"""How files that people have are brought into a form that is read."""
+
+
 class RowError(Exception):
     """A flaw of a data file, with its place (line and column from 1)."""
 
@@ -36,9 +48,11 @@ class RowError(Exception):
 
 def unknown_suffix(name: str) -> RowError | None:
     """Return the error for a file whose name does not say how to read it, None for one that does."""
-    if PurePath(name).suffix.lower() in SUFFIXES:
+    suffix = PurePath(name).suffix.lower()
+    if suffix in SUFFIXES:
         return None
-    hint = "Put files that are not data elsewhere, or name the data file itself."
+    instead = next((f"{text} " for endings, text in _INSTEAD.items() if suffix in endings.split()), "")
+    hint = f"{instead}Put files that are not data elsewhere, or name the data file itself."
     return RowError(name, 1, "cannot tell how to read it: the name must end in " + ", ".join(SUFFIXES), hint=hint)
 
 
