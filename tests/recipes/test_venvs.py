@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.recipes.conftest import COUNT, ROOT
+from trainyard.clouds.local import launch
 from trainyard.config import Places
 from trainyard.errors import TrainyardError
 from trainyard.recipes import bundle, venvs
@@ -219,3 +220,21 @@ def test_run_sh_says_what_to_do_when_packages_cannot_be_had(run: ByHand) -> None
     code, log = run(PIP_FIND_LINKS="", UV_CACHE_DIR=str(run.pod / "cache"))
     assert code == 69 and "the packages of cpu.lock could not be installed" in log
     assert '"failed"' in (run.pod / "output" / "status.json").read_text()
+
+
+def test_a_lock_that_is_made_for_another_python_gets_that_one_and_pods_of_this_machine_see_it(
+    tmp_path: Path, places: Places, env: dict[str, str]
+) -> None:
+    lock = wheel(tmp_path / "wheels")
+    own = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    path = venvs.ensure(lock, places, lambda line: None, env=env, python=own)
+    assert path.name == venvs.key_of(lock, own) == venvs.key_of(lock)
+    with pytest.raises(TrainyardError, match=r"3\.1"):
+        venvs.ensure(lock, places, lambda line: None, env={**env, "PATH": "/nowhere", "UV_PYTHON_DOWNLOADS": "never"}, python="3.1")
+
+    elsewhere = tmp_path / "pythons/3.99"
+    (elsewhere / "bin").mkdir(parents=True)
+    (elsewhere / "bin/python3.99").touch()
+    (places.cloud / "envs/other/bin").mkdir(parents=True)
+    (places.cloud / "envs/other/bin/python").symlink_to(elsewhere / "bin/python3.99")
+    assert str(elsewhere) in launch.needed_folders(venvs.envs(places))

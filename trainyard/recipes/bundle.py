@@ -27,7 +27,7 @@ from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declaration import DECLARED, declaration
 from trainyard.recipes.requirements import Requirements
 from trainyard.recipes.summaries import Values
-from trainyard.recipes.values import artefacts_of
+from trainyard.recipes.values import artefacts_of, python_of
 from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"
@@ -125,6 +125,7 @@ def _names(recipe: Recipe, values: Values, data: Data, code: Code | None, needs:
         "exit_codes": list(recipe.verdict.exit_codes),
         "stopped": list(recipe.verdict.stopped),
         "artefacts": artefacts_of(recipe, values),
+        "python_wanted": python_of(recipe),
         "data": data.describe(),
         "fetch": data.kind == "hf",
         "device": values.get("device", "auto"),

@@ -97,6 +97,11 @@ def needs_of(recipe: Recipe, values: Mapping[str, Value]) -> dict[str, Value]:
     return needs | {name.removeprefix(NEEDS): value for name, value in values.items() if name.startswith(NEEDS)}
 
 
+def python_of(recipe: Recipe) -> str:
+    """Return which Python the packages of a recipe's lock are for: one version, or a range."""
+    return str(recipe.needs.get("python") or ">=3.11")
+
+
 def refuse(recipe: Recipe, values: Values) -> None:
     """Raise UserError where a recipe refuses these values together."""
     _refuse(recipe, values, {})

@@ -28,7 +28,7 @@ from trainyard.recipes.code import FOLDER, Code, place
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.requirements import PLAIN_VERSION, Requirements
 from trainyard.recipes.summaries import Values
-from trainyard.recipes.values import lock_for
+from trainyard.recipes.values import lock_for, python_of
 from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"
@@ -63,12 +63,12 @@ def prepare(recipe: Recipe, values: Values, code: Code | None, places: Places, o
     if needs is not None:
         return ensure_code(code, needs, places, on_line)
     lock = lock_for(recipe, values) if values.get("python", "lock") == "lock" else None
-    return ensure(lock, places, on_line, imports=recipe.imports) if lock else None
+    return ensure(lock, places, on_line, imports=recipe.imports, python=python_of(recipe)) if lock else None
 
 
-def key_of(lock: Path) -> str:
+def key_of(lock: Path, python: str | None = None) -> str:
     """Return the folder name of a lock's environment; run.sh on the pod looks for the same one."""
-    return _folder_name(hashlib.sha256(lock.read_bytes()).hexdigest()[:16])
+    return _folder_name(hashlib.sha256(lock.read_bytes()).hexdigest()[:16], python)
 
 
 def ensure(
@@ -77,6 +77,7 @@ def ensure(
     on_line: OnLine,
     *,
     imports: Sequence[str] = (),
+    python: str | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Path:
     """Return the ready environment of a lock under ``places.cloud/envs``, building it when needed.
@@ -84,11 +85,13 @@ def ensure(
     Two callers at once: the second waits and says so. ``imports`` are imported once at the end: it proves the
     environment and leaves their bytecode, which a pod cannot write. Raises SetupError when it cannot be built.
     """
+    own = _own_python(python)
     build = _Build(
-        name=f"{lock.parent.name}/{lock.name}", venv=("--no-python-downloads", "--python", sys.executable),
+        name=f"{lock.parent.name}/{lock.name}",
+        venv=(*(["--no-python-downloads"] if own == sys.executable else []), "--python", own),
         install=(("pip", "install", "--no-deps", "--require-hashes", "-r", str(lock)),), imports=tuple(imports),
     )  # fmt: skip
-    return _ensure(envs(places) / key_of(lock), build, on_line, env)
+    return _ensure(envs(places) / key_of(lock, python), build, on_line, env)
 
 
 def ensure_code(code: Code | None, needs: Requirements, places: Places, on_line: OnLine, *, env: Mapping[str, str] | None = None) -> Path:

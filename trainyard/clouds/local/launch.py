@@ -75,10 +75,12 @@ def asyncssh_server() -> list[str]:
     return [sys.executable, "-I", str(_HERE / "sshserver.py"), folder] if folder else []
 
 
-def needed_folders() -> list[str]:
-    """Return what the pod must see of this machine even where a mask hides it: this Python and this project."""
+def needed_folders(envs: Path) -> list[str]:
+    """Return what the pod must see of this machine even where a mask hides it: this Python, this project, the Pythons of environments."""
     folders = {os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, str(_HERE.parents[2]))}
     folders |= {sys.prefix, sys.base_prefix, _asyncssh_folder() or sys.prefix, *_links(sys.executable)}
+    for python in envs.glob("*/bin/python"):
+        folders |= {os.path.dirname(os.path.dirname(os.path.realpath(python))), *_links(str(python))}
     return sorted(folder for folder in folders if folder not in ("/", "/usr"))
 
 

@@ -62,7 +62,7 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "memory": hardware.memory(),
         "tick": TICK,
         "mask": str(pods.root),
-        "binds": [str(pods.envs), *launch.needed_folders(), *tools],
+        "binds": [str(pods.envs), *launch.needed_folders(pods.envs), *tools],
         "volume": volume,
         "path": [os.path.dirname(os.path.realpath(sys.executable)), *tools],
         "sshd": sshd,
