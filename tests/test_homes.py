@@ -68,6 +68,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
         {
             "rehearsal/replicate/cogplay.py": POD,
             "recipes/rows.py": POD,
+            "recipes/images.py": POD,
             "recipes/forms.py": POD,
             "recipes/preferences.py": POD,
             "engine/shim.py": "the program's own Python may have no Trainyard",

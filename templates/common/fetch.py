@@ -9,6 +9,8 @@ from typing import Any
 
 RUN_DIR, INPUT_DIR = os.environ["RUN_DIR"], os.environ["INPUT_DIR"]
 SUFFIXES = ["*.jsonl", "*.ndjson", "*.json", "*.csv", "*.tsv", "*.parquet"]
+PICTURES = ["*.png", "*.jpg", "*.jpeg", "*.webp", "*.txt"]
+"""What a recipe of images takes, too: its bundle has the module that judges them."""
 
 
 def main() -> int:
@@ -19,6 +21,8 @@ def main() -> int:
     from huggingface_hub import snapshot_download
 
     patterns = [hub["path"], hub["path"].rstrip("/") + "/*"] if hub["path"] else SUFFIXES
+    if not hub["path"] and os.path.exists(os.path.join(RUN_DIR, "images.py")):
+        patterns = [*SUFFIXES, *PICTURES]
     if hub.get("split"):
         below = hub["path"].rstrip("/") + "/" if hub["path"] else ""
         patterns = ["{}*{}{}".format(below, hub["split"], suffix) for suffix in SUFFIXES]

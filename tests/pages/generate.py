@@ -22,7 +22,14 @@ NOTE = "<!-- Made by `invoke docs --write`. Do not edit. -->\n\n"
 
 
 BEGIN, END = "<!-- Made by `invoke docs --write` from {source}. -->\n\n", "\n<!-- End of what is made. -->"
-RECIPES = {"lora": "lora", "summarizer": "summarizer", "nanochat": "nanochat", "command": "command", "data-builder": "dataset"}
+RECIPES = {
+    "lora": "lora",
+    "summarizer": "summarizer",
+    "nanochat": "nanochat",
+    "simpletuner": "simpletuner",
+    "command": "command",
+    "data-builder": "dataset",
+}
 """Page of a recipe, and its name."""
 
 

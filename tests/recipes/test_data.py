@@ -103,7 +103,7 @@ def test_columns_that_are_not_used_are_named_and_refused_ones_can_be_left_out(tm
     path.write_text(json.dumps({"text": "a", "source": "web", "label": True}) + "\n")
     with pytest.raises(UserError, match="'label' compares"):
         inspect(str(path), LORA)
-    assert inspect(str(path), LORA, values={"ignore_columns": ["label"]}).remarks() == ["columns that are not used: source"]
+    assert inspect(str(path), LORA, values={"ignore_columns": ["label"]}).remarks() == ["not used: source"]
 
 
 def test_parquet_without_pyarrow_is_left_to_the_pod_and_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,19 +24,20 @@ from trainyard.yamlfile import Map, Node, load_map
 TEMPLATES = "templates"
 Lazy = Value | list[str]
 DataMode = Literal["rows", "files", "none"]
-RowForm = Literal["answer", "summary"]
-"""What rows teach: answers of an assistant, in all forms of forms.py, or summaries of texts (articles.py)."""
+RowForm = Literal["answer", "summary", "pictures"]
+"""What rows teach: answers of an assistant, in all forms of forms.py, or summaries of texts (articles.py). Files: images with captions."""
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
     "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
-) | {"with_code", "packages", "install"}
-POD_MODULES = ("rows.py", "forms.py", "preferences.py", "articles.py", "basemodel.py")
+) | {"with_code", "packages", "install", "python_wanted"}
+POD_MODULES = ("rows.py", "forms.py", "preferences.py", "articles.py", "basemodel.py", "images.py")
 """What the controller and the programs of recipes judge data and bases with alike."""
 OF_ROWS: Mapping[RowForm, tuple[str, ...]] = {
     "answer": ("rows.py", "forms.py", "preferences.py", "basemodel.py"),
     "summary": ("rows.py", "articles.py", "basemodel.py"),
+    "pictures": ("images.py",),
 }
-"""Those that a recipe of rows has in its bundle."""
+"""Those that a recipe of such data has in its bundle."""
 ARTEFACT_KINDS = ("model", "adapter", "tokenizer", "report", "log", "metrics")
 
 
@@ -259,6 +260,8 @@ def _row_form(top: Fields) -> RowForm:
     form = top.text("form", "answer")
     if form not in OF_ROWS:
         raise top.error("form", f"'{form}' must be {' or '.join(OF_ROWS)}")
+    if form == "pictures" and _data_mode(top) != "files":
+        raise top.error("form", "pictures are files: say data: files")
     return form  # type: ignore[return-value]
 
 
@@ -331,7 +334,7 @@ def _locks(top: Fields, folder: Path) -> dict[str, Path]:
 
 
 def _modules(top: Fields, data: DataMode, form: RowForm) -> tuple[str, ...]:
-    names = [*(OF_ROWS[form] if data == "rows" else ()), *top.words("modules")]
+    names = [*(OF_ROWS[form] if (data == "files") == (form == "pictures") and data != "none" else ()), *top.words("modules")]
     if wrong := next((name for name in names if name not in POD_MODULES), None):
         raise top.error("modules", f"'{wrong}' is no module that a bundle can have{suggest(wrong, POD_MODULES)}: {', '.join(POD_MODULES)}")
     return tuple(names)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 from trainyard.errors import Location, UserError
 from trainyard.pod.files import printable
-from trainyard.recipes import datafiles
+from trainyard.recipes import datafiles, pictures
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.hashing import HashingStream
 from trainyard.recipes.judge import Judge, judge_of
@@ -84,8 +84,7 @@ class Data:
     def remarks(self) -> list[str]:
         """Return what a person should know beside that line: rows that are skipped, columns that are not used."""
         lines = [f"{self.skipped_rows} flawed rows are skipped, as on_bad_row says:", *self.skipped] if self.skipped else []
-        if self.unused:
-            lines.append(f"columns that are not used: {', '.join(self.unused)}")
+        lines += [f"not used: {', '.join(self.unused)}"] if self.unused else []
         if self.form is None and any(item.dest.endswith(".parquet") for item in self.files):
             lines.append("the rows of Parquet files are checked on the pod (here, too, with pyarrow: pip install 'trainyard[parquet]')")
         return lines
@@ -197,6 +196,8 @@ def inspect(
     if scheme and not reference.startswith(_ELSEWHERE):
         raise UserError(f"--data {reference}: '{scheme[1]}://' is not known; use {_KINDS}")
     data = _bucket(reference, reading, resolver, new) if scheme else _local(reference, reading, new)
+    if recipe.form == "pictures" and not scheme:
+        data = replace(data, **pictures.judged(data.files, values)._asdict())
     return data if new is None else replace(data, since=new.earlier.run, there=tuple(new.there))
 
 
