@@ -13,6 +13,7 @@ OUTPUT_DIR = os.environ["OUTPUT_DIR"]
 CHECKPOINTS, MODEL = os.path.join(OUTPUT_DIR, "checkpoints"), os.path.join(OUTPUT_DIR, "model")
 METRICS = os.path.join(OUTPUT_DIR, "metrics.jsonl")
 MARK = "complete.json"
+_BROUGHT = ("identity_conversations.jsonl", "words_alpha.txt")
 _OF_A_STEP = re.compile(r"(?:model|meta|optim)_(\d+)(?:_rank\d+)?\.(?:pt|json)")
 
 
@@ -69,12 +70,17 @@ def take_data(book: Book, folder: str) -> list[str]:
             source = os.path.join(place_, name)
             if name.endswith(".parquet"):
                 place(source, os.path.join(book.base, "base_data_climbmix", name))
-            elif name == "identity_conversations.jsonl":
+            elif name in _BROUGHT:
                 place(source, os.path.join(book.base, name))
-                book.note("identity", {"seconds": 0, "brought": True})
             else:
                 continue
+            if name == "identity_conversations.jsonl":
+                book.note("identity", {"seconds": 0})
             taken.append(name)
+        if "eval_bundle" in folders:
+            folders.remove("eval_bundle")
+            place_tree(os.path.join(place_, "eval_bundle"), os.path.join(book.base, "eval_bundle"))
+            taken.append("eval_bundle")
     return taken
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from keeping import MODEL, OUTPUT_DIR, publish, restore, take_data
 from page import report
 from preflight import NotReady, clone, find_uv, has_fp8, is_unmodified, look_at_addresses, look_at_machine, speedrun
-from steps import STEPS, Book, names_in, write_json
+from steps import STEPS, Book, names_in, read_json, write_json
 from telemetry import STOPPED, Status, cut_torn_line
 
 RUN_DIR, INPUT_DIR = os.environ["RUN_DIR"], os.environ["INPUT_DIR"]
@@ -29,7 +29,7 @@ _TINY = {
         "--depth=2", "--head-dim=32", "--max-seq-len=128", "--window-pattern=L", "--device-batch-size=4", "--total-batch-size=512",
         "--num-iterations=40", "--eval-every=20", "--eval-tokens=2048", "--core-metric-every=-1", "--sample-every=-1", "--save-every=20",
     ],
-    "scripts.base_eval": ["--device-batch-size=4", "--split-tokens=2048", "--max-per-task=2"],
+    "scripts.base_eval": ["--device-batch-size=4", "--split-tokens=2048", "--max-per-task=16"],
     "scripts.chat_sft": [
         "--device-batch-size=2", "--total-batch-size=256", "--num-iterations=20", "--eval-every=10", "--eval-tokens=1024",
         "--chatcore-every=-1", "--mmlu-epochs=1", "--gsm8k-epochs=1",
@@ -93,11 +93,11 @@ def prepare(book: Book, config: dict[str, Any]) -> str:
 
 def bring(book: Book, tag: str) -> None:
     """Put back a checkpoint that the run goes on from, and what its data bring along. Raises NotReady for a model of another size."""
+    if taken := take_data(book, INPUT_DIR):
+        print(f"nanochat: brought along: {', '.join(sorted(set(taken)))}", flush=True)
     if resumed := os.environ.get("TRAINYARD_RESUME"):
         restore(book, resumed)
         print(f"nanochat: going on from {os.path.basename(resumed)}", flush=True)
-    elif taken := take_data(book, INPUT_DIR):
-        print(f"nanochat: brought along: {', '.join(sorted(set(taken)))}", flush=True)
     there = names_in(os.path.join(book.base, "chatsft_checkpoints")) or names_in(os.path.join(book.base, "base_checkpoints"))
     if there and tag not in there:
         raise NotReady(f"the model that is brought along is a {', '.join(there)}, and size says {tag}: --set size={there[0]}")
@@ -105,7 +105,7 @@ def bring(book: Book, tag: str) -> None:
 
 def arguments(config: dict[str, Any]) -> dict[str, list[str]]:
     """Return what is put behind the script's own arguments, by nanochat's module."""
-    made: dict[str, list[str]] = {"nanochat.dataset": [f"--num-files={config['shards']}"]}
+    made: dict[str, list[str]] = {}
     if config["model_size"] == "tiny":
         made |= {module: list(words) for module, words in _TINY.items()}
     else:
@@ -151,7 +151,9 @@ def train(book: Book, script: str, status: Status) -> int:
     began = time.time()
     code = _run(["bash", script], book)
     if code is None:
-        status.write("stopped", "stopped on request; what was saved last is a checkpoint")
+        last = read_json(os.path.join(OUTPUT_DIR, "status.json")) or {}  # what the step that was at work has told
+        known = {name: last.get(name) for name in ("step", "total_steps", "loss")}
+        status.write("stopped", "stopped on request; what was saved last is a checkpoint", **known)
         print("nanochat: stopped on request", flush=True)
         return STOPPED
     publish(book)

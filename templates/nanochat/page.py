@@ -9,7 +9,7 @@ from typing import Any
 from keeping import MODEL
 from steps import STEPS, Book, place
 
-_ASIDE = ("seconds", "wrong", "exit_code", "brought")
+_ASIDE = ("seconds", "wrong", "exit_code")
 
 
 def report(book: Book, *, seconds: float, unmodified: bool) -> dict[str, Any]:

@@ -18,7 +18,8 @@ SPEEDRUN = ("runs/speedrun.sh", "speedrun.sh")
 _ADDRESSES = (
     ("data", "nanochat/dataset.py", r'BASE_URL = "(.*?)"', "/shard_00000.parquet"),
     ("base-eval", "scripts/base_eval.py", r'EVAL_BUNDLE_URL = "(.*?)"', ""),
-    ("identity", "runs/speedrun.sh", r"curl .*?(https?://\S+)", ""),
+    ("identity", "runs/speedrun.sh", r"curl -L -o .*?(\w+://\S+)", ""),
+    ("sft", "tasks/spellingbee.py", r'WORD_LIST_URL = "(.*?)"', ""),
 )
 _TIMEOUT = 30
 _FP8 = 8.9
@@ -117,8 +118,8 @@ def _text(path: str) -> str:
 
 
 def _is_brought(book: Book, step: str) -> bool:
-    places = {"data": "base_data_climbmix", "base-eval": "eval_bundle"}
-    return os.path.isdir(os.path.join(book.base, places.get(step, "-")))
+    places = {"data": "base_data_climbmix", "base-eval": "eval_bundle", "sft": "words_alpha.txt"}
+    return os.path.exists(os.path.join(book.base, places.get(step, "-")))
 
 
 def find_uv(folder: str, lock: str) -> str:

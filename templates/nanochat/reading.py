@@ -15,7 +15,7 @@ _LOOK = re.compile(r"Step (\d+) \| (Validation bpb|CORE metric|ChatCORE): " + _N
 _FIGURES = (
     (re.compile(r"(train|val) bpb: " + _NUMBER), "{}_bpb"),
     (re.compile(r"(CORE) metric: (-?[0-9.]+)"), "core_metric"),
-    (re.compile(r"([A-Za-z-]+) accuracy: ([0-9.]+)%"), "{}"),
+    (re.compile(r"([\w-]+) accuracy: ([0-9.]+)%"), "{}"),
     (re.compile(r"(total) *: ([0-9,]+)"), "parameters"),
     (re.compile(r"(Minimum) validation bpb: " + _NUMBER), "min_val_bpb"),
     (re.compile(r"(Peak) memory usage: ([0-9.]+)MiB"), "peak_mib"),

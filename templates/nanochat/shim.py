@@ -22,6 +22,8 @@ from telemetry import Status, append_line
 
 BOOK = Book(os.environ["NANOCHAT_BOOK"])
 _TOLD_EVERY = 2.0
+_FIRST = 8
+"""Shards that upstream trains its tokenizer on."""
 
 
 def main() -> int:
@@ -35,7 +37,7 @@ def main() -> int:
         return _download(words)
     at = words.index("-m") if "-m" in words else None
     step = BY_MODULE.get(words[at + 1]) if at is not None else None
-    if words[-2:] == ["nanochat.report", "reset"] and BOOK.known():
+    if words[-2:] == ["nanochat.report", "reset"] and BOOK.done("tokenizer"):
         return 0  # it would remove what an earlier start has measured
     if at is None or step is None:
         return _call([BOOK.python, *words])
@@ -45,12 +47,20 @@ def main() -> int:
     rest = [word for word in words[at + 2 :] if word != "--"]
     if not BOOK.plan["fp8"]:
         rest = [word for word in rest if word != "--fp8"]
-    return _do(step, launch, [*rest, *BOOK.plan["arguments"].get(step.module, [])])
+    more = [f"--num-files={_shards(rest)}"] if step.name == "data" else BOOK.plan["arguments"].get(step.module, [])
+    return _do(step, launch, [*rest, *more])
 
 
 def say(text: str) -> None:
     """Tell in the log."""
     print(f"nanochat: {text}", flush=True)
+
+
+def _shards(words: list[str]) -> int:
+    """Return how many shards a download brings: the script fetches a few for the tokenizer, and all of them behind its back."""
+    wanted = int(BOOK.plan["shards"])
+    asked = int(words[words.index("-n") + 1]) if "-n" in words[:-1] else wanted
+    return min(asked, wanted) if asked <= _FIRST else wanted
 
 
 def _is_over(step: Step) -> bool:
@@ -73,7 +83,7 @@ def _do(step: Step, launch: list[str], words: list[str]) -> int:
     say(f"{step.title}: begins")
     began, follower = time.time(), Follower(step)
     code = _call(order, follower)
-    wrong = _wrong(step, code, follower.reader)
+    wrong = _wrong(step, code, follower.reader, words)
     steps = follower.reader.total if step.name == "base" else follower.reader.at
     known = {"seconds": round(time.time() - began, 1), "steps": steps, **follower.reader.figures}
     if wrong:
@@ -97,7 +107,7 @@ def _over(step: Step, known: dict[str, Any]) -> None:
         checkpoint(BOOK, step.name)
 
 
-def _wrong(step: Step, code: int, reader: LogReader) -> str | None:
+def _wrong(step: Step, code: int, reader: LogReader, words: list[str]) -> str | None:
     """Return what is wrong with a step that is over, whatever its exit code."""
     if code:
         return f"it ended with code {code}"
@@ -107,7 +117,7 @@ def _wrong(step: Step, code: int, reader: LogReader) -> str | None:
         return f"it ended with code 0, and has left no model of its last step ({reader.total})"
     if step.name == "data":
         there = len([name for name in names_in(os.path.join(BOOK.base, "base_data_climbmix")) if name.endswith(".parquet")])
-        wanted = BOOK.plan["shards"] + 1
+        wanted = _shards(words) + 1
         return f"it ended with code 0, and {there} of {wanted} shards are there" if there < wanted else None
     if step.name == "chat-eval" and not reader.figures:
         return "it ended with code 0, and has told no figure"
@@ -169,7 +179,7 @@ def _download(words: list[str]) -> int:
         return 0
     # Without --fail a page that says "not found" would be the file.
     code = _call([_real("curl"), "--fail", "--silent", "--show-error", "--retry", "5", *words])
-    wrong = _wrong(step, code, LogReader("identity", 0, lambda _: None))
+    wrong = _wrong(step, code, LogReader("identity", 0, lambda _: None), [])
     if wrong:
         say(f"{step.title}: FAILED: {wrong}")
         BOOK.fail(step.name, code, wrong)
@@ -224,9 +234,12 @@ def _call(order: list[str], follower: Follower | None = None) -> int:
         signal.signal(number, lambda number, _: process.send_signal(number))
     if follower and process.stdout:
         handle = process.stdout.fileno()
+        last = b"\n"
         while block := os.read(handle, 1 << 16):
             os.write(1, block)
             follower.take(block)
+            last = block[-1:]
+        os.write(1, b"" if last == b"\n" else b"\n")
     code = process.wait()
     return code if code >= 0 else 128 - code
 

@@ -18,6 +18,7 @@ from tests.recipes.speedruns import Speedrun, repository
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.values import needs_of, resolve
+from trainyard.runs.planning import fit
 
 RECIPE = load_recipe(ROOT, "nanochat")
 
@@ -56,10 +57,10 @@ def test_shards_and_needs_follow_the_size() -> None:
 
 
 def test_the_speedrun_runs_as_it_is_and_each_step_is_kept(source: tuple[Path, str], tmp_path: Path) -> None:
-    done = Speedrun(tmp_path, *source, "save_total_limit=9").ends(0)
+    done = Speedrun(tmp_path, *source, "save_total_limit=9", "shards=12").ends(0)
     by_program = {call.split()[0]: call for call in done.calls}
     assert by_program["base_train.py"].split()[1] == "--depth=24" and "--depth=2" in by_program["base_train.py"].split()
-    assert by_program["dataset.py"] == "dataset.py -n 170 --num-files=1"
+    assert [call for call in done.calls if "dataset.py" in call] == ["dataset.py -n 8 --num-files=8", "dataset.py -n 170 --num-files=12"]
     model = done.output / "model"
     assert {str(path.relative_to(model)) for path in model.rglob("*") if path.is_file()} == {
         "tokenizer/tokenizer.pkl", "tokenizer/token_bytes.pt",
@@ -73,7 +74,7 @@ def test_the_speedrun_runs_as_it_is_and_each_step_is_kept(source: tuple[Path, st
     assert result["phases"]["base"]["parameters"] == 1384120320 and result["phases"]["base-eval"]["core_metric"] == 0.2626
     assert result["phases"]["tokenizer-eval"]["wrong"] == "it ended with code 1", "told, and no reason to end"
     report = (model / "report.md").read_text()
-    assert report.startswith("# The report of upstream\n") and "ARC-Easy 37.5" in report
+    assert report.startswith("# The report of upstream\n") and "ARC-Easy 37.5, GSM8K 2.5" in report
     steps = [(line["phase"], line["step"], line["total_steps"]) for line in done.metrics if "loss" in line]
     assert steps[:20] == [("base", step, 20) for step in range(20)]
     assert steps[20:] == [("sft", 20 + step, 40) for step in range(1, 21)]
@@ -184,6 +185,17 @@ def test_a_later_commit_has_a_report_of_what_was_measured_and_no_chat(tmp_path: 
     assert "keep_alive needs scripts/chat_web.py" in Speedrun(tmp_path / "d", other, later, "keep_alive=1h").ends(2).log
     plain = Speedrun(tmp_path / "e", other, later).ends(0)
     assert (plain.output / "model" / "report.md").read_text().startswith("\n# nanochat d2, as it was measured")
+
+
+def test_hours_and_money_of_a_size_are_known_before_anything_is_rented() -> None:
+    def hours(gpu: str, *sets: str) -> list[float]:
+        values = resolve(RECIPE, sets=list(sets))
+        taken = fit.declared(needs_of(RECIPE, values), gpu, max(1, int(str(values["gpus"]))))
+        return [round(seconds / 3600, 1) for seconds in (taken.low, taken.likely, taken.high)] if taken else []
+
+    assert hours("H100 SXM", "size=d24") == [2.2, 3.0, 4.9], "upstream: three hours on 8 H100"
+    assert hours("H100 SXM", "size=d20", "gpus=1")[1] == pytest.approx(8 * hours("H100 SXM", "size=d20")[1], abs=0.5)
+    assert hours("H100 SXM") == [] and hours("a GPU of tomorrow", "size=d24") == []
 
 
 def _answers(port: int) -> bool:

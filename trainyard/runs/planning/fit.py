@@ -69,6 +69,16 @@ class PlannedTraining:
         )  # fmt: skip
 
 
+def declared(needs: Values, gpu: str | None, count: int) -> Duration | None:
+    """Return how long a run takes whose recipe says how much arithmetic it is; None where it says none, or the GPU's speed is not known."""
+    kind = next(iter(gpus.find(gpu or "")), None)
+    peak, operations, shares = gpus.TFLOPS.get(kind.name) if kind else None, needs.get("flops"), needs.get("peak_shares")
+    if peak is None or not isinstance(operations, int | float) or not operations or not isinstance(shares, list):
+        return None
+    low, likely, high = (float(share) for share in shares)
+    return work.duration(operations / count, peak, (low, likely, high))
+
+
 def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun] = ()) -> PlannedTraining | None:
     """Return what a run trains, as finished runs tell of it; None where its base is none or its size is not known.
 

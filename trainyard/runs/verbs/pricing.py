@@ -67,7 +67,9 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
         shaped = fit.chosen(shaped, cloud.offers(query_of(shaped)), training)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
     expected = _with_history(context, cloud, plan, expected, measured)
-    reckoned = training.on(expected.offer.gpu) if training and plan.resumed_from is None else None
+    offer = expected.offer
+    reckoned = training.on(offer.gpu) if training else fit.declared(needs, offer.gpu, offer.gpu_count)
+    reckoned = reckoned if plan.resumed_from is None else None
     expected = replace(expected, reckoned=reckoned)
     if expected.avoided:
         shaped = replace(shaped, avoid_offers=(*shaped.avoid_offers, *expected.avoided))
