@@ -10,13 +10,14 @@ import math
 import os
 import shutil
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from telemetry import Status
+from telemetry import IS_MAIN, WORLD, Status
 
 SHOWN = 20
 """Places of rows that are named; the rest is counted."""
@@ -55,12 +56,15 @@ def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[t
     # The folder itself is locked: a lock file would be one more file among the results.
     guard = os.open(output, os.O_RDONLY)
     try:
-        fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if IS_MAIN:
+            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         print("train: another training writes into this OUTPUT_DIR", file=sys.stderr)
         return 2
     try:
-        return train()
+        code = train()
+        _leave_word(done=True)
+        return code
     except wrong as error:
         message, code = str(error), 2
     except torch.OutOfMemoryError as error:
@@ -74,10 +78,19 @@ def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[t
         if shutil.disk_usage(output).free < _FULL:  # torch's own writer only says that its place in the file is unexpected
             message += " (No space left on device)"
         traceback.print_exc()
+    _leave_word(message=message, time=time.time())
     print(f"train: {message}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # a full disk takes no status, and the log has the reason by now
         status.write("failed", message[:2000])
     return code
+
+
+def _leave_word(**word: Any) -> None:
+    """Where several train together, leave for launch.py how this one has ended: the first to fail is the one that is told of."""
+    path = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    with contextlib.suppress(OSError):
+        if path and WORLD > 1:
+            write_json(word, os.path.dirname(path), os.path.basename(path), each=True)
 
 
 def refuse(message: str | None) -> None:
@@ -105,8 +118,10 @@ def read_json(*path: str) -> Any:
         return json.load(file)
 
 
-def write_json(value: Any, folder: str, name: str) -> None:
-    """Write a file whole or not at all."""
+def write_json(value: Any, folder: str, name: str, *, each: bool = False) -> None:
+    """Write a file whole or not at all; of several processes the first does, or ``each``."""
+    if not (IS_MAIN or each):
+        return
     partial = os.path.join(folder, f".{name.partition('.')[0]}.partial")
     with open(partial, "w", encoding="utf-8") as out:
         json.dump(value, out, indent=2, ensure_ascii=False)
@@ -130,10 +145,24 @@ def already_done(output: str, status: Status) -> bool:
     return True
 
 
+def accumulation(config: dict[str, Any]) -> int:
+    """Return the passes in one step of each process. Raises Refused where effective_batch_size cannot be had by them."""
+    rows: int | None = config.get("effective_batch_size")
+    if not rows:
+        return int(config["gradient_accumulation_steps"])
+    at_once = config["per_device_train_batch_size"] * WORLD
+    if rows % at_once:
+        raise Refused(
+            f"effective_batch_size {rows} is no multiple of the {at_once} rows that {WORLD} process{'es' * (WORLD > 1)} take in one pass "
+            f"(per_device_train_batch_size {config['per_device_train_batch_size']} each)"
+        )
+    return int(rows // at_once)
+
+
 def planned_steps(config: dict[str, Any], count: int) -> int:
     """Return the steps of the whole training over so many samples, as the trainer counts them."""
-    passes = math.ceil(count / config["per_device_train_batch_size"])
-    steps = math.ceil(config["num_train_epochs"] * math.ceil(passes / config["gradient_accumulation_steps"]))
+    passes = math.ceil(math.ceil(count / config["per_device_train_batch_size"]) / WORLD)
+    steps = math.ceil(config["num_train_epochs"] * math.ceil(passes / accumulation(config)))
     limit: int = config["max_steps"]
     return limit if limit > 0 else steps
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ranks
 from checkpoints import mark
 from gpus import Gpus
 from telemetry import Status, Stop, append_line, cut_torn_line
@@ -21,6 +22,7 @@ class Marker(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = os.path.join(args.output_dir, f"checkpoint-{state.global_step}")
+        ranks.wait()  # each process writes files of its own into it
         if state.is_world_process_zero and os.path.isdir(folder):
             mark(folder)
 
@@ -45,7 +47,7 @@ class Telemetry(TrainerCallback):
             self._gpus.watch()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
-        if self._stop.wanted and state.global_step < state.max_steps:
+        if ranks.is_any(self._stop.wanted) and state.global_step < state.max_steps:
             control.should_save = control.should_training_stop = True
         return control
 

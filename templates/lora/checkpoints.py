@@ -19,7 +19,7 @@ FINGERPRINT, METRICS, BEST = "fingerprint.json", "metrics.jsonl", "best"
 LATER: dict[str, Any] = {
     "neftune_noise_alpha": 0.0, "eval_fraction": 0.0, "eval_file": None, "eval_steps": 10, "early_stop_patience": 0, "keep_best": False,
     "method": "lora", "use_rslora": False, "use_dora": False, "train_on": "completion", "packing": False,
-    "dpo_beta": 0.1, "dpo_loss": "sigmoid",
+    "dpo_beta": 0.1, "dpo_loss": "sigmoid", "strategy": "auto", "effective_batch_size": None,
 }  # fmt: skip
 """Variables that came after the first checkpoints, and the values with which a training is what it was without them."""
 _NAME = re.compile(r"^checkpoint-(\d+)$")

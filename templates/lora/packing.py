@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy
 import torch
+from ranks import NOTHING
 from samples import Item, Samples
 
 SAME = 0.1
@@ -24,7 +25,7 @@ class Groups(torch.utils.data.Dataset):
         return len(self._groups)
 
     def __getitem__(self, index: int) -> list[Item]:
-        return [self._found[number] for number in self._groups[index]]
+        return [self._found[number] for number in ([NOTHING] if index == NOTHING else self._groups[index])]
 
 
 def packed(lengths: Sequence[int], limit: int) -> list[list[int]]:
@@ -47,6 +48,7 @@ def collate(pad_id: int) -> Callable[[Sequence[Sequence[Item]]], dict[str, Any]]
     def batch(packs: Sequence[Sequence[Item]]) -> dict[str, Any]:
         sizes = [sum(len(ids) for ids, _, _ in pack) for pack in packs]
         width = max(sizes)
+        tokens = sum(len(ids) for pack in packs for ids, _, number in pack if number != NOTHING)
         ids = torch.full((len(packs), width), pad_id, dtype=torch.long)
         labels = torch.full((len(packs), width), -100, dtype=torch.long)
         positions = torch.zeros((len(packs), width), dtype=torch.long)
@@ -61,7 +63,7 @@ def collate(pad_id: int) -> Callable[[Sequence[Sequence[Item]]], dict[str, Any]]
                 labels[number, here] = torch.where(learnt, values, -100)
                 rows[number, place], at = sample, at + len(row)
             positions[number, at:] = torch.arange(width - at)
-        return {"input_ids": ids, "position_ids": positions, "labels": labels, "rows": rows, "tokens": torch.tensor([sum(sizes)])}
+        return {"input_ids": ids, "position_ids": positions, "labels": labels, "rows": rows, "tokens": torch.tensor([tokens])}
 
     return batch
 

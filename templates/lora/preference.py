@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import ranks
 import torch
+from telemetry import RANK, WORLD
 from torch.nn import functional
 from trainer import RowTrainer
 
 
 class PreferenceTrainer(RowTrainer):
     """The trainer of pairs: a batch holds the chosen and the rejected answer of each pair, one behind the other."""
+
+    can_fill = False
 
     def __init__(self, *, beta: float, kind: str, **more: Any) -> None:
         super().__init__(**more)
@@ -36,7 +40,7 @@ class PreferenceTrainer(RowTrainer):
         """Tell beside a loss how often the good answer is by now likelier than the bad one, as seen from the beginning, and by how much."""
         for loss, is_training in (("loss", True), ("eval_loss", False)):
             if loss in logs and self._rewards[is_training]:
-                margins, self._rewards[is_training] = torch.cat(self._rewards[is_training]), []
+                margins, self._rewards[is_training] = torch.cat(ranks.told(torch.cat(self._rewards[is_training]))), []
                 said = {"reward_accuracy": (margins > 0).float().mean(), "reward_margin": margins.mean()}
                 logs |= {loss.replace("loss", name): float(value) for name, value in said.items()}
         super().log(logs, *args, **more)
@@ -59,11 +63,13 @@ class PreferenceTrainer(RowTrainer):
         training = model.training
         model.eval()
         with torch.no_grad(), self.compute_loss_context_manager():
-            for first in range(0, len(pairs), size):
+            # Each process asks of its share.
+            for first in range(0, len(pairs), size)[RANK::WORLD]:
                 batch = self.data_collator([pairs[number] for number in range(first, min(first + size, len(pairs)))])
                 found.append(self.said(model, self._prepare_inputs(batch)).float().cpu())
         model.train(training)
-        return torch.cat(found)
+        parts = ranks.told(found)
+        return torch.cat([parts[turn % WORLD][turn // WORLD] for turn in range(sum(map(len, parts)))])
 
 
 def losses(margin: Any, beta: float, kind: str) -> Any:

@@ -16,6 +16,7 @@ import preferences
 import rows
 import torch
 from chat import Encoder, Sample
+from ranks import NOTHING
 from session import RowReport
 
 Item = tuple[Any, Any, int]
@@ -72,6 +73,8 @@ class Samples(torch.utils.data.Dataset):
         return len(self._items)
 
     def __getitem__(self, index: int) -> Item:
+        if index == NOTHING:
+            return self._items[0][0][:1], numpy.zeros(1, bool), NOTHING
         return (*self._items[index], index)
 
     def split(self, fraction: float, seed: int) -> tuple[Samples, Samples]:
@@ -180,7 +183,8 @@ def collate(pad_id: int) -> Callable[[Sequence[Item]], dict[str, Any]]:
             ids[number, : len(row)] = values
             seen[number, : len(row)] = 1
             labels[number, : len(row)][torch.from_numpy(mask)] = values[torch.from_numpy(mask)]
-        told = {"rows": torch.tensor([number for _, _, number in items]), "tokens": seen.sum()[None]}
+        tokens = sum(len(ids) for ids, _, number in items if number != NOTHING)
+        told = {"rows": torch.tensor([number for _, _, number in items]), "tokens": torch.tensor([tokens])}
         return {"input_ids": ids, "attention_mask": seen, "labels": labels, **told}
 
     return batch

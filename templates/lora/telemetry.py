@@ -14,6 +14,9 @@ import time
 from typing import Any, NoReturn
 
 STOPPED = 75  # exit code: saved and stopped on request
+RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+IS_MAIN = RANK == 0
+"""Of several processes that train together (launch.py) this one alone writes into the output."""
 
 
 class Status:
@@ -25,6 +28,8 @@ class Status:
 
     def write(self, state: str, message: str, **known: Any) -> None:
         self._known.update(known)
+        if not IS_MAIN:
+            return
         partial = self._path + ".partial"
         with open(partial, "w", encoding="utf-8") as out:
             json.dump({"state": state, **self._known, "message": message, "time": time.time()}, out)
@@ -44,7 +49,7 @@ class Stop:
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.wanted = True
-        if not self.training:
+        if not self.training and IS_MAIN:
             # Nothing is trained yet that is not in a checkpoint already.
             self._status.write("stopped", "stopped on request before the first step")
             print(f"{self._name}: stopped on request", flush=True)
@@ -54,6 +59,9 @@ class Stop:
 
 def leave(code: int) -> NoReturn:
     """End with a code that no further signal changes: an interpreter that ends gives TERM back to the system, which kills."""
+    if not IS_MAIN:  # the others' groups and threads are of no use any more, and may hang
+        sys.stdout.flush()
+        os._exit(code)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
@@ -61,6 +69,8 @@ def leave(code: int) -> NoReturn:
 
 def append_line(path: str, value: dict[str, Any]) -> None:
     """Append one whole line by one write; NaN and infinity, which are no JSON, are null."""
+    if not IS_MAIN:
+        return
     value = {key: None if isinstance(item, float) and not math.isfinite(item) else item for key, item in value.items()}
     data = (json.dumps(value, allow_nan=False) + "\n").encode()
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -72,7 +82,7 @@ def append_line(path: str, value: dict[str, Any]) -> None:
 
 def cut_torn_line(path: str) -> None:
     """Cut what a crash in the middle of a write left of a line; readers take whole lines only, so it moves nobody."""
-    if os.path.exists(path):
+    if IS_MAIN and os.path.exists(path):
         with open(path, "rb+") as file:
             data = file.read()
             if data and not data.endswith(b"\n"):

@@ -10,6 +10,7 @@ from typing import Any
 import peft
 import safetensors.torch
 import transformers
+from telemetry import IS_MAIN
 
 _FILE = "best.safetensors"
 
@@ -19,30 +20,49 @@ def is_adapted(model: Any) -> bool:
     return isinstance(model, peft.PeftModel)
 
 
-def keep(model: Any, folder: str) -> None:
-    """Write the trained weights into a folder of their own, whole or not at all."""
+def is_shared_out(model: Any) -> bool:
+    """Tell whether each process holds but a part of the weights (FSDP, ZeRO-3)."""
+    return any(hasattr(each, "full_tensor") or hasattr(each, "ds_id") for each in model.parameters())
+
+
+def whole(trainer: Any) -> dict[str, Any]:
+    """Return the trained weights, put together of the parts of all processes on rank 0; all must ask."""
+    model, state = trainer.accelerator.unwrap_model(trainer.model), trainer.accelerator.get_state_dict(trainer.model_wrapped) or {}
+    if is_adapted(model) and IS_MAIN:
+        state = peft.get_peft_model_state_dict(model, state_dict=state)
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()} if IS_MAIN else {}
+
+
+def keep(trainer: Any, folder: str) -> None:
+    """Write the trained weights into a folder of their own, whole or not at all; all processes must ask."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state = whole(trainer) if is_shared_out(model) else None
+    if not IS_MAIN:
+        return
     partial = folder + ".partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
-    if is_adapted(model):
+    if state is None and is_adapted(model):
         state = {name: value.detach().cpu().contiguous().clone() for name, value in peft.get_peft_model_state_dict(model).items()}
-        safetensors.torch.save_file(state, os.path.join(partial, _FILE))
-    else:
+    if state is None:
         safetensors.torch.save_model(model, os.path.join(partial, _FILE))
+    else:
+        safetensors.torch.save_file(state, os.path.join(partial, _FILE))
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
 
 
-def take_kept(model: Any, folder: str) -> bool:
-    """Give a model the weights that were kept in a folder; return whether there are any."""
-    path = os.path.join(folder, _FILE)
-    if not os.path.exists(path):
-        return False
-    if is_adapted(model):
+def final(trainer: Any, folder: str | None) -> tuple[dict[str, Any] | None, bool]:
+    """Return the weights of the result where the model does not hold them itself, and whether they are those kept in a folder."""
+    model, path = trainer.accelerator.unwrap_model(trainer.model), os.path.join(folder or "", _FILE)
+    is_kept = bool(folder) and os.path.exists(path)
+    if is_shared_out(model):
+        return (safetensors.torch.load_file(path) if is_kept else whole(trainer)), is_kept
+    if is_kept and is_adapted(model):
         peft.set_peft_model_state_dict(model, safetensors.torch.load_file(path))
-    else:
+    elif is_kept:
         safetensors.torch.load_model(model, path)
-    return True
+    return None, is_kept
 
 
 def take_checkpoint(model: Any, checkpoint: str) -> None:

@@ -88,3 +88,11 @@ def test_a_shape_from_a_size_alone_is_near_that_size_and_not_called_exact(name: 
 @pytest.mark.parametrize("config", [{}, {"hidden_size": "x"}, {"hidden_size": 8, "num_hidden_layers": None}, {"vocab_size": -1}])
 def test_a_config_that_tells_no_transformer_has_no_shape(config: dict[str, Any]) -> None:
     assert shape_of(config) is None
+
+
+def test_gpus_that_share_a_model_hold_parts_of_it_and_those_that_do_not_gradients_twice() -> None:
+    one, two, four = (memory.memory(shape("Qwen3-8B"), method(method="full", strategy="fsdp", gpus=count)) for count in (1, 2, 4))
+    assert one == memory.memory(shape("Qwen3-8B"), method(method="full", strategy="ddp"))
+    assert (two.gradients, four.optimizer) == (one.gradients / 2, one.optimizer / 4)
+    assert one.weights / 4 < four.weights < two.weights < one.weights and four.activations == one.activations
+    assert memory.memory(shape("Qwen3-8B"), method(gpus=2)).gradients == 2 * memory.memory(shape("Qwen3-8B"), method()).gradients

@@ -19,13 +19,17 @@ from trainyard.recipes.values import resolve
 
 STUBS = {
     "torch": (
-        "import sys\nclass OutOfMemoryError(RuntimeError): pass\nclass utils:\n    class data:\n        Dataset = object\n"
+        "import sys\nclass OutOfMemoryError(RuntimeError): pass\nclass utils:\n    class data:\n        Dataset = Sampler = object\n"
         "class nn:\n    functional = None\nsys.modules['torch.nn'] = nn\n"
     ),
     "safetensors": "import sys\n__path__ = []\nsys.modules['safetensors.torch'] = sys.modules[__name__]\n",
     "numpy": "int32 = bool = None\n",
     "transformers": "class TrainerCallback: pass\nclass Trainer: pass\n",
     "peft": "",
+    "accelerate": (
+        "import sys\n__path__ = []\nDistributedType = SeedableRandomSampler = None\n"
+        "sys.modules |= {f'accelerate.{name}': sys.modules[__name__] for name in ('utils', 'data_loader')}\n"
+    ),
     "model": "",
 }
 START = """

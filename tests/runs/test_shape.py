@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -94,8 +95,12 @@ def test_this_machine_is_taken_as_it_is() -> None:
 def test_what_differs_from_the_settings_is_said() -> None:
     settings = Stack(gpu=("H100",), disk_gb=50, explicit=frozenset({"gpu", "disk_gb"}))
     shaped = shape.raised(settings, {**NEEDS, "gpus": 2}, "runpod")
-    disk, gpus = shape.warnings(settings, shaped, {**NEEDS, "gpus": 2})
-    assert "needs 100 GB of disk" in disk and "needs 2 GPUs, this stack rents 1" in gpus
+    (disk,) = shape.warnings(settings, shaped, {**NEEDS, "gpus": 2})
+    assert "needs 100 GB of disk" in disk and shaped.gpu_count == 2
+    one = dataclasses.replace(settings, gpu_count=1, explicit=frozenset({"gpu_count"}))
+    assert "needs 2 GPUs: so many are rented, not the 1 set" in shape.warnings(one, shaped, {**NEEDS, "gpus": 2})[0]
+    none = Stack()
+    assert "needs 2 GPUs, this stack rents 0" in shape.warnings(none, shape.raised(none, {"gpus": 2}, "runpod"), {"gpus": 2})[0]
     assert shape.warnings(Stack(gpu=("H100",)), shape.raised(Stack(gpu=("H100",)), {**NEEDS, "disk_gb": 500}, "runpod"), NEEDS) == []
 
 

@@ -42,6 +42,10 @@ class Method:
     """Kept on the disk."""
     merged: bool
     """The result holds the base with the adapter in its weights."""
+    gpus: int = 1
+    """That train, where the run says it; of those that a pod happens to have nothing is reckoned."""
+    shared: bool = False
+    """Each GPU holds but a part of what is trained and of the base (FSDP)."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Method:
@@ -54,7 +58,8 @@ class Method:
             modules_to_save=len(values.get("modules_to_save") or ()), optimizer=str(values.get("optim") or "adamw_torch"),
             batch=int(values.get("per_device_train_batch_size") or 1), length=int(values.get("max_seq_length") or 2048),
             checkpointing=bool(values.get("gradient_checkpointing")), checkpoints=int(values.get("save_total_limit") or 1),
-            merged=values.get("output") in ("merged", "both"),
+            merged=values.get("output") in ("merged", "both"), gpus=max(1, int(values.get("gpus") or 1)),
+            shared=values.get("strategy") == "fsdp" and int(values.get("gpus") or 1) > 1,
         )  # fmt: skip
 
     @property
@@ -62,7 +67,8 @@ class Method:
         """In words, what memory depends on beside sizes: of one kind and base, what one training took tells of another."""
         bits, kept = "4-bit" if self.four_bit else "16-bit", "checkpointing" if self.checkpointing else "all activations"
         what = "full" if self.full else "pairs" if self.pairs else "lora"
-        return " ".join(word for word in (what, self.backend, bits, self.optimizer, kept) if word)
+        many = f"{'fsdp' if self.shared else 'ddp'} x {self.gpus}" if self.gpus > 1 else ""
+        return " ".join(word for word in (what, self.backend, bits, self.optimizer, kept, many) if word)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +104,22 @@ def trained(shape: ModelShape, method: Method) -> int:
 
 
 def memory(shape: ModelShape, method: Method) -> GpuMemory:
-    """Return the GPU memory at the training's peak, on one GPU."""
+    """Return the GPU memory at the training's peak, on each GPU."""
     count, quantised = trained(shape, method), sum(one.weights for one in shape.linears) if method.four_bit else 0
     states = next((size for word, size in _STATES.items() if word in method.optimizer), 8.0)
     tokens = method.batch * method.length * (2 if method.pairs else 1)
     layer = _layer(shape, method)
     kept = 2.0 * shape.hidden * shape.layers + layer if method.checkpointing else layer * shape.layers
+    weights, part = quantised * NF4 + (4.0 if method.full else 2.0) * (shape.total - quantised), 1 / method.gpus if method.shared else 1.0
+    # What is shared out is put together again for a moment: a layer, the next one ahead of its turn, and the embedding or the head.
+    whole = min(weights, 2 * weights / max(shape.layers, 1) + 2.0 * shape.embedding) if method.shared else 0.0
+    # Beside its gradients each GPU has them once more, in the pieces that are sent.
+    sent = 2.0 if method.gpus > 1 and not method.shared else 1.0
     return GpuMemory(
-        weights=quantised * NF4 + (4.0 if method.full else 2.0) * (shape.total - quantised),
+        weights=weights * part + whole,
         # What is trained, an adapter and what is saved with it or all of it, is in 32 bits, and so are its gradients.
-        adapter=0.0 if method.full else 4.0 * count, gradients=4.0 * count, optimizer=states * count, activations=tokens * kept,
+        adapter=0.0 if method.full else 4.0 * count * part, gradients=4.0 * count * part * sent, optimizer=states * count * part,
+        activations=tokens * kept,
         # 16 bits, 32 bits and what their softmax leaves, all at once
         logits=10.0 * tokens * shape.vocabulary,
     )  # fmt: skip

@@ -56,9 +56,9 @@ class PlannedTraining:
         peak = gpus.TFLOPS.get(kind.name) if kind else None
         if kind is None or peak is None or not self.tokens:
             return None
-        # One GPU trains, however many its pod has.
+        # So many GPUs train as the run says, however many its pod has.
         used = self.calibration.share(self.base, kind.name, experts=self.has_experts)
-        return work.duration(work.flops(self.shape, self.method, self.tokens), peak, used.shares, used.runs)
+        return work.duration(work.flops(self.shape, self.method, self.tokens) / self.method.gpus, peak, used.shares, used.runs)
 
     @property
     def reckoned(self) -> ReckonedTraining:
@@ -98,10 +98,10 @@ def reckoned_of(values: Values) -> ReckonedTraining | None:
 
 
 def _tokens(values: Values, method: Method, data_bytes: int) -> float:
-    steps, passes = values.get("max_steps"), values.get("gradient_accumulation_steps")
+    steps, passes, at_once = (values.get(name) for name in ("max_steps", "gradient_accumulation_steps", "effective_batch_size"))
     if isinstance(steps, int) and steps > 0:
-        rows = steps * method.batch * (passes if isinstance(passes, int) else 1)
-        return float(rows * method.length)
+        a_step = at_once if isinstance(at_once, int) else method.batch * (passes if isinstance(passes, int) else 1) * method.gpus
+        return float(steps * a_step * method.length)
     epochs = values.get("num_train_epochs")
     return min(_LARGEST_BATCH, data_bytes / _BYTES_A_TOKEN * (float(epochs) if isinstance(epochs, int | float) else 1.0))
 

@@ -38,7 +38,7 @@ def from_environment(settings: StackSettings, env: Mapping[str, str], cloud: str
 
 
 def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
-    """Return the settings with driver, GPU memory and disk of the pod at least as the recipe needs them.
+    """Return the settings with driver, GPUs, their memory and disk of the pod at least as the recipe needs them.
 
     Nothing is raised on the local cloud: this machine is what it is, and pre-flight judges it.
     """
@@ -50,7 +50,10 @@ def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
     versions = [str(value) for value in (settings.min_cuda, needs.get("cuda")) if value is not None]
     memory = max(settings.min_vram_gb or 0.0, float(_whole(needs.get("vram_gb"))))
     types = types_with(memory) if fit.is_auto(settings) else settings.gpu
-    return dataclasses.replace(result, gpu=types, min_cuda=max(versions, key=_version, default=None), min_vram_gb=memory or None)
+    count = max(settings.gpu_count, _whole(needs.get("gpus")))
+    return dataclasses.replace(
+        result, gpu=types, gpu_count=count, min_cuda=max(versions, key=_version, default=None), min_vram_gb=memory or None
+    )
 
 
 def refuse_idle_nodes(settings: StackSettings, needs: Values, stack: str) -> None:
@@ -68,7 +71,9 @@ def warnings(settings: StackSettings, shaped: StackSettings, needs: Values) -> l
     lines = []
     if "disk_gb" in settings.explicit and shaped.disk_gb > settings.disk_gb:
         lines.append(f"the recipe needs {shaped.disk_gb} GB of disk: that much is rented, not the {settings.disk_gb} GB set")
-    have = settings.gpu_count if settings.gpu else 0
+    if "gpu_count" in settings.explicit and shaped.gpu_count > settings.gpu_count:
+        lines.append(f"the recipe needs {shaped.gpu_count} GPUs: so many are rented, not the {settings.gpu_count} set")
+    have = shaped.gpu_count if shaped.gpu else 0
     gpus = _whole(needs.get("gpus"))
     if gpus > have:
         lines.append(f"the recipe says that it needs {gpus} GPU{'s' if gpus != 1 else ''}, this stack rents {have} (gpu, gpu_count)")

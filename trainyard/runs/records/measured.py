@@ -121,7 +121,7 @@ def _training(record: RunRecord, folder: RunFolder) -> MeasuredTraining | None:
     tokens, steps, peak = (number_of(report.get(name)) for name in ("tokens", "steps", "peak_gpu_bytes"))
     if not pace or not tokens or not steps:
         return None
-    flops = tokens * record.reckoned.flops_per_token
+    flops = tokens * record.reckoned.flops_per_token / (number_of(report.get("processes")) or 1)  # of each GPU
     return MeasuredTraining(flops=flops, seconds=round(pace * steps, 3), reckoned=record.reckoned, peak_bytes=peak or None)
 
 

@@ -1,0 +1,226 @@
+"""Start train.py: once, or once for each GPU, as processes that live and die together.
+
+Each is told RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun tells them. What torchrun does
+otherwise, and a training on a rented machine cannot have: it kills after 30 seconds what was told to save and stop, ends with a code
+that says nothing, and leaves its workers behind when it is killed itself. Standard library only: no second copy of torch is loaded.
+
+Rank 0 writes to this log, the others to rank-N.log. The exit code is rank 0's, or that of the rank that failed first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import runpy
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+RUN_DIR = os.path.dirname(os.path.abspath(__file__))
+OUTPUT_DIR = os.environ.get("OUTPUT_DIR") or os.path.join(RUN_DIR, "output")
+LOGS = os.path.join(os.environ.get("WORKSPACE") or RUN_DIR, ".trainyard", "ranks")
+NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "TORCHELASTIC_ERROR_FILE")
+STOPPED, REFUSED = 75, 2
+GRACE = {REFUSED: 10.0}
+"""Seconds, by an exit code, that the others have to end by themselves once rank 0 has ended, or any has failed; else 3."""
+SHOWN = 8192
+"""Bytes of the log of a rank that has failed that are told."""
+
+
+def main() -> int:
+    """Train; return the exit code."""
+    with open(os.path.join(RUN_DIR, "config.json"), encoding="utf-8") as file:
+        count = processes(json.load(file))
+    for name in NAMES:  # what an image or a cluster says of processes of its own
+        os.environ.pop(name, None)
+    if count == 1:
+        # Of several GPUs transformers would take all, in one process that waits for itself.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"].partition(",")[0]
+        train()
+        return 0
+    return Ranks(count).run()
+
+
+def processes(config: dict[str, Any]) -> int:
+    """Return how many processes train here: so many as are asked for, else one for each GPU."""
+    if config.get("strategy") == "none" or config.get("backend") == "unsloth":
+        return 1
+    wanted = int(config.get("gpus") or 0)
+    return wanted or (1 if config.get("device") == "cpu" else max(1, _gpus()))
+
+
+def train() -> None:
+    """Be the training."""
+    sys.argv = [os.path.join(RUN_DIR, "train.py")]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def _gpus() -> int:
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if seen is not None:
+        return len([one for one in seen.split(",") if one.strip() not in ("", "-1")])
+    try:
+        said = subprocess.run(["nvidia-smi", "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    return len([line for line in said.stdout.splitlines() if line.startswith(b"GPU ")])
+
+
+class Ranks:
+    """The processes of one training."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._pids = count, dict[int, int]()
+        self._ended: dict[int, tuple[int, float]] = {}
+        """Rank -> its exit code (negative: the signal that killed it), and when that was seen."""
+        self._killed, self._told = set[int](), False
+        # Rank 0 takes it over, so that nobody else can take the port in the seconds until then.
+        self._meeting = socket.create_server(("127.0.0.1", 0))
+
+    def run(self) -> int:
+        """Start all, and wait until all are over; return the exit code."""
+        shutil.rmtree(LOGS, ignore_errors=True)
+        os.makedirs(LOGS, exist_ok=True)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._pass_on)
+        signal.signal(signal.SIGALRM, self._kill)
+        print(f"train: {self._count} processes (rank 0 writes this log, the others {LOGS}/rank-N.log)", flush=True)
+        for rank in range(self._count):
+            self._start(rank)
+        self._meeting.close()
+        if self._told:  # while they were started
+            self._pass_on()
+        while self._pids:
+            pid, how = os.wait()
+            for rank in [rank for rank, each in self._pids.items() if each == pid]:
+                del self._pids[rank]
+                self._note(rank, os.waitstatus_to_exitcode(how))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        return self._verdict()
+
+    def _start(self, rank: int) -> None:
+        parent = os.getpid()
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            self._pids[rank] = pid
+            return
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
+            signal.signal(number, signal.SIG_DFL)
+        _die_with(parent)
+        address, port = self._meeting.getsockname()
+        told = (rank, rank, self._count, self._count, address, port, 0, _failure(rank))
+        os.environ |= {name: str(value) for name, value in zip(NAMES, told, strict=True)}
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (2 * self._count))))
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each rank would warn of the same
+        if sys.platform == "linux":
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        if rank:
+            self._meeting.close()
+            log = os.open(_log(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+        else:
+            os.environ["RANKS_MEETING"] = str(os.dup(self._meeting.fileno()))
+        train()
+        sys.exit(0)
+
+    def _pass_on(self, *_: object) -> None:
+        self._told = True
+        for pid in self._pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def _kill(self, *_: object) -> None:
+        for rank, pid in self._pids.items():
+            self._killed.add(rank)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _note(self, rank: int, code: int) -> None:
+        """Note that a rank has ended. Where the others would wait for it for ever, they get some time, then an end."""
+        self._ended[rank] = code, time.time()
+        if self._pids and (rank == 0 or self._has_failed(rank)) and not signal.getitimer(signal.ITIMER_REAL)[0]:
+            signal.setitimer(signal.ITIMER_REAL, GRACE.get(code, 3.0), 1.0)
+
+    def _has_failed(self, rank: int) -> bool:
+        """Tell whether a rank has ended before its part was done; what happens to it afterwards costs nothing."""
+        code = self._ended[rank][0]
+        was_stopped = code in (0, STOPPED) or (self._told and code == -signal.SIGTERM)
+        return not was_stopped and rank not in self._killed and not _record(rank).get("done")
+
+    def _order(self, rank: int) -> tuple[bool, float]:
+        """Return what sorts a cause before its consequences: who loses a partner fails, or aborts, and may tell so before we see why."""
+        code, seen = self._ended[rank]
+        return code >= 0 or code == -signal.SIGABRT, _record(rank).get("time", seen)
+
+    def _verdict(self) -> int:
+        """Return the exit code; where another rank than 0 has failed first, tell of it."""
+        own = self._ended[0][0]
+        failed = [rank for rank in self._ended if self._has_failed(rank)]
+        if own in (0, STOPPED) or not failed:
+            return own if own >= 0 else 128 - own
+        rank = min(failed, key=self._order)
+        code = self._ended[rank][0]
+        if rank == 0 and code > 0:
+            return code  # it has said itself what was wrong
+        message = f"has failed: {_record(rank).get('message') or f'it ended with exit code {code}'}"
+        if code < 0:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else "it has no name here"
+            why = ", most often because the machine's memory was full" if code == -signal.SIGKILL else ""
+            message = f"was killed by signal {-code} ({name}){why}"
+        _tell(rank, f"rank {rank} of {self._count} {message}", with_log=code != -signal.SIGKILL)
+        return code if code > 0 else 128 - code
+
+
+def _log(rank: int) -> str:
+    return os.path.join(LOGS, f"rank-{rank}.log")
+
+
+def _failure(rank: int) -> str:
+    return os.path.join(LOGS, f"rank-{rank}.json")
+
+
+def _record(rank: int) -> dict[str, Any]:
+    """Return what a rank has left of its end (session.py): that its part was done, or when it failed of what."""
+    try:
+        with open(_failure(rank), encoding="utf-8") as file:
+            known: dict[str, Any] = json.load(file)
+            return known
+    except (OSError, ValueError):
+        return {}
+
+
+def _tell(rank: int, message: str, *, with_log: bool) -> None:
+    """Put the end of a rank's own log and why it ended into this one, and the reason into status.json."""
+    if with_log and rank:
+        with contextlib.suppress(OSError), open(_log(rank), "rb") as log:
+            log.seek(max(0, os.path.getsize(_log(rank)) - SHOWN))
+            print(f"train: the last of {_log(rank)}:\n{log.read().decode(errors='replace')}", file=sys.stderr)
+    print(f"train: {message}", file=sys.stderr, flush=True)
+    path = os.path.join(OUTPUT_DIR, "status.json")
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, encoding="utf-8") as file:
+            known = json.load(file)
+        with open(path + ".partial", "w", encoding="utf-8") as out:
+            json.dump(known | {"state": "failed", "message": message[:2000], "time": time.time()}, out)
+        os.replace(path + ".partial", path)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the one that started it is gone."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
