@@ -69,6 +69,8 @@ class CloudEntry:
     """Settings whose shipped value stands for what a person has to make first, with the ending of such a value."""
     machines: bool = False
     """It rents machines with an operating system: settings of containers mean nothing there, and that is said."""
+    root: bool = True
+    """Jobs may be root's, who can install packages of the distribution."""
     self_terminate: bool = False
     """A pod can end itself, with a key of its own or without any. Where not, the reaper, a worker or a schedule keeps the lease's end."""
     deadline: bool = False
@@ -203,7 +205,7 @@ BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
         name="slurm", title="Slurm", opener="trainyard.clouds.slurm:open_slurm", rented=False,
         settings=(*_SLURM, "volume"), options=_SLURM, needs=("login",), service="trainyard.rehearsal.slurm:SLURM",
-        self_terminate=True, deadline=True, direct=False, request_file="slurm_job.sbatch", request_edits=_SLURM_EDITS,
+        root=False, self_terminate=True, deadline=True, direct=False, request_file="slurm_job.sbatch", request_edits=_SLURM_EDITS,
     ),
 )  # fmt: skip
 """In the order in which lists show them."""

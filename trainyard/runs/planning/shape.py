@@ -13,7 +13,7 @@ from trainyard.recipes.summaries import Values
 from trainyard.runs.planning import fit
 from trainyard.runs.planning.market import types_with
 from trainyard.runs.records.identity import RunId
-from trainyard.settings.table import StackSettings
+from trainyard.settings.table import StackSettings, clouds_that_know, known_to
 
 if TYPE_CHECKING:
     from trainyard.ledger.ledger import Ledger
@@ -38,10 +38,13 @@ def from_environment(settings: StackSettings, env: Mapping[str, str], cloud: str
 
 
 def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
-    """Return the settings with driver, GPUs, their memory and disk of the pod at least as the recipe needs them.
+    """Return the settings with driver, GPUs, their memory and disk of the pod at least as the recipe needs them, and its image.
 
-    Nothing is raised on the local cloud: this machine is what it is, and pre-flight judges it.
+    Nothing is raised on the local cloud: this machine is what it is, and pre-flight judges it. Raises UserError for an image where a
+    cloud starts none.
     """
+    if image := needs.get("image"):
+        settings = _with_image(settings, str(image))
     if cloud == "local":
         return settings
     result = dataclasses.replace(settings, disk_gb=max(settings.disk_gb, _whole(needs.get("disk_gb"))))
@@ -54,6 +57,13 @@ def raised(settings: StackSettings, needs: Values, cloud: str) -> StackSettings:
     return dataclasses.replace(
         result, gpu=types, gpu_count=count, min_cuda=max(versions, key=_version, default=None), min_vram_gb=memory or None
     )
+
+
+def _with_image(settings: StackSettings, image: str) -> StackSettings:
+    if not known_to("image", settings.cloud):
+        known = f"Leave it out (--set image=none); clouds that start an image of yours: {', '.join(clouds_that_know('image'))}."
+        raise UserError(f"image: cloud '{settings.cloud}' cannot start {image}", hint=known)
+    return dataclasses.replace(settings, image=image, template=None)
 
 
 def refuse_idle_nodes(settings: StackSettings, needs: Values, stack: str) -> None:

@@ -20,7 +20,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.config import git
 from trainyard.errors import RefusedError, TrainyardError
 from trainyard.ledger.rows import Reservation
-from trainyard.recipes import basecheck, bundle, requirements, venvs
+from trainyard.recipes import basecheck, bundle, distribution, requirements, venvs
 from trainyard.recipes.code import Code
 from trainyard.recipes.contract import Recipe
 from trainyard.recipes.data import Data
@@ -48,6 +48,7 @@ from trainyard.runs.records.parts import RunBucket, StartedFrom
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.trackers import readiness as trackers
 from trainyard.runs.verbs import pricing
+from trainyard.settings.clouds import entry
 from trainyard.settings.table import StackSettings
 from trainyard.shipped import overlay
 from trainyard.stacks import facade
@@ -167,6 +168,8 @@ def make(context: CommandContext, priced_plan: PricedRun, cloud: Cloud, name: st
     plan = priced_plan.plan
     here = cloud.name == "local" or cloud.simulated
     needs = requirements.of_run(plan.code, plan.values)
+    row = entry(plan.settings.cloud)
+    distribution.refuse(plan.values, on_this_machine=here, root=row is None or row.root, stack=plan.stack)
     _check_program(context, plan, None, certain=cloud.name == "local" and needs is None)
     if needs and not here and plan.values.get("check_requirements"):
         venvs.check_code(plan.code, needs, context.ui.say)

@@ -161,6 +161,7 @@ def values_of(
 ) -> Values:
     """Return the values that a request asks for, with what the stack's settings say; raises UserError with all that is wrong in them."""
     variables = {"device": device_of(settings, cloud), **reader.explicit_values(settings)}
+    variables.pop("image", None)  # that of the stack stays the stack's: who goes on elsewhere has another one
     sets = sets_with(chosen, _sets(chosen, request), request.words)
     return resolve(chosen, request.config, sets, variables, on_note, request.values)
 
