@@ -31,6 +31,7 @@ KNOWS_ITS_STACK = {
     "deliver",
     "show",
     "serve-model",
+    "compare-answers",
     "rerun",
     "diff",
     "compare",

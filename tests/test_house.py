@@ -156,6 +156,8 @@ KEPT = {
     "trainyard.pod.alone.commit_alone": "the pod's watchdog calls it, in a module that a plan has brought",
     "trainyard.pod.container.main": "a container's first program becomes it (pod/entry.py)",
     "trainyard.recipes.rows.hub_files": "the programs of recipes lora and dataset call it, on the pod",
+    "trainyard.recipes.rouge.lead": "the program of recipe summarizer calls it, on the pod",
+    "trainyard.recipes.rouge.mean": "the same",
     "trainyard.setup.bootstrap.main": "./bootstrap calls it",
     "trainyard.storage.carrier.main": "a process that fetches is a line of Python that calls it (storage/carriers.py)",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",

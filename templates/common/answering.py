@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import transformers
-from answers import Answer, OnText, Sampling, TooLong
+from answers import Answer, OnText, Sampling, Unanswerable
 
 
 def prompt_of(tokenizer: Any, messages: Sequence[dict[str, Any]]) -> Any:
@@ -37,12 +37,14 @@ def answer(
 ) -> Answer:
     """Return what the model says behind a prompt; ``on_text`` gets each piece as soon as no later token can change it.
 
-    ``is_over`` ends the answer where it is. Raises TooLong, and whatever ``on_text`` raises.
+    ``is_over`` ends the answer where it is. Raises Unanswerable, and whatever ``on_text`` raises.
     """
     asked, began = int(ids.shape[1]), time.monotonic()
     room = room_of(model) - asked
+    if not asked:
+        raise Unanswerable("the prompt is empty")
     if room < 1:
-        raise TooLong(f"the prompt has {asked} tokens, and prompt and answer may have {room_of(model)} together")
+        raise Unanswerable(f"the prompt has {asked} tokens, and prompt and answer may have {room_of(model)} together")
     words = _Words(tokenizer, how.stop, on_text)
     if how.seed is not None:
         torch.manual_seed(how.seed)

@@ -31,5 +31,5 @@ class Answer:
     seconds: float
 
 
-class TooLong(Exception):
-    """A prompt leaves no room for an answer."""
+class Unanswerable(Exception):
+    """A prompt is empty, or leaves no room for an answer."""

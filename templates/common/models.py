@@ -58,7 +58,9 @@ def load_base(folder: str, base: str) -> tuple[Any, Any]:
     """Return the base of a folder's adapter without it, and its tokenizer, with the template of the folder's where it has none."""
     known = adapter_in(folder) or {}
     place, revision = place_of_base(folder, base), known.get("revision")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(place, **({} if os.path.isdir(place) else {"revision": revision}))
+    # A base that was made for its training has the adapter's tokenizer.
+    words = folder if place == os.path.join(folder, "base") else place
+    tokenizer = transformers.AutoTokenizer.from_pretrained(words, **({} if os.path.isdir(words) else {"revision": revision}))
     if not tokenizer.chat_template:
         tokenizer.chat_template = transformers.AutoTokenizer.from_pretrained(folder).chat_template
     return base_of(place, revision), tokenizer

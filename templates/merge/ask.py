@@ -13,7 +13,7 @@ from typing import Any
 import huggingface_hub
 import transformers
 from answering import answer, prompt_of
-from answers import Sampling
+from answers import Sampling, Unanswerable
 from models import Refused, load, load_base
 
 _NO_HUB = (huggingface_hub.errors.LocalEntryNotFoundError, huggingface_hub.errors.OfflineModeIsEnabled, ConnectionError)
@@ -28,7 +28,7 @@ def main() -> int:
         for messages in order["prompts"]:
             said = answer(model, tokenizer, prompt_of(tokenizer, messages), Sampling(order["tokens"]))
             print(json.dumps(asdict(said)), flush=True)
-    except Refused as error:
+    except (Refused, Unanswerable) as error:
         print(f"ask: {error}", file=sys.stderr)
         return 2
     except MemoryError:

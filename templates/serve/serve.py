@@ -15,7 +15,7 @@ from typing import Any
 import jinja2
 import transformers
 from answering import answer, plain_prompt, prompt_of
-from answers import Answer, TooLong
+from answers import Answer, Unanswerable
 from models import Refused, load
 from server import ModelServer
 from telemetry import Status, append_line, leave
@@ -39,8 +39,9 @@ class Model:
             return answer(self._model, self._tokenizer, ids, asked.how, on_text, is_over)
         except jinja2.TemplateError as error:
             raise Wrong(400, f"the model's chat template does not take these messages: {error}", about="messages") from None
-        except TooLong as error:
-            raise Wrong(400, str(error), code="context_length_exceeded", about="messages" if asked.path == CHAT else "prompt") from None
+        except Unanswerable as error:
+            code = "context_length_exceeded" if asked.prompt or asked.messages else None
+            raise Wrong(400, str(error), code=code, about="messages" if asked.path == CHAT else "prompt") from None
 
 
 class Counted:

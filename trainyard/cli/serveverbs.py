@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from invoke.context import Context
 
-from trainyard.cli.common import context, finish, help_of, like_setting, task, verb
+from trainyard.cli.common import context, finish, help_of, like_setting, optional_path, required, show_json, task, verb
 from trainyard.cli.ending import INTERRUPTED
 from trainyard.errors import UserError
 
@@ -60,3 +61,47 @@ def serve_model(
                 work.ui.say(line)
             return finish(work, json, lambda: summary)
     return finish(work, json, lambda: hold(work, folder, options.port))
+
+
+@task(
+    positional=["run"],
+    help=help_of(
+        "json",
+        run="label, user/label or user/label/attempt of a finished run of recipe lora or merge; last: the run that was begun last",
+        prompts="file: a text with a prompt in each line, or rows with prompt or messages, and reference",
+        against="base (the default), or another finished run",
+        alone="compare with nothing: its answers, times and scores only",
+        judge="address of an OpenAI-compatible API that says which answer is better, like https://host/v1",
+        judge_model="model of the judge",
+        judge_key_from="environment variable with the judge's key",
+        tokens="most tokens of an answer",
+        to="folder of the report (default: one below out/compared)",
+        stack="stack whose bucket has the runs (default: the one that they ran on)",
+    ),
+)  # fmt: skip
+@verb
+def compare_answers(
+    c: Context, run: str, prompts: str | None = None, against: str | None = None, alone: bool = False, judge: str | None = None,
+    judge_model: str | None = None, judge_key_from: str | None = None, tokens: int = 256, to: str | None = None, stack: str | None = None,
+    json: bool = False,
+) -> int:  # fmt: skip
+    """Ask a run's model and its base (or another run's) the same prompts, on this machine: side by side, scored, judged if wanted."""
+    from trainyard.runs.after import compareanswers
+    from trainyard.runs.after.judge import Judge
+
+    work = context(as_json=json)
+    if alone and against is not None:
+        raise UserError("--alone and --against: say one of them")
+    if (judge is None) != (judge_model is None):
+        raise UserError("--judge and --judge-model belong together")
+    wish = compareanswers.ComparisonWish(
+        Path(required(prompts, "say which prompts: --prompts FILE")), None if alone else against or compareanswers.BASE, tokens,
+        Judge(judge, judge_model, judge_key_from) if judge is not None and judge_model is not None else None, optional_path(to),
+    )  # fmt: skip
+    folder, report = compareanswers.compare_answers(work, run, stack, wish)
+    if json:
+        show_json(report)
+    else:
+        for line in compareanswers.lines(folder, report):
+            work.ui.say(line)
+    return 0

@@ -33,7 +33,7 @@ _ALONE = (
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare, recordverbs.plot,
     queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
     resultverbs.deliver, resultverbs.gc, afterverbs.merge, afterverbs.ask, afterverbs.push,
-    serveverbs.serve_model, cycleverbs.cycle,
+    serveverbs.serve_model, serveverbs.compare_answers, cycleverbs.cycle,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
     repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, machineverbs.play,

@@ -30,7 +30,7 @@ RowForm = Literal["answer", "summary", "pictures"]
 RESERVED = frozenset(
     "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
 ) | {"with_code", "packages", "install", "python_wanted"}
-POD_MODULES = ("rows.py", "forms.py", "preferences.py", "articles.py", "basemodel.py", "images.py")
+POD_MODULES = ("rows.py", "forms.py", "preferences.py", "articles.py", "basemodel.py", "images.py", "rouge.py")
 """What the controller and the programs of recipes judge data and bases with alike."""
 OF_ROWS: Mapping[RowForm, tuple[str, ...]] = {
     "answer": ("rows.py", "forms.py", "preferences.py", "basemodel.py"),

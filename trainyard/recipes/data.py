@@ -312,19 +312,20 @@ def _count_rows(stream: io.BufferedReader[Any], shown: str, reading: _Reading) -
     try:
         for _, row in read_rows(stream, shown, reading.judge):
             if isinstance(row, RowError):
-                reading.note(_user_error(row, shown))
+                reading.note(user_error(row, shown))
                 continue
             reading.forms[row.form] += 1
             reading.unused.update(row.unused)
             rows += 1
     except RowError as error:
         # The file cannot be read on: what was found so far is told with it.
-        reading.note(_user_error(error, shown))
+        reading.note(user_error(error, shown))
         raise reading.stop(None) from None
     return rows
 
 
-def _user_error(error: RowError, shown: str) -> UserError:
+def user_error(error: RowError, shown: str) -> UserError:
+    """Return a flaw of a file of rows as the error of a person's input."""
     return UserError(error.message, where=Location(shown, error.line, error.column, error.text), hint=error.hint)
 
 

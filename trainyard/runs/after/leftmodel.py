@@ -11,6 +11,7 @@ from typing import Literal
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.recipes import venvs
+from trainyard.recipes.basemodel import MADE
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs.fetch import fetch
@@ -26,11 +27,11 @@ _TOLD = (
 )  # fmt: skip
 """What a program is told of the surroundings: no key of a cloud or a store."""
 NO_MEMORY = 137
-"""Exit code of such a program that was killed for want of memory, or says so; another is that of HubSilent."""
+"""Exit code of such a program that was killed for want of memory, or says so; another is that of ServiceSilent."""
 
 
-class HubSilent(TrainyardError):
-    """The Hugging Face Hub cannot be reached from here."""
+class ServiceSilent(TrainyardError):
+    """A service that others run cannot be reached from here."""
 
     exit_code = 69
 
@@ -42,6 +43,10 @@ class LeftModel:
     key: ResultKey
     base: str
     stack: str
+
+    def is_base_nowhere(self, folder: Path) -> bool:
+        """Tell whether its base was made for its training and is not among its files."""
+        return self.base in MADE and not (folder / "base").is_dir()
 
 
 def left_by(context: CommandContext, reference: str, stack: str | None, what: Literal["asked", "served", "compared"]) -> LeftModel:
@@ -80,8 +85,8 @@ def program_of(context: CommandContext, name: str, script: str) -> ModelProgram:
 def check(code: int, model: LeftModel, done: Literal["asked", "served"]) -> None:
     """Raise what a program's exit code means, its own words being said by now."""
     what = f"{model.key} could not be {done}"
-    if code == HubSilent.exit_code:
-        raise HubSilent(f"{what}: the Hugging Face Hub does not answer; why stands above", hint="HF_ENDPOINT names a mirror.")
+    if code == ServiceSilent.exit_code:
+        raise ServiceSilent(f"{what}: the Hugging Face Hub does not answer; why stands above", hint="HF_ENDPOINT names a mirror.")
     if code in (NO_MEMORY, -9):
         raise UserError(
             f"{what}: this machine has not the memory for it",

@@ -17,9 +17,9 @@ _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*")
 
 def score(reference: str, summary: str) -> dict[str, float]:
     """Return F1 of the words, of the pairs of words and of the longest common sequence of words, each from 0 to 1."""
-    wanted, said = words(reference), words(summary)
-    figures = {f"rouge{size}": _f1(_shared(wanted, said, size), len(said) - size + 1, len(wanted) - size + 1) for size in (1, 2)}
-    return figures | {"rougeL": _f1(_longest_common(wanted, said), len(said), len(wanted))}
+    aim, said = words(reference), words(summary)
+    figures = {f"rouge{size}": _f1(_shared(aim, said, size), len(said) - size + 1, len(aim) - size + 1) for size in (1, 2)}
+    return figures | {"rougeL": _f1(_longest_common(aim, said), len(said), len(aim))}
 
 
 def mean(scores: Iterable[dict[str, float]]) -> dict[str, float]:
@@ -38,14 +38,14 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _shared(wanted: Sequence[str], said: Sequence[str], size: int) -> int:
-    first, second = (Counter(tuple(each[at : at + size]) for at in range(len(each) - size + 1)) for each in (wanted, said))
+def _shared(aim: Sequence[str], said: Sequence[str], size: int) -> int:
+    first, second = (Counter(tuple(each[at : at + size]) for at in range(len(each) - size + 1)) for each in (aim, said))
     return sum((first & second).values())
 
 
-def _longest_common(wanted: Sequence[str], said: Sequence[str]) -> int:
+def _longest_common(aim: Sequence[str], said: Sequence[str]) -> int:
     before = [0] * (len(said) + 1)
-    for word in wanted:
+    for word in aim:
         row = [0]
         for at, other in enumerate(said):
             row.append(before[at] + 1 if word == other else max(before[at + 1], row[at]))
@@ -53,5 +53,5 @@ def _longest_common(wanted: Sequence[str], said: Sequence[str]) -> int:
     return before[-1]
 
 
-def _f1(shared: int, said: int, wanted: int) -> float:
-    return 2 * shared / (said + wanted) if shared else 0.0
+def _f1(shared: int, said: int, aim: int) -> float:
+    return 2 * shared / (said + aim) if shared else 0.0
