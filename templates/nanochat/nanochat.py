@@ -17,7 +17,7 @@ from typing import Any
 from keeping import MODEL, OUTPUT_DIR, publish, restore, take_data
 from page import report
 from preflight import NotReady, clone, find_uv, has_fp8, is_unmodified, look_at_addresses, look_at_machine, speedrun
-from steps import STEPS, Book, names_in, read_json, write_json
+from steps import STEPS, Book, die_with_parent, names_in, read_json, write_json
 from telemetry import STOPPED, Status, cut_torn_line
 
 RUN_DIR, INPUT_DIR = os.environ["RUN_DIR"], os.environ["INPUT_DIR"]
@@ -186,7 +186,7 @@ def _run(order: list[str], book: Book, until: float | None = None) -> int | None
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: told.append(number))
-    process = subprocess.Popen(order, cwd=book.repo, env=environment(book), process_group=0)
+    process = subprocess.Popen(order, cwd=book.repo, env=environment(book), process_group=0, preexec_fn=die_with_parent)
     while process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)

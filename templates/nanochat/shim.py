@@ -17,7 +17,7 @@ from typing import Any
 
 from keeping import METRICS, OUTPUT_DIR, checkpoint, publish
 from reading import LogReader
-from steps import BY_MODULE, Book, Step, names_in
+from steps import BY_MODULE, Book, Step, die_with_parent, names_in
 from telemetry import Status, append_line
 
 BOOK = Book(os.environ["NANOCHAT_BOOK"])
@@ -29,6 +29,7 @@ _FIRST = 8
 def main() -> int:
     """Do what one of the four would have done; return its exit code."""
     name, words = sys.argv[1], sys.argv[2:]
+    die_with_parent()
     if BOOK.failed is not None:
         return 1
     if name == "uv":
@@ -102,9 +103,12 @@ def _over(step: Step, known: dict[str, Any]) -> None:
     if known.get("wrong"):
         return
     say(f"{step.title}: done in {known['seconds']:.0f} s")
-    publish(BOOK)
-    if step.needed or step.name == "base-eval":
-        checkpoint(BOOK, step.name)
+    try:
+        publish(BOOK)
+        if step.needed or step.name == "base-eval":
+            checkpoint(BOOK, step.name)
+    except OSError as error:  # the step is done all the same, and what follows needs none of it
+        say(f"{step.title}: could not be brought to safety yet: {error}")
 
 
 def _wrong(step: Step, code: int, reader: LogReader, words: list[str]) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import glob
 import json
 import os
 import re
 import shutil
+import signal
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +45,7 @@ STEPS = (
 BY_MODULE = {step.module: step for step in STEPS}
 KEPT = ("tokenizer", "base_checkpoints", "base_eval", "chatsft_checkpoints", "report", "identity_conversations.jsonl")
 """What of nanochat's base folder a checkpoint and the result have; all else is downloaded."""
+_PDEATHSIG = 1
 _SAVED = re.compile(r"model_(\d+)\.pt")
 
 
@@ -104,6 +107,12 @@ class Book:
         ranks = range(max(1, self.plan["gpus"])) if kind == "base_checkpoints" and self.done("base") is None else range(0)
         names = ["meta_{:06d}.json", *(f"optim_{{:06d}}_rank{rank}.pt" for rank in ranks)]
         return [number for number in numbers if all(os.path.exists(os.path.join(folder, name.format(number))) for name in names)]
+
+
+def die_with_parent() -> None:
+    """Be told to stop when what began this process dies: on a machine of one's own nothing else ends a training that nobody reads."""
+    with contextlib.suppress(OSError, AttributeError):  # Linux alone has it
+        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
 
 
 def names_in(folder: str) -> list[str]:

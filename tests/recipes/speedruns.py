@@ -134,14 +134,15 @@ with http.server.ThreadingHTTPServer((said["host"], int(said["port"])), http.ser
 }
 
 
-def repository(folder: Path, *without: str) -> str:
-    """Make the repository in a folder; return its commit."""
+def repository(folder: Path, *without: str, **other: str) -> str:
+    """Make the repository in a folder, less some files and with other texts of its modules; return its commit."""
     addresses, repo = folder / "addresses", folder / "nanochat"
     addresses.mkdir(parents=True)
     (addresses / "identity_conversations.jsonl").write_text('[{"role": "user", "content": "Who are you?"}]\n')
     (addresses / "shard_00000.parquet").write_text("x")
     (addresses / "eval_bundle.zip").write_text("x")
     files = {"runs/speedrun.sh": _SCRIPT, "nanochat/__init__.py": "", "nanochat/stub.py": _COMMON, "scripts/__init__.py": "", **_FILES}
+    files |= {name.replace("__", "/") + ".py": text for name, text in other.items()}
     for name, text in files.items():
         if name not in without:
             (repo / name).parent.mkdir(parents=True, exist_ok=True)

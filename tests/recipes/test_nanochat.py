@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
 import socket
 import time
 import urllib.request
@@ -117,6 +120,24 @@ def test_a_step_that_leaves_nothing_has_failed_whatever_its_code(
 
 
 @pytest.mark.long
+def test_a_download_that_ends_well_without_its_shards_has_failed(tmp_path: Path) -> None:
+    commit = repository(tmp_path / "up", nanochat__dataset="from nanochat.stub import *\nleave('base_data_climbmix/shard_00000.parquet')\n")
+    failed = Speedrun(tmp_path / "run", tmp_path / "up", commit).ends(1)
+    assert failed.status["message"] == "training data: it ended with code 0, and 1 of 2 shards are there"
+    assert not any("train" in call for call in failed.calls), "nothing is trained on half of the data"
+
+
+@pytest.mark.long
+def test_a_training_ends_with_the_program_that_reads_it(source: tuple[Path, str], tmp_path: Path) -> None:
+    run = Speedrun(tmp_path, *source, "base_args=--save-every=5 --fail=wait:8")
+    process = run.start()
+    _until(lambda: (run.output / "checkpoints" / "04-base-000005").is_dir())
+    os.kill(int((tmp_path / ".trainyard" / "program.pid").read_text()), signal.SIGKILL)
+    assert process.wait() == 137
+    _until(lambda: not _at_work(tmp_path))
+
+
+@pytest.mark.long
 def test_a_run_goes_on_elsewhere_from_the_last_save_and_does_nothing_twice(source: tuple[Path, str], tmp_path: Path) -> None:
     first = Speedrun(tmp_path / "first", *source, "base_args=--save-every=5 --fail=code:17", "save_total_limit=1").ends(1)
     assert first.checkpoints == ["04-base-000015"]
@@ -196,6 +217,15 @@ def test_hours_and_money_of_a_size_are_known_before_anything_is_rented() -> None
     assert hours("H100 SXM", "size=d24") == [2.2, 3.0, 4.9], "upstream: three hours on 8 H100"
     assert hours("H100 SXM", "size=d20", "gpus=1")[1] == pytest.approx(8 * hours("H100 SXM", "size=d20")[1], abs=0.5)
     assert hours("H100 SXM") == [] and hours("a GPU of tomorrow", "size=d24") == []
+
+
+def _at_work(folder: Path) -> list[str]:
+    """Return the programs whose place is in a folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            found += [place.name] if os.readlink(place / "cwd").startswith(str(folder)) else []
+    return found
 
 
 def _answers(port: int) -> bool:
