@@ -68,7 +68,7 @@ def prepare(book: Book, config: dict[str, Any]) -> str:
     script = speedrun(book, keep_alive=hours(config["keep_alive"]) > 0)
     own = config["python"] != "project"
     uv = "" if own else find_uv(book.folder, os.path.join(RUN_DIR, "installer.lock"))
-    plan = {name: config[name] for name in ("gpus", "shards", "save_total_limit", "wandb_run")}
+    plan = {name: config[name] for name in ("gpus", "shards", "save_total_limit", "wandb_run", "chat_only")}
     plan |= {
         "tag": f"d{_depth(config)}",
         "fp8": config["gpus"] == 0 or has_fp8(),
@@ -80,7 +80,9 @@ def prepare(book: Book, config: dict[str, Any]) -> str:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(book.state, "failed.json"))
     bring(book, plan["tag"])
-    if book.done("chat-eval") is None:
+    if config["chat_only"] and book.done("sft") is None:
+        raise NotReady("chat_only needs a chat model that the data bring along: --data run:RUN of a run that is done")
+    if not config["chat_only"] and book.done("chat-eval") is None:
         look_at_addresses(book)
     for name in ("uv", "python", "torchrun", "curl"):
         path = os.path.join(book.shims, name)
@@ -173,8 +175,9 @@ def wrong_with(book: Book, code: int) -> str:
     """Return what the speedrun lacks, whatever code it ended with; nothing where all of it was done."""
     if (failed := book.failed) is not None:
         return next((f"{step.title}: " for step in STEPS if step.name == failed["step"]), "") + str(failed["wrong"])
-    known = book.known()
-    lacking = [step for step in STEPS if step.counts and step.name != "data" and book.done(step.name) is None]
+    known, chat_only = book.known(), book.plan["chat_only"]
+    wanted = [step for step in STEPS if (step.name == "sft" if chat_only else step.counts and step.name != "data")]
+    lacking = [step for step in wanted if book.done(step.name) is None]
     return "; ".join(
         f"{step.title}: {known.get(step.name, {}).get('wrong') or f'the script ended with code {code} and has not done it'}"
         for step in lacking

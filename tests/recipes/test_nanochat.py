@@ -42,6 +42,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         (["size=d24", "gpus=0"], "would take months"),
         (["keep_alive=soon"], "must be a time like 2h"),
         (["wandb_run=a b"], "letters, digits"),
+        (["chat_only=true"], "say for how long"),
     ],
 )
 def test_settings_that_cannot_be_run_are_refused_before_anything_is_rented(sets: list[str], says: str) -> None:
@@ -54,6 +55,8 @@ def test_shards_and_needs_follow_the_size() -> None:
     assert [values["shards"] for values in known.values()] == [1, 109, 170, 209, 365]
     assert [needs_of(RECIPE, values)["gpus"] for values in known.values()] == [0, 8, 8, 8, 8]
     assert needs_of(RECIPE, resolve(RECIPE, sets=["size=d24", "gpus=1", "device_batch_size=4"]))["vram_gb"] == 40
+    chat = needs_of(RECIPE, resolve(RECIPE, sets=["size=d24", "chat_only=true", "keep_alive=2h"]))
+    assert (chat["gpus"], chat["vram_gb"], chat["flops"]) == (1, 24, 0)
 
 
 # The speedrun
@@ -179,7 +182,7 @@ def test_a_result_is_chatted_with_on_a_pod_of_its_own(source: tuple[Path, str], 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    chat = Speedrun(tmp_path / "chat", *source, "keep_alive=2h", f"port={port}", data=first.output / "model")
+    chat = Speedrun(tmp_path / "chat", *source, "keep_alive=2h", "chat_only=true", f"port={port}", data=first.output / "model")
     process = chat.start()
     _until(lambda: _answers(port))
     assert chat.status["state"] == "done" and f"invoke tunnel RUN {port}" in chat.log
