@@ -29,6 +29,7 @@ RECIPES = {
     "simpletuner": "simpletuner",
     "command": "command",
     "data-builder": "dataset",
+    "gguf": "gguf",
 }
 """Page of a recipe, and its name."""
 
