@@ -32,8 +32,12 @@ def gather(source: Path, target: Path, values: dict[str, Any]) -> list[Image]:
         raise NoImages("the data hold no image that could be trained")
     if found.flaws and values["on_bad_row"] != "skip":
         raise NoImages(f"{len(found.flaws)} images or captions are flawed (on_bad_row: skip leaves them out)")
+    taken: set[Path] = set()
     for image in found.images:
         path = target / image.name
+        if path.with_suffix(".txt") in taken:  # a.png beside a.jpg: each has a caption of its own
+            path = path.with_name(f"{path.stem}-{path.suffix[1:]}{path.suffix}")
+        taken.add(path.with_suffix(".txt"))
         path.parent.mkdir(parents=True, exist_ok=True)
         _link(files[image.name], path)
         if image.caption is not None:

@@ -72,6 +72,8 @@ def _start(values: dict[str, Any], config: dict[str, Any], work: Path) -> subpro
     env = dict(os.environ) | {"CONFIG_BACKEND": "json", "SIMPLETUNER_DISABLE_COLORS": "true", "PYTHONUNBUFFERED": "1"}
     env |= {"TRAINING_NUM_PROCESSES": str(max(1, values["gpus"])), "MIXED_PRECISION": str(config.get("mixed_precision", "bf16"))}
     env["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), env.get("PATH", os.defpath)])
+    if values["device"] == "cpu":
+        env["CUDA_VISIBLE_DEVICES"] = ""
     if shutil.which("nvidia-smi") is None or values["device"] == "cpu":
         shutil.copyfile(Path(__file__).with_name("no_gpu.py"), work / "sitecustomize.py")
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(work), env.get("PYTHONPATH", "")]))
@@ -85,31 +87,42 @@ class Following:
         self._source, self._target, self._total = source, target, int(config.get("max_train_steps") or 0)
         # What stands there was told before this run went on.
         self._told = source.stat().st_size if source.exists() and target.exists() else 0
+        self._trouble = ""
 
     def tell(self) -> None:
         """Append what is new; a line that is still being written waits."""
         if not self._source.exists():
             return
-        with self._source.open("rb") as source:
-            source.seek(self._told)
-            new = source.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._told += len(whole)
-        lines = [json.dumps(line) + "\n" for line in self._ours(whole)]
-        if lines:
-            with self._target.open("a", encoding="utf-8") as target:
-                target.writelines(lines)
+        try:
+            with self._source.open("rb") as source:
+                source.seek(self._told)
+                new = source.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            lines = [json.dumps(line) + "\n" for line in self._ours(whole)]
+            if lines:
+                with self._target.open("a", encoding="utf-8") as target:
+                    target.writelines(lines)
+            self._told += len(whole)
+        except OSError as error:
+            # A disk that is full ends a training by SimpleTuner's own word, not because of what is told of it.
+            if self._trouble != str(error):
+                self._trouble = str(error)
+                print(f"metrics: {error.strerror or error}", file=sys.stderr, flush=True)
 
     def _ours(self, lines: bytes) -> Iterator[dict[str, Any]]:
         for text in lines.splitlines():
-            record = json.loads(text)
-            metrics = {name: value for name, value in record["metrics"].items() if not name.startswith("system/")}
+            try:
+                record = json.loads(text)
+                measured = record["metrics"].items()
+                moment = datetime.fromisoformat(record["timestamp"]).timestamp()
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # a run that was killed has left half a line, and the next one wrote on behind it
+            metrics = {name: value for name, value in measured if not name.startswith("system/")}
             loss = metrics.pop("train_loss", None)
             if metrics or loss is not None:
-                moment = datetime.fromisoformat(record["timestamp"]).timestamp()
                 named = {"loss": loss} if loss is not None else {}
                 total = {"total_steps": self._total} if self._total else {}
-                yield {"step": record["step"], **total, **named, **metrics, "time": moment}
+                yield {"step": record.get("step"), **total, **named, **metrics, "time": moment}
 
 
 def _follow(process: subprocess.Popen[bytes], following: Following) -> tuple[int, bool]:

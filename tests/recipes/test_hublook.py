@@ -32,6 +32,7 @@ def hub() -> Iterator[Hub]:
             "x/Encoder": Model(LLAMA | {"architectures": ["BertForMaskedLM"]}),
             "x/Adapter": Model(None, files=("adapter_config.json", "adapter_model.safetensors")),
             "x/GGUF": Model(None, files=("x-Q4_K_M.gguf",)),
+            "x/Pipeline": Model(None, gated=True, files=("model_index.json", "unet/config.json")),
             "x/Nothing": Model(None, files=("README.md",)),
         }
     ) as server:
@@ -68,12 +69,23 @@ def test_a_gated_or_private_base_is_told_to_who_may_see_it(hub: Hub) -> None:
         ("x/Adapter", "", "is an adapter, not a base", "init_from"),
         ("x/GGUF", "", "GGUF files", "made from"),
         ("x/Nothing", "", "no config.json", ""),
+        ("x/Pipeline", TOKEN, "is a pipeline of diffusers, which makes images", "simpletuner"),
     ],
 )
 def test_what_is_certain_is_refused_with_what_to_do(hub: Hub, name: str, token: str, says: str, hint: str) -> None:
     with pytest.raises(UserError) as refused:
         asked(hub, name, token)
     assert says in refused.value.message and hint in (refused.value.hint or "") and "hf_" not in str(refused.value)
+
+
+def test_a_base_of_pictures_is_asked_for_its_access_and_its_licence_alone(hub: Hub) -> None:
+    env = {"HF_ENDPOINT": hub.endpoint}
+    answer = ask("x/Pipeline", {**env, "HF_TOKEN": TOKEN}, pictures=True)
+    assert answer.needs_token and answer.base is not None and answer.base.parameters is None
+    for name, says in (("x/Pipeline", "is gated: only who has accepted"), ("x/None", "there is no model")):
+        with pytest.raises(UserError, match=says):
+            ask(name, env, pictures=True)
+    assert ask("x/Nothing", env, pictures=True).base is not None, "some families have no file of a pipeline"
 
 
 def test_a_base_of_no_known_family_has_the_size_that_the_hub_lists_unless_it_is_packed(hub: Hub) -> None:

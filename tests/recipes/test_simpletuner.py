@@ -23,7 +23,7 @@ import pytest
 from tests.recipes.conftest import ROOT
 from trainyard import config
 from trainyard.errors import UserError
-from trainyard.recipes import bundle, code, images, venvs
+from trainyard.recipes import basecheck, basemodel, bundle, code, images, venvs
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import Data, inspect
 from trainyard.recipes.values import needs_of, python_of, resolve
@@ -253,7 +253,58 @@ def test_what_a_run_needs_is_said_and_what_cannot_be_is_refused() -> None:
             resolve(RECIPE, sets=sets)
 
 
+def test_a_line_that_a_kill_has_torn_ends_no_training_and_images_of_one_name_keep_their_captions(tmp_path: Path) -> None:
+    lines = [{"file_name": "a.png", "text": "one"}, {"file_name": "a.jpg", "text": "two"}]
+    files: dict[str, str | bytes] = {"a.png": png(96, 80), "a.jpg": JPEG, "metadata.jsonl": "\n".join(map(json.dumps, lines))}
+    run = Run(tmp_path, *FLUX, "max_train_steps=3", files=files)
+    (tmp_path / "output/model").mkdir(parents=True)
+    (tmp_path / "output/model/training_metrics.jsonl").write_text('{"metrics": {"train_l')
+    run.done()
+    assert [line["step"] for line in run.metrics()] == [2, 3], "the first one stands behind the torn line"
+    laid = {path.name: path.read_text() for path in (tmp_path / "simpletuner/images").glob("*.txt")}
+    assert laid == {"a.txt": "two\n", "a-png.txt": "one\n"} and (tmp_path / "simpletuner/images/a-png.png").is_file()
+
+
+def test_the_tiny_base_is_looked_up_nowhere_and_a_folder_must_be_a_pipeline(tmp_path: Path) -> None:
+    assert resolve(RECIPE)["base_model"] in basemodel.MADE
+    values = resolve(RECIPE, sets=[f"base_model={tmp_path}"])
+    with pytest.raises(UserError, match=r"is no model: it holds no model_index\.json"):
+        basecheck.refuse(values, on_this_machine=True, volume=False)
+    (tmp_path / "model_index.json").write_text("{}")
+    basecheck.refuse(values, on_this_machine=True, volume=False)
+
+
 # SimpleTuner itself
+
+
+def environment() -> Path:
+    """Return the ready environment of the recipe's lock."""
+    envs = Path(os.environ.get("TRAINYARD_ENVS") or config.places().cloud / "envs")
+    path = envs / venvs.key_of(RECIPE.locks["cpu"], python_of(RECIPE))
+    if not (path / venvs.STAMP).is_file():
+        pytest.skip(
+            "no ready environment of templates/simpletuner/packages.lock: `invoke train --recipe simpletuner --stack local` makes it"
+        )
+    return path
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_simpletuners_own_parser_knows_each_option_that_is_written_and_each_choice(tmp_path: Path) -> None:
+    run = Run(tmp_path, *FLUX, "max_train_steps=1").done()
+    asks = (
+        "import json, sys; from simpletuner.helpers.configuration.cmd_args import get_argument_parser as parser; "
+        "names = {s.lstrip('-'): a.choices and list(a.choices) for a in parser()._actions for s in a.option_strings}; "
+        "json.dump(names, open(sys.argv[1], 'w'))"
+    )
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    subprocess.run([environment() / "bin/python", "-c", asks, tmp_path / "options"], env=env, check=True, capture_output=True)
+    options = json.loads((tmp_path / "options").read_text())
+    assert set(run.told("config.json")) <= set(options)
+    for variable in RECIPE.variables:
+        known = options.get(variable.name)
+        assert not known or set(map(str, variable.choices)) <= set(map(str, known)), variable.name
 
 
 @pytest.mark.torch

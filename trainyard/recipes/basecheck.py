@@ -30,8 +30,9 @@ def refuse(values: Mapping[str, Value], *, on_this_machine: bool, volume: bool) 
             f"base_model {name} is a folder of this machine, and the pods of this stack do not have it",
             hint="Name a model of the Hugging Face Hub, or put the folder on the stack's network volume and say its path there.",
         )
-    if not (folder / "config.json").is_file():
-        what = "is no model: it holds no config.json" if folder.is_dir() else "is no folder of this machine"
+    top = "model_index.json" if "model_family" in values else "config.json"
+    if not (folder / top).is_file():
+        what = f"is no model: it holds no {top}" if folder.is_dir() else "is no folder of this machine"
         raise UserError(f"base_model {name} {what}", hint="Name a folder that save_pretrained wrote, or a model of the Hugging Face Hub.")
     base = look(name)
     problem = basemodel.problem(base.config, base.layers, values)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 TINY = "tiny-qwen3-moe"
-MADE = (TINY, "tiny-bart")
+MADE = (TINY, "tiny-bart", "tiny-sdxl")
 """Bases that a recipe makes on the spot: they are on no hub, and in no folder."""
 FUSED = {"gate_up_proj": ("gate_proj", "up_proj")}
 """Parameters that hold several layers of older names; PEFT takes those names, too."""

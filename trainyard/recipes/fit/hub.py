@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ENDPOINT = "https://huggingface.co"
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+CONFIG, PIPELINE = "config.json", "model_index.json"
+"""What a model of transformers has at its top, and a pipeline of diffusers."""
 _PATIENCE = 8.0
 _LARGEST = 8 << 20
 """Bytes: what is larger is no config.json."""
@@ -57,8 +59,8 @@ class _Unknown(Exception):
     """The Hub did not say."""
 
 
-def ask(name: str, env: Mapping[str, str]) -> HubAnswer:
-    """Ask the Hub for a base; raises UserError for one that certainly cannot be trained by us."""
+def ask(name: str, env: Mapping[str, str], *, pictures: bool = False) -> HubAnswer:
+    """Ask the Hub for a base, of texts or of ``pictures``; raises UserError for one that certainly cannot be trained by us."""
     if env.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         return HubAnswer(unknown="HF_HUB_OFFLINE is set")
     endpoint = (env.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
@@ -68,12 +70,12 @@ def ask(name: str, env: Mapping[str, str]) -> HubAnswer:
     ways = {"proxy": proxy_for(endpoint, env), "verify": verify}
     token = next((env[one] for one in TOKENS if env.get(one)), "")
     try:
-        return _asked(name, endpoint, token, ways)
+        return _asked(name, endpoint, token, ways, pictures)
     except _Unknown as error:
         return HubAnswer(unknown=str(error))
 
 
-def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> HubAnswer:
+def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any], pictures: bool) -> HubAnswer:
     import httpx  # a tenth of a second that no other command needs
 
     headers = {"authorization": f"Bearer {token}"} if token else {}
@@ -82,10 +84,11 @@ def _asked(name: str, endpoint: str, token: str, ways: Mapping[str, Any]) -> Hub
         info = _object(_get(client, f"{endpoint}/api/models/{quote(name)}", address, token), address)
         revision = str(info.get("sha") or "main")
         files = [str(one.get("rfilename")) for one in info.get("siblings") or () if isinstance(one, dict)]
-        answer = _get(client, f"{endpoint}/{quote(name)}/resolve/{quote(revision)}/config.json", address, token)
-        if answer is None:
+        answer = _get(client, f"{endpoint}/{quote(name)}/resolve/{quote(revision)}/{PIPELINE if pictures else CONFIG}", address, token)
+        if answer is None and not pictures:
             raise _no_config(address, files)
-        config = _object(answer, address)
+        # Of a pipeline nothing is reckoned; that its file was given tells that this token may have it. Some families have none.
+        config = {} if pictures else _object(answer, address)
     _refuse_other_heads(address, config)
     card = info["cardData"] if isinstance(info.get("cardData"), dict) else {}
     return HubAnswer(
@@ -128,6 +131,8 @@ def _gated(address: str, token: str) -> UserError:
 def _no_config(address: str, files: list[str]) -> UserError:
     if "adapter_config.json" in files:
         return UserError(f"{address} is an adapter, not a base", hint="Name its base; init_from starts from an adapter of a run of yours.")
+    if PIPELINE in files:
+        return UserError(f"{address} is a pipeline of diffusers, which makes images", hint="Recipe simpletuner trains such ones.")
     if any(name.endswith(".gguf") for name in files):
         hint = "Name the model that they were made from."
         return UserError(f"{address} holds GGUF files, which serve a model and cannot be trained", hint=hint)

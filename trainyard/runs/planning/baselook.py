@@ -45,7 +45,7 @@ def look_up(context: CommandContext, values: Values, settings: StackSettings | N
 
 
 def _looked_up(context: CommandContext, name: str, values: Values, settings: StackSettings | None) -> HubAnswer:
-    is_new, answer = _ask(context, name)
+    is_new, answer = _ask(context, name, "model_family" in values)
     if answer.base is None:
         known = by_name(name)
         size = f"its size ({known.parameters / 1e9:.3g} billion) is what its name says" if known.parameters else "nor is its size"
@@ -72,12 +72,12 @@ def _tell_of_no_token(context: CommandContext, name: str, kind: str, settings: S
     raise UserError(said, hint="Add HF_TOKEN to the stack's pod_secrets: trainyard:pod_secrets: [HF_TOKEN]")
 
 
-def _ask(context: CommandContext, name: str) -> tuple[bool, HubAnswer]:
+def _ask(context: CommandContext, name: str, pictures: bool) -> tuple[bool, HubAnswer]:
     """Return whether the Hub was asked now, and its answer."""
-    now, key = time.monotonic(), (name, *(context.env.get(one, "") for one in ("HF_ENDPOINT", "HF_HUB_OFFLINE", *TOKENS)))
+    now, key = time.monotonic(), (name, str(pictures), *(context.env.get(one, "") for one in ("HF_ENDPOINT", "HF_HUB_OFFLINE", *TOKENS)))
     if key in _ANSWERS and now - _ANSWERS[key][0] < _KEPT_SECONDS:
         return False, _ANSWERS[key][1]
-    _ANSWERS[key] = now, ask(name, context.env)
+    _ANSWERS[key] = now, ask(name, context.env, pictures=pictures)
     return True, _ANSWERS[key][1]
 
 
