@@ -226,6 +226,7 @@ def extend(c: Context, run: str, time: str, json: bool = False) -> int:
         "stack": "stack to rehearse (default: runpod)",
         "yes": "as for train; nothing leaves this machine",
         "deliver": "as for train: looked at, and nothing is delivered",
+        "rootfs": "folder with the files of a trainer image (as `buildah mount` gives it), which the pods then start; needs root",
     },
 )
 @verb
@@ -233,6 +234,7 @@ def rehearse(
     c: Context, stack: str = "runpod", recipe: str | None = None, data: str | None = None, config: str | None = None, set: Any = None,
     name: str | None = None, hours: float | None = None, budget: float | None = None, on_bad_row: str | None = None,
     yes: bool = False, resume: int | None = None, deliver: str | None = None, from_: str | None = None, json: bool = False,
+    rootfs: str | None = None,
 ) -> int:  # fmt: skip
     """Run the whole story of a stack against an emulator of its cloud, with real pods on this machine: costs nothing."""
     from trainyard import config as settings
@@ -242,7 +244,7 @@ def rehearse(
     request = asked_run(stack, recipe, data, config, set, name, hours, budget, on_bad_row, yes, resume, deliver, from_)
     request = replace(request, rehearsed=True)
     here = context(as_json=json)
-    with rehearsal(stack, here.places, here.env) as world:
+    with rehearsal(stack, here.places, here.env, optional_path(rootfs)) as world:
         work = CommandContext(settings.places(world.root, world.env), world.env, here.ui, world.root.parent)
         work.ui.say(f"rehearsal  of stack '{stack}' on this machine; the cloud is SIMULATED, nothing is rented")
         if world.otherwise:

@@ -18,9 +18,11 @@ from pathlib import Path
 
 from trainyard import config, yamlfile
 from trainyard.config import Places, settings_file
-from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
+from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError, UserError
+from trainyard.pod.boot import OUR_IMAGE, starts_watchdog_itself
 from trainyard.rehearsal.emulators import rehearsed
 from trainyard.rehearsal.kit import Furnishing, OwnService, refuse_beside_the_real, start
+from trainyard.rehearsal.kit.imageroot import IMAGE_ENV, check_root
 from trainyard.rehearsal.living import WORLDS, inside, kept
 from trainyard.settings import reader
 from trainyard.settings.clouds import entries
@@ -51,8 +53,10 @@ class RehearsalLeft(TrainyardError):
 
 
 @contextmanager
-def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[World]:
+def rehearsal(stack: str, places: Places, env: Mapping[str, str], rootfs: Path | None = None) -> Iterator[World]:
     """Run the emulator of a stack's cloud while the block lasts; its pods are ended at the end.
+
+    With ``rootfs`` its pods are made from the files of a trainer image that lie in that folder.
 
     Raises UserError for a stack whose cloud has no emulator, RefusedError beside a real address, and RehearsalLeft for
     Detached: nothing is there to come back to.
@@ -60,7 +64,7 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
     ended, again = "its cloud, its pods and its store have ended with it; nothing goes on", f"Again: invoke rehearse --stack {stack}"
     settings = reader.load(places.root, stack)
     try:
-        with _world(stack, places, env, settings) as world:
+        with _world(stack, places, env, settings, rootfs) as world:
             yield world
     except Detached:
         raise RehearsalLeft(f"the rehearsal was left before its end: {ended}", hint=again) from None
@@ -70,24 +74,32 @@ def rehearsal(stack: str, places: Places, env: Mapping[str, str]) -> Iterator[Wo
 
 
 @contextmanager
-def _world(stack: str, places: Places, env: Mapping[str, str], settings: StackSettings) -> Iterator[World]:
+def _world(
+    stack: str, places: Places, env: Mapping[str, str], settings: StackSettings, rootfs: Path | None
+) -> Iterator[World]:  # fmt: skip
     cloud = rehearsed(settings.cloud)
     base = places.home / WORLDS / stack
     root, own = base / "checkout", _own_places(base / "checkout", base)
     inner = config.places(root, own)
     if isinstance(cloud, OwnService):
+        if rootfs is not None:
+            raise UserError(f"{cloud.title} starts no image: there is nothing that --rootfs could be the files of")
         with _own_service(cloud, stack, places, env, settings) as world:
             yield world
         return
     refuse_beside_the_real(cloud, env)
-    emulator = start(cloud, base / "cloud", env=env)
+    files = check_root(rootfs, cloud) if rootfs is not None else None
+    emulator = start(cloud, base / "cloud", rootfs=files, env=env)
     room = Furnishing(emulator, settings, env, inner)
     try:
         with cloud.furnish(room) if cloud.furnish else contextlib.nullcontext():
             _checkout(root, stack, places, room.store or {"store": "local"})
-            envs = _share_environments(places, base / "cloud" / "machines")
+            envs = str(_share_environments(places, base / "cloud" / "machines"))
+            if files is not None:
+                _lead(root / f"Pulumi.{stack}.yaml", {"image": settings.image if starts_watchdog_itself(settings.image) else OUR_IMAGE})
+                envs = IMAGE_ENV["TRAINYARD_ENVS"]
             _share_environments(places, base / "outside" / "cloud")
-            variables = {**emulator.env, **own, **room.variables, "TRAINYARD_ENVS": str(envs)}
+            variables = {**emulator.env, **own, **room.variables, "TRAINYARD_ENVS": envs}
             with kept(base, variables, cloud.hidden):
                 yield World(root, inside(env, variables, cloud.hidden), other_road(settings, env, places))
     finally:

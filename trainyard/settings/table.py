@@ -54,7 +54,7 @@ class StackSettings:
     )  # fmt: skip
     gpu_count: int = setting("GPUs of a pod", 1, least=1, travels=True, readers="program rehearsal runs")
     image: str | None = setting(
-        "container image of the pod", unset="the cloud's own", travels=True, some_clouds=True, readers="doctor program"
+        "container image of the pod", unset="the cloud's own", travels=True, some_clouds=True, readers="doctor program rehearsal"
     )
     template: str | None = setting(
         "template of the cloud, instead of an image; at Replicate the version that runs (`owner/name:id`)", travels=True, some_clouds=True,

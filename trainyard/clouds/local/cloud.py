@@ -68,13 +68,16 @@ class LocalCloud:
         *,
         files: Mapping[str, bytes] | None = None,
         boot_restart: bool = False,
+        rootfs: Path | None = None,
     ) -> PodInfo:
         """Create the pod, or adopt the one of this name; return when its SSH port is open.
 
         ``files`` are laid out before it starts: paths begin with ``home/``, ``workspace/`` or ``bin/`` (first in PATH).
         ``boot_restart`` starts ``spec.boot`` again after each exit, as clouds do with an image's entrypoint.
+        The pod sees the folder ``rootfs``, wherever it lies, at its own path and may not change it.
         """
-        state, content = request.state_of(self.registry, spec, offer, boot_restart=boot_restart), request.content_of(spec, files or {})
+        state = request.state_of(self.registry, spec, offer, boot_restart=boot_restart, rootfs=rootfs)
+        content = request.content_of(spec, files or {})
         self.registry.make()
         folder = self.registry.pod(spec.name)
         for _ in range(20):

@@ -28,7 +28,7 @@ TICK = 5.0
 """Longest time (s) between two looks of a supervisor at the clocks and at its pod's record."""
 
 
-def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bool) -> dict[str, Any]:
+def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bool, rootfs: Path | None = None) -> dict[str, Any]:
     """Return what a pod's ``state.json`` holds; raises CloudRefused for what no pod of this machine can be."""
     pods.pod(spec.name)
     _refuse(spec)
@@ -62,7 +62,7 @@ def state_of(pods: PodRegistry, spec: PodSpec, offer: Offer, *, boot_restart: bo
         "memory": hardware.memory(),
         "tick": TICK,
         "mask": str(pods.root),
-        "binds": [str(pods.envs), *launch.needed_folders(pods.envs), *tools],
+        "binds": [str(pods.envs), *launch.needed_folders(pods.envs), *tools, *([str(rootfs)] if rootfs else [])],
         "volume": volume,
         "path": [os.path.dirname(os.path.realpath(sys.executable)), *tools],
         "sshd": sshd,

@@ -119,6 +119,7 @@ def _emulated(service: IonetService) -> EmulatedCloud:
         new_id=lambda: str(uuid.uuid4()),
         key_prefix="io-v2-",
         key_header="X-API-KEY",
+        starts_images=service is services.CONTAINERS,
         bills_ended=True,  # what was paid ahead comes back when a deployment is destroyed, and no sooner as far as anybody knows
         faults=(*FAULTS, *TRAPS),
         changes={

@@ -248,6 +248,8 @@ class EmulatedCloud:
     """The adapter's own function that makes a PodInfo of what ``show`` gives: by it the matrices judge the books when a pod is gone."""
     forgets_ended: bool = False
     """A pod whose command has ended, or that was stopped, is history at once: on no list, of no cost; else it stays until it is ended."""
+    starts_images: bool = False
+    """A pod starts with the entrypoint of its image, or with what the request has in its place."""
     bills_ended: bool = False
     """Such a pod, where it stays, is paid until it is ended."""
     hidden: tuple[str, ...] = ()

@@ -104,12 +104,14 @@ def start(
     limits: Mapping[str, int] | None = None,
     latency: float = 0.0,
     envs: Path | None = None,
+    rootfs: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Emulator:
     """Start a cloud's emulator on a folder of its own; a folder used before goes on where it was, at the same address if free.
 
     ``limits`` are other numbers for the account's windows, ``latency`` the seconds before every answer. ``envs`` is a
-    folder of ready Python environments, which the pods then see as an image's own.
+    folder of ready Python environments, which the pods then see as an image's own; ``rootfs`` are the files of an image, whose
+    entrypoint they then run.
 
     Raises RefusedError beside a real address, Busy when the folder is in use.
     """
@@ -118,7 +120,7 @@ def start(
     root.mkdir(parents=True, exist_ok=True)
     lock = _claim(root)
     settings = _settings(root, cloud)
-    faults, machines = Faults(root, cloud.faults), Machines(root, envs)
+    faults, machines = Faults(root, cloud.faults), Machines(root, envs, rootfs)
     fleet = Fleet(cloud, CloudLedger(root), faults, machines, timing or Timing())
     windows = [replace(window, most=(limits or {}).get(window.name, window.most)) for window in cloud.limits]
     server = _listen(port or settings.get("port", 0), fleet, settings["key"], Limits(windows), latency)

@@ -15,6 +15,7 @@ from trainyard.clouds.local import LocalCloud
 from trainyard.clouds.protocol import Offer, PodInfo, PodSpec
 from trainyard.pod.boot import boot_command, starts_watchdog_itself
 from trainyard.rehearsal.kit.cloud import Container, GpuFacts
+from trainyard.rehearsal.kit.imageroot import from_image
 from trainyard.remote.protocol import with_values
 from trainyard.shellscript import load
 
@@ -38,16 +39,21 @@ class Machine:
 class Machines:
     """Local pods, one for each pod that runs. ``address`` is the emulator's own, for pods that call their cloud."""
 
-    def __init__(self, root: Path, envs: Path | None = None) -> None:
+    def __init__(self, root: Path, envs: Path | None = None, rootfs: Path | None = None) -> None:
         self.cloud = LocalCloud(root / "machines")
         self.volumes = root / "volumes"
         self.address = ""
+        self.rootfs = rootfs
+        """Files of the image that every pod is made from; None: a pod shows this machine's."""
         if envs is not None:
             self.cloud.registry.make()
             _link(self.cloud.registry.envs, envs)
 
     def start(self, container: Container, pod_id: str) -> Machine:
         """Start (or find) the machine of a pod: its variables, keys, command, GPUs."""
+        ssh_port = None
+        if self.rootfs is not None:
+            container, ssh_port = from_image(container, self.rootfs)
         spec = PodSpec(
             name=_OURS + pod_id,
             fence_id="",
@@ -61,9 +67,10 @@ class Machines:
             volume=container.volume,
         )
         gpu = {"bin/nvidia-smi": nvidia_smi(container.gpu)} if container.gpu else {}
-        info = self.cloud.create(spec, _OFFER, files={**gpu, **container.files}, boot_restart=not container.job)
+        files = {**gpu, **container.files}
+        info = self.cloud.create(spec, _OFFER, files=files, boot_restart=not container.job, rootfs=self.rootfs)
         ssh = None if container.job else info.ssh
-        return Machine(ssh.port if ssh else None, info.ssh.user if info.ssh else "root", info.workspace)
+        return Machine((ssh_port or ssh.port) if ssh else None, info.ssh.user if info.ssh else "root", info.workspace)
 
     def volume(self, volume_id: str) -> Path:
         """Return the folder that plays a network volume."""

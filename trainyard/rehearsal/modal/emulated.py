@@ -82,6 +82,7 @@ MODAL = EmulatedCloud(
     fields=PodFields(listing="sandboxes", created="created_at", env="tags", may_be_null=()),
     deleted=(200, {}),
     container=container,
+    starts_images=True,
     new_id=new_id,
     key_prefix="as-",
     faults=(*(fault for fault in FAULTS if fault.name not in CANNOT_HAPPEN), *TRAPS),

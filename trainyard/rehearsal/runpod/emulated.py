@@ -128,5 +128,6 @@ RUNPOD = EmulatedCloud(
         },
     },
     furnish=furnish,
+    starts_images=True,
     hidden=("RUNPOD_S3_",),
 )  # fmt: skip
