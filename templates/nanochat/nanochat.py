@@ -64,6 +64,8 @@ def prepare(book: Book, config: dict[str, Any]) -> str:
         os.makedirs(folder, exist_ok=True)
     machine = look_at_machine(book, config["gpus"], config["free_gb"])
     print(f"nanochat: {machine}", flush=True)
+    if config["wandb_run"] and not os.environ.get("WANDB_API_KEY"):
+        raise NotReady("wandb_run needs the key of Weights & Biases on the pod: name WANDB_API_KEY in pod_secrets")
     clone(book, config["repo"], config["commit"])
     script = speedrun(book, keep_alive=hours(config["keep_alive"]) > 0)
     own = config["python"] != "project"

@@ -21,6 +21,9 @@ _FIGURES = (
     (re.compile(r"(Peak) memory usage: ([0-9.]+)MiB"), "peak_mib"),
     (re.compile(r"(Total) training time: ([0-9.]+)m"), "training_minutes"),
 )
+_ERROR = re.compile(r"(?:\[rank\d+\]: *)?((?!\S*ChildFailedError)[\w.]+(?:Error|Exception)\b.*)")
+"""What a Python program that dies says last, alone or as one of several: torchrun writes a page of its own behind it."""
+_SHOWN = 200
 _LOOKS = {"Validation bpb": "val_bpb", "CORE metric": "core_metric", "ChatCORE": "chatcore"}
 
 
@@ -33,9 +36,18 @@ class LogReader:
         self.at: int | None = None
         """The step that was trained last."""
         self.total: int | None = None
+        self._error = self._last = ""
+
+    @property
+    def reason(self) -> str:
+        """Why the program died, as far as it said."""
+        return (self._error or self._last)[:_SHOWN]
 
     def line(self, text: str) -> None:
         """Read one line."""
+        self._last = text.strip() or self._last
+        if error := _ERROR.match(text):
+            self._error = error[1]
         if self.step == "base" and (found := _BASE.match(text)):
             self._trained(int(found[1]), int(found[2]), found.groups()[2:])
         elif self.step == "sft" and (found := _SFT.match(text)):

@@ -114,7 +114,7 @@ def _over(step: Step, known: dict[str, Any]) -> None:
 def _wrong(step: Step, code: int, reader: LogReader, words: list[str]) -> str | None:
     """Return what is wrong with a step that is over, whatever its exit code."""
     if code:
-        return f"it ended with code {code}"
+        return f"it ended with code {code}" + (f": {reader.reason}" if reader.reason else "")
     if lacking := BOOK.lacking(step.name):
         return f"it ended with code 0, and has left no {' and no '.join(lacking)}"
     if step.name == "base" and reader.total is not None and BOOK.saved("base_checkpoints")[-1:] != [reader.total]:
@@ -157,7 +157,7 @@ def _environment(words: list[str]) -> int:
         say(f"Python environment: FAILED: uv {words[0]} ended with code {code}")
         return code
     if words[:1] == ["sync"] and BOOK.plan["wandb_run"] and not _is_let_in():
-        BOOK.fail("wandb", 1, "Weights & Biases does not take the key in WANDB_API_KEY")
+        BOOK.fail("wandb", 1, "Weights & Biases does not take the key in WANDB_API_KEY (see above)")
         return 1
     with open(activate, encoding="utf-8") as file:
         known = file.read()
@@ -171,7 +171,7 @@ def _environment(words: list[str]) -> int:
 def _is_let_in() -> bool:
     """Ask Weights & Biases about the key before anything is trained: each process of a training would die of a wrong one."""
     say("asking Weights & Biases about the key")
-    return _call([BOOK.python, "-c", "import sys, wandb; sys.exit(not wandb.login(verify=True, anonymous='never'))"]) == 0
+    return _call([BOOK.python, "-c", "import sys, wandb; sys.exit(not wandb.login(verify=True))"]) == 0
 
 
 def _download(words: list[str]) -> int:

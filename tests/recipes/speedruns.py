@@ -57,6 +57,7 @@ def fail(at):
         if how == "wait":
             time.sleep(600)
         if how in ("code", "silence"):
+            print("[rank0]: x.BadError: a reason\\ny.ChildFailedError:\\n====" if how == "code" else "", flush=True)
             sys.exit(3 if how == "code" else 0)
 
 def line(step, steps, loss):
