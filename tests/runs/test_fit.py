@@ -115,6 +115,22 @@ def test_auto_asks_for_every_type_with_enough_memory_and_takes_the_cheapest_fini
     assert [one.gpu for one in fit.cheapest_finish(offers, None)] == ["RTX 8000", "A40", "H100 SXM", "B200"], "nothing known: by price"
 
 
+def test_looks_at_rows_held_back_are_in_the_time(base: str, tmp_path: Path) -> None:
+    def tokens(*sets: str, rows: int = 800, size: int = 800 * 400) -> float:
+        training = fit.training_of(values(base, "num_train_epochs=1", *sets), size, rows=rows)
+        assert training is not None
+        return training.tokens
+
+    assert tokens() == 80_000 and tokens("eval_fraction=0.1", "eval_steps=1000") == 72_000
+    # 720 rows are 45 steps of 16: 4 looks at 8,000 tokens, each as dear as a third of a step over them (forward; backward; forward again)
+    assert tokens("eval_fraction=0.1") == 72_000 + 4 * 8_000 / 3
+    assert tokens("eval_fraction=0.1", "max_steps=20") == 20 * 16 * 2048 + 2 * 8_000 / 3
+    held = tmp_path / "held.jsonl"
+    held.write_bytes(b"x" * 4000)
+    assert tokens(f"eval_file={held}", "eval_steps=25") == 80_000 + 2 * 1_000 / 3
+    assert tokens("eval_fraction=0.1", "eval_steps=1", rows=0) == 72_000 + 2 * 8_000 / 3, "rows unknown: as if each were as long as may be"
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
     with Hub({"meta/Open-8B": Model(CONFIGS["Llama-3.1-8B"]), "meta/Gated-8B": Model(CONFIGS["Llama-3.1-8B"], gated=True)}) as server:

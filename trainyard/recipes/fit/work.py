@@ -29,11 +29,14 @@ def flops(shape: ModelShape, method: Method, tokens: float) -> float:
     """Return the operations of a training over so many tokens."""
     met = sum(one.weights * one.active // one.each for one in shape.linears) + shape.vocabulary * shape.hidden
     forward = 2.0 * met + 2.0 * shape.layers * shape.queries * method.length
+    return forward * passes(method) * tokens
+
+
+def passes(method: Method) -> int:
+    """Return how often a token that is learnt goes through the model; one of a row that is held back goes through it once a look."""
     # Backward: gradients of what flows through every layer, and of the weights where they are trained; once more forward for
-    # what was not kept.
-    passes = 1 + (2 if method.full else 1) + method.checkpointing
-    passes += method.pairs  # once more forward, as the base alone would have answered
-    return forward * passes * tokens
+    # what was not kept, and for what the base alone would have answered.
+    return 1 + (2 if method.full else 1) + method.checkpointing + method.pairs
 
 
 def duration(operations: float, tflops: float, shares: tuple[float, float, float], runs: int = 0) -> Duration:

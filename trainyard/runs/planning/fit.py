@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from trainyard.clouds import gpus
 from trainyard.clouds.protocol import Offer
@@ -33,7 +34,7 @@ _LARGEST_BATCH = 1e12
 
 @dataclass(frozen=True, slots=True)
 class PlannedTraining:
-    """What is trained, and over how many tokens; 0: data that only the pod sees."""
+    """What is trained, and over how many tokens; 0: data that only the pod sees. Looks at rows held back count as what they take."""
 
     base: str
     shape: ModelShape
@@ -79,8 +80,8 @@ def declared(needs: Values, gpu: str | None, count: int) -> Duration | None:
     return work.duration(operations / count, peak, (low, likely, high))
 
 
-def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun] = ()) -> PlannedTraining | None:
-    """Return what a run trains, as finished runs tell of it; None where its base is none or its size is not known.
+def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun] = (), rows: int = 0) -> PlannedTraining | None:
+    """Return what a run trains, as finished runs tell of it; None where its base is none or its size is not known. ``rows``: 0 for unknown.
 
     What is known of memory and time is known of decoders: other recipes say themselves what they need.
     """
@@ -88,7 +89,7 @@ def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun]
     if not isinstance(name, str) or name in MADE or "max_seq_length" not in values or (shape := look(name).shape) is None:
         return None
     method = Method.of(values)
-    return PlannedTraining(name, shape, method, _tokens(values, method, data_bytes), Calibration(measured))
+    return PlannedTraining(name, shape, method, _tokens(values, method, data_bytes, rows), Calibration(measured))
 
 
 def reckoned_of(values: Values) -> ReckonedTraining | None:
@@ -97,13 +98,23 @@ def reckoned_of(values: Values) -> ReckonedTraining | None:
     return training.reckoned if training else None
 
 
-def _tokens(values: Values, method: Method, data_bytes: int) -> float:
-    steps, passes, at_once = (values.get(name) for name in ("max_steps", "gradient_accumulation_steps", "effective_batch_size"))
-    if isinstance(steps, int) and steps > 0:
-        a_step = at_once if isinstance(at_once, int) else method.batch * (passes if isinstance(passes, int) else 1) * method.gpus
-        return float(steps * a_step * method.length)
-    epochs = values.get("num_train_epochs")
-    return min(_LARGEST_BATCH, data_bytes / _BYTES_A_TOKEN * (float(epochs) if isinstance(epochs, int | float) else 1.0))
+def _tokens(values: Values, method: Method, data_bytes: int, rows: int) -> float:
+    """Return the tokens that are learnt, and as much as the looks at the rows held back take beside."""
+    asked, at_once, gathered = (values.get(name) for name in ("max_steps", "effective_batch_size", "gradient_accumulation_steps"))
+    a_step = at_once if isinstance(at_once, int) else method.batch * (gathered if isinstance(gathered, int) else 1) * method.gpus
+    known, epochs, held = data_bytes / _BYTES_A_TOKEN, values.get("num_train_epochs"), values.get("eval_fraction")
+    share = float(held) if isinstance(held, int | float) else 0.0
+    if isinstance(asked, int) and asked > 0:
+        steps, learnt = float(asked), float(asked * a_step * method.length)
+    else:
+        times = (1 - share) * (float(epochs) if isinstance(epochs, int | float) else 1.0)
+        learnt = known * times
+        steps = rows * times / a_step if rows else learnt / (a_step * method.length)
+    every, file = values.get("eval_steps"), values.get("eval_file")
+    is_here = isinstance(file, str) and Path(file).is_file()
+    looked_at = Path(str(file)).stat().st_size / _BYTES_A_TOKEN if is_here else known * share
+    looks = steps // every if isinstance(every, int) and every > 0 else 0.0
+    return min(_LARGEST_BATCH, learnt + looks * looked_at / work.passes(method))
 
 
 def is_auto(settings: StackSettings) -> bool:

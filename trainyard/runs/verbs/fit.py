@@ -103,7 +103,8 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     values = resolve(recipe, request.config, (*request.sets, f"base_model={request.base}"), {"device": "gpu"})
     look_up(context, values)
     basecheck.refuse(values, on_this_machine=True, volume=False)
-    training = training_of(values, _bytes(request, recipe, values), measured_runs(context.ledger()))
+    size, rows = _data(request, recipe, values)
+    training = training_of(values, size, measured_runs(context.ledger()), rows)
     base = look(str(values["base_model"]))
     if training is None:
         hint = "Ask again where the Hub can be reached, or name a folder with its config.json."
@@ -120,11 +121,12 @@ def fit(context: CommandContext, request: FitRequest) -> Fit:
     )  # fmt: skip
 
 
-def _bytes(request: FitRequest, recipe: Recipe, values: Values) -> int:
-    """Return the size of the data; where none are named of the recipe's sample, which may be of another form than values ask for."""
+def _data(request: FitRequest, recipe: Recipe, values: Values) -> tuple[int, int]:
+    """Return bytes and rows of the data; where none are named of the recipe's sample, which may be of another form than values ask for."""
     if request.data is None and recipe.sample is not None:
-        return (recipe.folder / recipe.sample).stat().st_size
-    return data.inspect(request.data, recipe, values=values).summary().bytes
+        return (recipe.folder / recipe.sample).stat().st_size, 0
+    summary = data.inspect(request.data, recipe, values=values).summary()
+    return summary.bytes, summary.rows
 
 
 def _steps(values: Values) -> int:

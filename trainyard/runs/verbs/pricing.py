@@ -62,7 +62,8 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     need = modelcache.need_of(plan.recipe.name, needs, plan.values)
     shaped, cache = modelcache.plan(context, cloud, plan.stack, shaped, need, plan.hours)
     measured = measured_runs(ledger)
-    training = fit.training_of(plan.values, plan.data.summary().bytes, measured)
+    summary = plan.data.summary()
+    training = fit.training_of(plan.values, summary.bytes, measured, summary.rows)
     if fit.is_auto(settings) and settings.only_offers is None:
         shaped = fit.chosen(shaped, cloud.offers(query_of(shaped)), training)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
