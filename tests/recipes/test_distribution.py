@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +97,23 @@ def test_what_is_not_there_is_installed_once_and_told_with_its_version(tmp_path:
     assert code == 69 and "nothing-of-that-name could not be installed (see above)" in log and "went" not in log, log
     known = next(known for known in COMMAND.known_failures if known.pattern.search(log))
     assert "apt-get says above why" in known.remedy
+
+
+@apt
+@pytest.mark.skipif(os.geteuid() != 0, reason="who is not root installs nothing")
+def test_another_apt_that_is_at_it_is_waited_for(tmp_path: Path, machine: dict[str, str]) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sleep").write_text(f"#!/bin/sh\ntouch {tmp_path}/waits\nexec /bin/sleep 0.05\n")
+    (tmp_path / "bin/sleep").chmod(0o755)
+    with (tmp_path / "machine/state/lists/lock").open("w") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        running = pool.submit(run, tmp_path / "pod", machine | {"PATH": f"{tmp_path}/bin:{machine['PATH']}"}, "apt=tinytool")
+        while not (tmp_path / "waits").exists():
+            assert not running.done(), running.result()[1]
+            time.sleep(0.02)
+        fcntl.lockf(lock, fcntl.LOCK_UN)
+        code, log = running.result()
+    assert code == 0 and "2. apt: waiting for another that is at it" in log and "tinytool 1.2 installed" in log, log
 
 
 @apt
