@@ -15,10 +15,12 @@ from tests.storage.test_result_verbs import HASTE, Clone, claimed, fresh_clone
 from trainyard.config import Places
 from trainyard.errors import Busy, StoreError, TrainyardError, UserError
 from trainyard.runs.after import cycle, cyclerows
+from trainyard.runs.after.compareanswers import ComparisonWish
 from trainyard.runs.after.cycle import StageFailed, book_of, cron_lines, run_cycle
 from trainyard.runs.after.cyclebook import CycleBook, CycleRequest, CycleRound
+from trainyard.runs.after.ollama import OllamaOutcome, OllamaWish
 from trainyard.runs.records.identity import RunId
-from trainyard.runs.records.parts import RunBucket, RunResult
+from trainyard.runs.records.parts import PaidPod, RunBucket, RunResult
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import RunSummary, summarize
 from trainyard.runs.verbs.train import TrainRequest
@@ -35,9 +37,11 @@ class Played:
     settings: StoreSettings
     pod: Workspace
     begun: list[TrainRequest] = field(default_factory=list)
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
     trouble: dict[str, TrainyardError] = field(default_factory=dict)
     fails: set[str] = field(default_factory=set)
+    nights: int = 1
+    """The attempt that is begun."""
 
     def build(self, context: object, sources: tuple[str, ...], to: str, config: object, sets: list[str]) -> None:
         """Every line of a source is a row; lines that end in `?` are held back."""
@@ -52,10 +56,10 @@ class Played:
     def train(self, context: object, request: TrainRequest, start: object) -> RunSummary:
         """A run that is claimed, leaves a result and is over."""
         self.begun.append(request)
-        assert request.name is not None and request.attempt == 1
+        assert request.name is not None and request.attempt == self.nights
         if error := self.trouble.get(request.recipe):
             raise error
-        key, ok = ResultKey("greg", request.name, 1), request.name not in self.fails
+        key, ok = ResultKey("greg", request.name, self.nights), request.name not in self.fails
         self.pod.write("output/model/config.json", b"{}")
         commit(
             self.settings,
@@ -67,22 +71,30 @@ class Played:
             token=claimed(self.settings, self.pod.root, key),
             patience=HASTE,
         )
-        folder = RunFolder(RunId("greg", request.name, 1).folder(self.clone.context.places.runs))
+        folder = RunFolder(RunId("greg", request.name, self.nights).folder(self.clone.context.places.runs))
         result = RunResult(s3_url="s3://x", s3_key=key.model, files=1) if ok else None
         record = RunRecord(
-            user="greg", label=request.name, attempt=1, environment="local", recipe=request.recipe, values={"base_model": "a/b"},
+            user="greg", label=request.name, attempt=self.nights, environment="local", recipe=request.recipe,
+            values={"base_model": "a/b", "method": "lora"},
             hours=1, created=0.0, bundle_sha256="", phase="ended", training_success=ok, result=result,
             bucket=RunBucket(self.settings.bucket, "local"), error=None if ok else "exited 1",
             error_code=None if ok else 1, token="token-of-greg-1",
+            pods=[PaidPod("p", 0.0, 0.0)],
         )  # fmt: skip
         folder.save(record)
         return summarize(record, folder)
 
-    def ask(self, context: object, run: str, question: str, stack: object, tokens: int) -> str:
-        if error := self.trouble.get("ask"):
+    def compare(self, context: object, run: str, stack: object, wish: ComparisonWish) -> tuple[Path, dict[str, Any]]:
+        if error := self.trouble.get("prompts"):
             raise error
-        self.asked.append((run, question))
-        return "a yard"
+        self.asked.append((run, wish.against))
+        assert wish.to is not None
+        return wish.to, {"sides": {}, "judge": None}
+
+    def ollama(self, context: object, run: str, stack: object, wish: OllamaWish) -> OllamaOutcome:
+        if error := self.trouble.get("ollama"):
+            raise error
+        return OllamaOutcome(run=run, folder="", file="", sha256="", model=f"{wish.tag}:latest", server="http://127.0.0.1:11434")
 
     @property
     def names(self) -> list[str | None]:
@@ -99,7 +111,8 @@ def played(clone: Clone, settings: StoreSettings, pod: Workspace, monkeypatch: p
     played = Played(clone, settings, pod)
     monkeypatch.setattr(cyclerows, "build_data", played.build)
     monkeypatch.setattr(cycle, "begin_training", played.train)
-    monkeypatch.setattr(cycle, "ask", played.ask)
+    monkeypatch.setattr(cycle, "compare_answers", played.compare)
+    monkeypatch.setattr(cycle, "to_ollama", played.ollama)
     return played
 
 
@@ -107,9 +120,18 @@ def played(clone: Clone, settings: StoreSettings, pod: Workspace, monkeypatch: p
 def request_of(tmp_path: Path) -> Callable[..., CycleRequest]:
     source, prompts = tmp_path / "memories.jsonl", tmp_path / "prompts.txt"
     source.write_text('{"a": 1}\n{"a": 2}\n"held?\n')
-    prompts.write_text("# what it is asked\nWhere is it?\n\n")
+    prompts.write_text("Where is it?\n\n")
     return lambda **more: CycleRequest(
-        **{"name": "diary", "stack": "local", "data": (str(source),), "prompts": str(prompts), "merge": True, "yes": True, **more}
+        **{
+            "name": "diary",
+            "stack": "local",
+            "data": (str(source),),
+            "prompts": str(prompts),
+            "merge": True,
+            "ollama": "diary",
+            "yes": True,
+            **more,
+        }
     )
 
 
@@ -127,19 +149,20 @@ def test_a_round_goes_through_every_stage_and_said_again_nothing_is_done(played:
 
     folder = played.clone.context.places.home / "cycles/diary/1"
     assert outcomes(done) == {
-        "data": "2 rows, 1 held back", "train": "greg/diary-1/1", "merge": "greg/diary-1-merge/1", "prompts": f"{folder}/answers.md",
+        "data": "2 rows, 1 held back", "train": "greg/diary-1/1", "merge": "greg/diary-1-merge/1",
+        "gguf": "greg/diary-1-gguf/1", "ollama": "diary:latest at http://127.0.0.1:11434", "prompts": f"{folder}/answers/report.html",
     }  # fmt: skip
-    training, merging = played.begun
+    training, merging, writing = played.begun
+    assert (writing.recipe, writing.data) == ("gguf", "run:greg/diary-1/1") and played.asked == [("greg/diary-1/1", "base")]
     assert training.data == f"{folder}/rows.jsonl" and training.sets == (f"eval_file={folder}/rows.eval.jsonl",)
     assert (merging.recipe, merging.data) == ("merge", "run:greg/diary-1/1")
-    assert played.asked == [("greg/diary-1-merge/1", "Where is it?")] and "## Where is it?\n\na yard" in (folder / "answers.md").read_text()
 
     again = went(played, request_of())
-    assert again.over and again.number == 1 and len(played.begun) == 2 and "nothing is trained again" in played.clone.said()
-    assert went(played, request_of(), again=True).number == 2 and len(played.begun) == 4
+    assert again.over and again.number == 1 and len(played.begun) == 3 and "nothing is trained again" in played.clone.said()
+    assert went(played, request_of(), again=True).number == 2 and len(played.begun) == 6
 
 
-@pytest.mark.parametrize("stage", ["data", "lora", "merge", "ask"])
+@pytest.mark.parametrize("stage", ["data", "lora", "merge", "gguf", "ollama", "prompts"])
 def test_a_stage_that_fails_is_gone_on_with_by_the_command_that_is_named(
     stage: str, played: Played, request_of: Callable[..., CycleRequest]
 ) -> None:
@@ -150,8 +173,8 @@ def test_a_stage_that_fails_is_gone_on_with_by_the_command_that_is_named(
     assert failed.value.hint == "Go on with: invoke cycle --name diary --stack local"
     played.trouble.clear()
     assert went(played, None).over
-    done = [name for name in played.names if name]
-    assert done.count("diary-1") == (2 if stage == "lora" else 1) and done.count("diary-1-merge") == (2 if stage == "merge" else 1)
+    twice = {"lora": "diary-1", "merge": "diary-1-merge", "gguf": "diary-1-gguf"}.get(stage)
+    assert sorted(map(str, played.names)) == sorted(["diary-1", "diary-1-gguf", "diary-1-merge", *([twice] if twice else [])])
 
 
 def test_a_training_that_failed_is_not_rented_for_again(played: Played, request_of: Callable[..., CycleRequest]) -> None:
@@ -162,7 +185,7 @@ def test_a_training_that_failed_is_not_rented_for_again(played: Played, request_
             went(played, request_of())
     assert failed.value.exit_code == 1 and played.names == ["diary-1"] and "invoke logs greg/diary-1" in str(failed.value.hint)
     assert went(played, request_of(sets=("lora_rank=4",))).number == 2, "other settings are another round"
-    assert played.names == ["diary-1", "diary-2", "diary-2-merge"]
+    assert played.names == ["diary-1", "diary-2", "diary-2-merge", "diary-2-gguf"]
 
 
 def test_a_kill_between_a_run_and_its_note_begins_no_second_run(
@@ -182,7 +205,7 @@ def test_a_kill_between_a_run_and_its_note_begins_no_second_run(
         )
         with pytest.raises(Killed):
             went(played, request_of())
-    assert went(played, request_of()).over and played.names == ["diary-1", "diary-1-merge"]
+    assert went(played, request_of()).over and played.names == ["diary-1", "diary-1-merge", "diary-1-gguf"]
 
 
 note = CycleRound.note
@@ -191,7 +214,7 @@ note = CycleRound.note
 def test_since_last_learns_only_what_is_new_and_goes_on_from_the_last_adapter(
     played: Played, request_of: Callable[..., CycleRequest], tmp_path: Path
 ) -> None:
-    request = request_of(since_last=True, init_from_last=True, merge=False, prompts=None)
+    request = request_of(since_last=True, init_from_last=True, merge=False, ollama=None, prompts=None, sets=("base_model=a/b",))
     went(played, request)
     with (tmp_path / "memories.jsonl").open("a") as file:
         file.write('{"a": 3}\n')
@@ -212,7 +235,7 @@ def test_rows_of_a_round_whose_training_failed_are_still_new(
     played: Played, request_of: Callable[..., CycleRequest], tmp_path: Path
 ) -> None:
     played.fails.add("diary-1")
-    request = request_of(since_last=True, merge=False, prompts=None)
+    request = request_of(since_last=True, merge=False, ollama=None, prompts=None)
     with pytest.raises(StageFailed):
         went(played, request)
     with (tmp_path / "memories.jsonl").open("a") as file:
@@ -248,11 +271,12 @@ def test_two_at_once_are_one(played: Played, request_of: Callable[..., CycleRequ
 def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_built(
     played: Played, request_of: Callable[..., CycleRequest], tmp_path: Path
 ) -> None:
-    (tmp_path / "empty.txt").write_text("# nothing\n")
+    (tmp_path / "empty.txt").write_text("\n")
     wrong = [
-        (request_of(prompts=str(tmp_path / "empty.txt")), "holds no question"),
-        (request_of(prompts=str(tmp_path / "none.txt")), "No such file"),
-        (request_of(hub="x"), "is no place to deliver to"), (request_of(data=(str(tmp_path / "nowhere"),)), "nowhere"),
+        (request_of(prompts=str(tmp_path / "empty.txt")), "holds no prompt"), (request_of(prompts=str(tmp_path / "none.txt")), "none.txt"),
+        (request_of(init_from_last=True), "made anew from each round's rows"), (request_of(sets=("lora_rnk=4",)), "lora_rnk"),
+        (request_of(ollama="No Tag"), "No Tag"), (request_of(hub="x"), "--hub x: a repository of the Hub is OWNER/NAME"),
+        (request_of(data=(str(tmp_path / "nowhere"),)), "nowhere"), (request_of(against="me"), "it is base, last, none"),
     ]  # fmt: skip
     for request, words in wrong:
         with pytest.raises(UserError, match=words):
@@ -287,3 +311,35 @@ def test_a_round_of_this_version_is_read_as_it_was_written(played: Played, reque
     path.write_text(json.dumps({**json.loads(path.read_text()), "number": "one"}))
     with pytest.raises(UserError, match="cannot be read: 'number' is 'one'"):
         went(played, replace(request_of(), yes=False))
+
+
+def test_a_night_without_a_pod_is_no_verdict_and_the_next_one_begins_anew(played: Played, request_of: Callable[..., CycleRequest]) -> None:
+    request = request_of(merge=False, ollama=None, prompts=None)
+    played.fails.add("diary-1")
+    with pytest.raises(StageFailed):
+        went(played, request)
+    folder = played.clone.context.folder("greg/diary-1")
+    folder.save(replace(folder.load(), error="no offer", error_code=5, pods=[]))
+    played.fails.clear()
+    played.nights = 2
+
+    assert outcomes(went(played, request))["train"] == "greg/diary-1/2"
+
+
+def test_a_fresh_machine_learns_of_earlier_rounds_what_is_not_new(
+    played: Played, request_of: Callable[..., CycleRequest], store_places: Places, settings: StoreSettings, tmp_path: Path
+) -> None:
+    request = request_of(since_last=True, merge=False, ollama=None, prompts=None)
+    went(played, request)
+    with (tmp_path / "memories.jsonl").open("a") as file:
+        file.write('{"a": 3}\n')
+    played.fails.add("diary-2")
+    with pytest.raises(StageFailed):
+        went(played, request)
+    other = fresh_clone(tmp_path / "other", store_places, settings)
+    played.clone = other
+    with (tmp_path / "memories.jsonl").open("a") as file:
+        file.write('{"a": 4}\n')
+
+    third = went(played, request)
+    assert third.number == 3 and outcomes(third)["data"] == "2 rows, 1 held back, 2 were learnt before"

@@ -105,7 +105,7 @@ def test_the_card_is_what_the_hubs_own_client_reads(
     for said in (
         f'from_pretrained("{BASE}", revision="{REVISION}")', "| hardware | H100 |",
         "| `diary.jsonl` | 200 | `" + "ab" * 32, "180 rows, 20 held back, 3 dropped",
-        "| `target_modules` | `q_proj, v_proj` |", "| `chat_template` | `\"auto\"` |", "| time | 1.50 hours |",
+        "| `target_modules` | `q_proj, v_proj` |", "| `chat_template` | `\"auto\"` |", "| time | 1h30m |",
         "| 40 | 1 |",
     ):  # fmt: skip
         assert said in card.text, said

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
         since="last: only rows that no earlier round has learnt; where there is none nothing is rented",
         init_from="last: the training goes on from the adapter of the round before",
         merge="put the adapter into its base, too",
-        prompts="file of questions, one a line, that the result is asked",
+        gguf="quantization of a GGUF that is written of it, like Q4_K_M",
+        ollama="NAME or NAME:TAG that it gets at Ollama's server (with its GGUF)",
+        prompts="file of prompts, one a line or rows, that the model is asked",
+        against="whose answers stand beside: base, last (the round before) or none",
         hub="OWNER/NAME of the Hugging Face Hub that the result goes to, with a card",
         again="begin a new round although nothing has changed",
         print_cron="print what lets cron or systemd say this command every night; do nothing else",
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 def cycle(
     c: Context, data: Any = None, stack: str | None = None, name: str | None = None, config: str | None = None, set: Any = None,
     data_set: Any = None, hours: float | None = None, budget: float | None = None, since: str | None = None, init_from: str | None = None,
-    merge: bool = False, prompts: str | None = None, hub: str | None = None, again: bool = False, print_cron: bool = False,
+    merge: bool = False, gguf: str | None = None, ollama: str | None = None, prompts: str | None = None,
+    against: str = "base", hub: str | None = None, again: bool = False, print_cron: bool = False,
     yes: bool = False, json: bool = False,
 ) -> int:  # fmt: skip
     """From data to a model that answers: build the rows, train, merge, ask, publish; said again it goes on, and rents nothing twice."""
@@ -50,13 +54,15 @@ def cycle(
     work = context(as_json=json)
     beside = {
         "--config": config, "--set": set, "--data-set": data_set, "--hours": hours, "--budget": budget, "--since": since,
-        "--init-from": init_from, "--merge": merge, "--prompts": prompts, "--hub": hub,
+        "--init-from": init_from, "--merge": merge, "--gguf": gguf, "--ollama": ollama, "--prompts": prompts, "--hub": hub,
     }  # fmt: skip
     if data:
         request = _request(
             tuple(data), stack or "local", name, data_sets=tuple(data_set or ()), config=_absolute(config), sets=tuple(set or ()),
             hours=like_setting("hours", hours), budget=like_setting("budget", budget), yes=yes, since_last=_is_last("--since", since),
-            init_from_last=_is_last("--init-from", init_from), merge=merge, prompts=_absolute(prompts), hub=hub,
+            init_from_last=_is_last("--init-from", init_from), merge=merge, gguf=gguf, ollama=ollama,
+            prompts=_absolute(prompts), against=against,
+            hub=hub,
         )  # fmt: skip
         book = CycleBook(work, request.name, request.stack)
     else:

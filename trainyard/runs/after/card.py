@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 from trainyard import __version__, yamlfile
 from trainyard.recipes.summaries import DataSummary, Value, Values
-from trainyard.runs.records.progress import Curve
+from trainyard.runs.records.progress import Curve, duration
 from trainyard.storage.hub import signed_card
 
 PICTURE = "loss.png"
 _ROWS = 12
 """Most lines of a table of losses."""
-_MINUTE, _HOUR = 60, 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +62,18 @@ class CardFacts:
     versions: Mapping[str, str]
     started_from: str | None = None
     has_picture: bool = False
+    gguf: str | None = None
+    """The file, where it is one for llama.cpp."""
+    page: str = ""
+    """What the training has written of a result that this module knows no way to load of."""
 
 
 def card_of(facts: CardFacts) -> str:
     """Return the card, signed."""
     parts = [
         [f"# {facts.repo.partition('/')[2]}", "", _intro(facts)],
-        ["## How to load it", "", "```python", *_code(facts), "```"] if facts.recipe in _LOADED else [],
+        _section("How to load it", _loading(facts)),
+        [facts.page] if facts.page else [],
         _section("Evaluation", _evaluation(facts)),
         _section("Loss", _loss(facts)),
         _section("Data", _data(facts)),
@@ -82,6 +86,7 @@ def card_of(facts: CardFacts) -> str:
 
 _LOADED = ("lora", "merge")
 """Recipes whose result is a language model of transformers or an adapter of PEFT."""
+_TASKS = {"lora": "text-generation", "merge": "text-generation", "gguf": "text-generation", "summarizer": "summarization"}
 
 
 def front_matter(facts: CardFacts) -> dict[str, object]:
@@ -91,10 +96,11 @@ def front_matter(facts: CardFacts) -> dict[str, object]:
         head["license"] = facts.licence.id
         head |= {f"license_{name}": text for name, text in (("name", facts.licence.name), ("link", facts.licence.link)) if text}
     if facts.base is not None:
-        head |= {"base_model": facts.base, "base_model_relation": "adapter" if facts.is_adapter else "finetune"}
+        head |= {"base_model": facts.base, "base_model_relation": _relation(facts)}
         head |= {"base_model_revision": facts.base_revision} if facts.base_revision else {}
-    if facts.recipe in _LOADED:
-        head |= {"library_name": "peft" if facts.is_adapter else "transformers", "pipeline_tag": "text-generation"}
+    if facts.recipe in _TASKS:
+        head["pipeline_tag"] = _TASKS[facts.recipe]
+        head |= {} if facts.gguf else {"library_name": "peft" if facts.is_adapter else "transformers"}
     head["tags"] = ["trainyard", *_tags(facts)]
     if (hub := _hub_data(facts.data)) is not None:
         head["datasets"] = [hub]
@@ -103,22 +109,31 @@ def front_matter(facts: CardFacts) -> dict[str, object]:
     return head
 
 
+def _relation(facts: CardFacts) -> str:
+    return "adapter" if facts.is_adapter else "quantized" if facts.gguf else "finetune"
+
+
 def _tags(facts: CardFacts) -> Iterator[str]:
+    yield from ["gguf"] if facts.gguf else []
     method = facts.values.get("method")
-    if facts.recipe in _LOADED and method != "full":
+    if method is not None and method != "full":
         yield "lora"
-    if method == "dpo":
-        yield "dpo"
-    elif facts.recipe in _LOADED:
-        yield "sft"
+    if method is not None:
+        yield "dpo" if method == "dpo" else "sft"
 
 
 def _index(facts: CardFacts) -> dict[str, object]:
-    task = {"type": "text-generation", "name": "Text Generation"}
+    kind = _TASKS.get(facts.recipe, "text-generation")
+    task = {"type": kind, "name": kind.replace("-", " ").title()}
     name = _hub_data(facts.data)
     dataset = {"name": name or "rows held back from the training", "type": name or "private"}
-    metric = {"type": "loss", "name": "loss of the rows held back", "value": round(_told_eval(facts)[1], 6)}
-    return {"name": facts.repo.partition("/")[2], "results": [{"task": task, "dataset": dataset, "metrics": [metric]}]}
+    metrics = [{"type": "loss", "name": "loss of the rows held back", "value": round(_told_eval(facts)[1], 6)}]
+    metrics += [{"type": "rouge", "name": name, "value": round(value, 6)} for name, value in _rouge(facts)]
+    return {"name": facts.repo.partition("/")[2], "results": [{"task": task, "dataset": dataset, "metrics": metrics}]}
+
+
+def _rouge(facts: CardFacts) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in facts.figures.items() if re.fullmatch(r"rouge(\d|L|Lsum)", name)]
 
 
 def _told_eval(facts: CardFacts) -> tuple[int, float]:
@@ -135,12 +150,20 @@ def _hub_data(data: DataSummary) -> str | None:
 def _intro(facts: CardFacts) -> str:
     base = f"[{facts.base}](https://huggingface.co/{facts.base})" if facts.base else f"`{facts.base_called}`"
     at = f" at revision `{facts.base_revision}`" if facts.base_revision else ""
+    if facts.gguf:
+        return f"{base}{at} as GGUF (`{facts.gguf}`), for llama.cpp and Ollama, trained with Trainyard {__version__}."
     if facts.recipe not in _LOADED:
         return f"Trained with Trainyard {__version__}, recipe `{facts.recipe}`."
     if facts.is_adapter:
         return f"A LoRA adapter for {base}{at}, trained with Trainyard {__version__}. It must be used on exactly that base."
     whole = "every weight trained" if facts.values.get("method") == "full" else "with a LoRA adapter in its weights"
     return f"{base}{at}, {whole}, with Trainyard {__version__}."
+
+
+def _loading(facts: CardFacts) -> list[str]:
+    if facts.gguf:
+        return ["```sh", f"llama-cli -hf {facts.repo}", f"ollama run hf.co/{facts.repo}", "```"]
+    return ["```python", *_code(facts), "```"] if facts.recipe in _LOADED else []
 
 
 def _code(facts: CardFacts) -> list[str]:
@@ -172,7 +195,8 @@ def _evaluation(facts: CardFacts) -> list[str]:
     held = facts.rows.get("held_back")
     rows = f"{held} rows" if held else "rows"
     lines = [f"Loss of {rows} held back from the training: **{loss:.4f}** (per learnt token) at step {step}."]
-    more = [(name.replace("_", " "), _number(value)) for name, value in facts.figures.items() if name.startswith("eval_reward")]
+    rewards = [each for each in facts.figures.items() if each[0].startswith("eval_reward")]
+    more = [(name.replace("_", " "), _number(value)) for name, value in [*_rouge(facts), *rewards]]
     return [*lines, "", *_table(("", ""), more)] if more else lines
 
 
@@ -230,7 +254,7 @@ def _making(facts: CardFacts) -> Iterator[tuple[str, str]]:
     yield from [("training", f"`{facts.training}`")] if facts.training else []
     yield from [("began with the adapter of", f"`{facts.started_from}`")] if facts.started_from else []
     yield from [("hardware", facts.hardware)] if facts.hardware else []
-    yield from [("time", _duration(facts.seconds))] if facts.seconds is not None else []
+    yield from [("time", duration(facts.seconds))] if facts.seconds is not None else []
     yield from [("cost", f"${facts.cost:.2f}")] if facts.cost is not None else []
     yield from [(name.replace("_", " "), _number(facts.figures[name])) for name in _TOLD if name in facts.figures]
     yield "versions", ", ".join(f"{name} {version}" for name, version in facts.versions.items())
@@ -276,9 +300,3 @@ def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return ""
     return f"{int(value):,}" if float(value).is_integer() else f"{value:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < _MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / _HOUR:.2f} hours" if seconds >= _HOUR else f"{seconds / _MINUTE:.0f} minutes"

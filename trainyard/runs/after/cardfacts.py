@@ -25,6 +25,7 @@ from trainyard.runs.records.stores import store_of
 from trainyard.runs.records.summary import cost
 from trainyard.runs.verbs.past import SeenAttempt, seen
 from trainyard.storage.client import StoreSettings
+from trainyard.storage.hub import CARD
 from trainyard.storage.inventory import split_key
 from trainyard.storage.manifest import Manifest, ResultKey, sha256
 from trainyard.storage.seal import read, read_result
@@ -33,6 +34,9 @@ _REPORT, _ADAPTER, _BASE = "result.json", "adapter_config.json", "base/config.js
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+|[A-Za-z0-9][\w.-]*")
 _LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 _ROWS = {"rows": "rows", "rows_dropped": "dropped", "rows_cut": "cut", "rows_flawed": "flawed", "rows_not_learnt": "not_learnt"}
+_MADE_OF = ("merge", "gguf")
+"""Recipes that learn nothing: they write another run's result in another form."""
+_SETTINGS = "\n## Settings"
 _NOT_TOLD = ("seconds", "rows", "rows_read", *_ROWS)
 
 
@@ -55,7 +59,7 @@ def facts_of(
     own = _Learnt(attempt.key, attempt.record, _metrics(attempt), report) if attempt else None
     training = _training_of(context, record)
     learnt = training or own
-    report = {**(training.report if training else {}), **report}
+    report = _flat({**(training.report if training else {}), **report})
     metrics = learnt.metrics if learnt else b""
     called = str((record.values.get("base_model") if record else None) or adapter.get("base_model_name_or_path") or "")
     spent = sum(cost(each.record) for each in (training, own) if each is not None)
@@ -69,6 +73,7 @@ def facts_of(
         figures={name: value for name, each in report.items() if name not in _NOT_TOLD and (value := number_of(each)) is not None},
         hardware=_hardware(learnt.record if learnt else None, report), seconds=learnt.record.job_seconds if learnt else None,
         cost=spent if own else None, versions={"trainyard": __version__, **(learnt.record.versions if learnt else {})},
+        gguf=next((name for name in sorted(paths) if name.endswith(".gguf")), None), page=_page(record, paths.get(CARD)),
         started_from=learnt.record.init_from.run if learnt and learnt.record.init_from else None,
     )  # fmt: skip
 
@@ -106,13 +111,15 @@ def licence_of(context: CommandContext, base: str | None, asked: str | None) -> 
 
 
 def _training_of(context: CommandContext, record: RunRecord | None) -> _Learnt | None:
-    """Return the training whose adapter a merge has taken, None where there is none or it is not known any more."""
-    if record is None or record.recipe != "merge" or record.data.reference is None:
+    """Return the training whose result a merge or a GGUF was made of, None where there is none or it is not known any more."""
+    if record is None or record.recipe not in _MADE_OF or record.data.reference is None:
         return None
     at = split_key(record.data.reference.partition("://")[2].partition("/")[2])
     if at is None:
         return None
     with contextlib.suppress(TrainyardError), seen(context, str(at[1]), record.environment) as attempt:
+        if attempt.record.recipe in _MADE_OF:
+            return _training_of(context, attempt.record)
         store = attempt.store or store_of(context, attempt.record.bucket)
         result = read_result(store, attempt.key) if store else None
         report = report_of(result.manifest, store, None) if result else {}
@@ -132,6 +139,23 @@ def _values(context: CommandContext, record: RunRecord) -> Values:
     except UserError:  # its recipe is gone here: of texts nothing is known
         return told_values(record.values, {})
     return told_values(record.values, {variable.name: variable.choices for variable in recipe.variables})
+
+
+def _page(record: RunRecord | None, path: Path | None) -> str:
+    """Return what a training has written of its result, without title and settings; empty where the card says it itself."""
+    if path is None or record is None or record.recipe in ("lora", *_MADE_OF):
+        return ""
+    with contextlib.suppress(OSError):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        text = text.partition(_SETTINGS)[0] if record.recipe == "summarizer" else text
+        return re.sub(r"\A# .*\n+", "", text).strip()
+    return ""
+
+
+def _flat(report: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a report with what it tells of summaries among its figures."""
+    rouge = report.get("rouge")
+    return {**report, **(rouge if isinstance(rouge, dict) else {})}
 
 
 def _held_back(metrics: bytes) -> Mapping[str, int]:

@@ -12,30 +12,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainyard.clock import format_time
-from trainyard.config import slug
+from trainyard.config import AUTO, slug
 from trainyard.errors import Busy, Detached, TrainyardError, UserError
-from trainyard.runs.after import cyclerows
-from trainyard.runs.after.ask import ask
+from trainyard.recipes.basemodel import MADE
+from trainyard.recipes.contract import load_recipe
+from trainyard.runs.after import cyclerows, ollama
+from trainyard.runs.after.compareanswers import ComparisonWish, compare_answers, lines
 from trainyard.runs.after.cyclebook import CycleBook, CycleRequest, CycleRound, CycleStage
 from trainyard.runs.after.cycletimes import lines_of
+from trainyard.runs.after.gguf import MERGED, gguf_of
 from trainyard.runs.after.merge import merge_of
-from trainyard.runs.after.push import push_run
+from trainyard.runs.after.ollama import OllamaWish, to_ollama
+from trainyard.runs.after.prompts import load_prompts
+from trainyard.runs.after.push import push_run, repository
 from trainyard.runs.after.tohub import HubWish
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.finish import sync_line
 from trainyard.runs.notices.announce import announce
 from trainyard.runs.notices.notice import Notice
 from trainyard.runs.planning.deliverymeans import need_means
-from trainyard.runs.records.delivery import target_of
 from trainyard.runs.records.identity import check_label, is_there
 from trainyard.runs.records.summary import RunSummary, last_lines, resume_command, summarize
 from trainyard.runs.verbs.attach import attach
 from trainyard.runs.verbs.auto import begin_training
-from trainyard.runs.verbs.keyed import KeyedRun, start_key, state_line
-from trainyard.runs.verbs.train import TrainRequest
+from trainyard.runs.verbs.keyed import KeyedRun, came_to_nothing, start_key, state_line
+from trainyard.runs.verbs.train import TrainRequest, values_of
 from trainyard.textfile import expanded
 
-_TOKENS = 256
+_AGAINST = ("base", "last", "none")
 
 
 class StageFailed(TrainyardError):
@@ -142,10 +146,25 @@ def _say_known(context: CommandContext, newest: CycleRound, *, changed: bool) ->
 
 def _refuse(context: CommandContext, request: CycleRequest) -> None:
     """Raise UserError for what a later stage would refuse, before anything is built or rented."""
+    if request.stack != AUTO:
+        _refuse_settings(context, request)
     if request.prompts is not None:
-        cyclerows.prompts_in(Path(request.prompts))
+        load_prompts(Path(request.prompts))
+    if request.against not in _AGAINST:
+        raise UserError(f"--against {request.against}: it is {', '.join(_AGAINST)}")
+    if request.ollama is not None:
+        ollama.check(context, OllamaWish(tag=request.ollama))
     if request.hub is not None:
-        need_means(context.env, target_of(f"hub:{request.hub}", Path.cwd()))
+        need_means(context.env, repository(request.hub))
+
+
+def _refuse_settings(context: CommandContext, request: CycleRequest) -> None:
+    training = TrainRequest(request.stack, "lora", None, Path(request.config) if request.config else None, request.sets)
+    settings = context.settings(request.stack)
+    values = values_of(training, load_recipe(context.places.root, "lora"), settings, context.cloud(request.stack))
+    if request.init_from_last and values["base_model"] in MADE:
+        said = f"--init-from last: {values['base_model']} is made anew from each round's rows, so no adapter fits the next one's"
+        raise UserError(said, hint="Name a base that stays: --set base_model=Qwen/Qwen3-0.6B")
 
 
 def _is_at_work(context: CommandContext, current: CycleRound) -> bool:
@@ -180,17 +199,13 @@ def _go_through(work: _Work, stage: CycleStage) -> None:
 def _data(work: _Work) -> str:
     """Build the rows; where nothing is new that is the end of the round."""
     request, number = work.request, work.round.number
-    before = next((work.book.folder(each) for each in range(number - 1, 0, -1) if _has_learnt(work.book, each)), None)
+    before = next((work.book.folder(each) for each in range(number - 1, 0, -1) if work.book.has_learnt(each)), None)
     rows = cyclerows.build(work.context, request, work.folder, before if request.since_last else None)
     if request.since_last and rows.rows == 0:
         work.round.nothing_new = True
         return f"nothing new: all {rows.known} rows were learnt by earlier rounds"
     known = f", {rows.known} were learnt before" if rows.known else ""
     return f"{rows.rows} row{'' if rows.rows == 1 else 's'}, {rows.held} held back{known}"
-
-
-def _has_learnt(book: CycleBook, number: int) -> bool:
-    return (book.folder(number) / "cycle.json").exists() and book.read(number).outcome("train") is not None
 
 
 def _train(work: _Work) -> str:
@@ -216,7 +231,7 @@ _EVAL = ("eval_file", "eval_data", "validation_file", "eval_fraction", "val_set_
 
 def _trained_before(book: CycleBook, number: int) -> list[str]:
     """Return the trainings of earlier rounds, the newest first."""
-    rounds = [each for each in range(number - 1, 0, -1) if _has_learnt(book, each)]
+    rounds = [each for each in range(number - 1, 0, -1) if book.has_learnt(each)]
     return [str(book.read(each).outcome("train")) for each in rounds]
 
 
@@ -230,26 +245,40 @@ def _merge(work: _Work) -> str:
     return _driven(work, f"{work.round.label}-merge", asked)
 
 
+def _gguf(work: _Work) -> str:
+    request = work.request
+
+    def asked() -> TrainRequest:
+        writing = gguf_of(work.context, work.trained, request.stack, MERGED, request.gguf)
+        return replace(writing, hours=request.hours, yes=request.yes, attempt=1)
+
+    return _driven(work, f"{work.round.label}-gguf", asked)
+
+
+def _ollama(work: _Work) -> str:
+    outcome = to_ollama(work.context, str(work.round.outcome("gguf")), work.request.stack, OllamaWish(tag=work.request.ollama))
+    return f"{outcome.model} at {outcome.server}"
+
+
 def _prompts(work: _Work) -> str:
-    """Ask the test prompts, and write the answers down."""
-    assert work.request.prompts is not None
-    lines = [f"# {work.book.name}, round {work.round.number}\n"]
-    for question in cyclerows.prompts_in(Path(work.request.prompts)):
-        answer = ask(work.context, work.round.outcome("merge") or work.trained, question, work.request.stack, _TOKENS)
-        work.context.ui.say(f"ask        {question}\n           {answer}")
-        lines.append(f"## {question}\n\n{answer}\n")
-    path = work.folder / "answers.md"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    return str(path)
+    """Ask the test prompts, the round's model and another one's; return where the page lies."""
+    request = work.request
+    last = next(iter(_trained_before(work.book, work.round.number)), "base")
+    against = {"last": last, "none": None}.get(request.against, "base")
+    wish = ComparisonWish(prompts=Path(str(request.prompts)), against=against, to=work.folder / "answers")
+    folder, report = compare_answers(work.context, work.trained, request.stack, wish)
+    for line in lines(folder, report):
+        work.context.ui.say(line)
+    return str(folder / "report.html")
 
 
 def _push(work: _Work) -> str:
-    wish = HubWish(repo=str(work.request.hub), public=None, alone=True)
+    wish = HubWish(repo=str(work.request.hub), public=False)
     return push_run(work.context, work.round.outcome("merge") or work.trained, wish, work.request.stack, None).url
 
 
 _STAGES: Mapping[CycleStage, Callable[[_Work], str]] = {
-    "data": _data, "train": _train, "merge": _merge, "prompts": _prompts, "push": _push,
+    "data": _data, "train": _train, "merge": _merge, "gguf": _gguf, "ollama": _ollama, "prompts": _prompts, "push": _push,
 }  # fmt: skip
 
 
@@ -258,7 +287,12 @@ def _driven(work: _Work, label: str, asked: Callable[[], TrainRequest]) -> str:
     context, name = work.context, f"{work.round.user}/{label}"
     if is_there(context.places.runs, name):
         record = (folder := context.folder(name)).load()
-        run = summarize(record, folder) if record.reached("ended") else attach(context, f"{record.id}/{record.attempt}")
+        if not record.reached("ended"):
+            run = attach(context, f"{record.id}/{record.attempt}")
+        elif came_to_nothing(record):
+            run = _begun(work, label, replace(asked(), attempt=record.attempt + 1))
+        else:
+            run = summarize(record, folder)
     elif work.book.is_claimed_elsewhere(label):
         run = attach(context, name)  # another machine has begun it: what its pod has left is taken up
     else:

@@ -32,7 +32,7 @@ from trainyard.storage.manifest import ResultKey
 from trainyard.storage.markers import ATTEMPTS
 from trainyard.storage.seal import put_proven, read
 
-CycleStage = Literal["data", "train", "merge", "prompts", "push"]
+CycleStage = Literal["data", "train", "merge", "gguf", "ollama", "prompts", "push"]
 _BOOK, LEARNT = "cycle.json", "learnt.txt"
 """The digests of all rows that the rounds up to this one have learnt, a line each."""
 
@@ -55,14 +55,22 @@ class CycleRequest:
     since_last: bool = False
     init_from_last: bool = False
     merge: bool = False
+    gguf: str | None = None
+    """The quantization, like Q4_K_M."""
+    ollama: str | None = None
+    """NAME or NAME:TAG of a model at Ollama's server."""
     prompts: str | None = None
+    against: str = "base"
+    """Whose answers stand beside those of the round's model: base, last, none."""
     hub: str | None = None
 
     @property
     def stages(self) -> tuple[CycleStage, ...]:
         """Return what is done, in this order."""
-        more: dict[CycleStage, object] = {"merge": self.merge, "prompts": self.prompts, "push": self.hub}
-        return ("data", "train", *(stage for stage, wanted_by in more.items() if wanted_by))
+        more: dict[CycleStage, object] = {
+            "merge": self.merge, "gguf": self.gguf or self.ollama, "ollama": self.ollama, "prompts": self.prompts, "push": self.hub,
+        }  # fmt: skip
+        return ("data", "train", *(stage for stage, asked_by in more.items() if asked_by))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,14 +150,23 @@ class CycleBook:
         """Return the newest round that this machine or the bucket knows; what only the bucket has is written down here, too."""
         here, store = self.newest_here(), self.store()
         there = _newest_of(store, self.user, self.name) if store else 0
-        if store and there > here:
-            self._take_in(store, there)
-            here = there if (self.folder(there) / _BOOK).exists() else here
+        number = there
+        while store and number > here:
+            # Back to one that has learnt: what that has is what the next one may leave out.
+            self._take_in(store, number)
+            if (self.folder(number) / _BOOK).exists() and self.has_learnt(number):
+                break
+            number -= 1
+        here = max(here, self.newest_here())
         return self.read(here) if here else None
 
     def newest_here(self) -> int:
         """Return the number of the newest round that has a folder here, 0 for none."""
         return max((int(path.parent.name) for path in self.home.glob(f"*/{_BOOK}") if path.parent.name.isdigit()), default=0)
+
+    def has_learnt(self, number: int) -> bool:
+        """Tell whether the training of a round has succeeded, as far as this machine knows."""
+        return (self.folder(number) / _BOOK).exists() and self.read(number).outcome("train") is not None
 
     def next_number(self) -> int:
         """Return a number that no round has, here or in the bucket."""

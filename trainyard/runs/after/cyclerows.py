@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +36,12 @@ def digest_of(context: CommandContext, request: CycleRequest) -> str:
         there = data.inspect(source, recipe)
         files += [[file.dest, file.sha256] for file in there.files] or [[there.reference]]
     texts = [_content(path) for path in (request.config, request.prompts)]
-    beside = {"yes", "hours", "budget", "name"}
-    asked = {name: str(getattr(request, name)) for name in CycleRequest.__dataclass_fields__ if name not in beside}
+    asked = {name: str(value) for name in CycleRequest.__dataclass_fields__ if name not in _BESIDE and (value := getattr(request, name))}
     return hashlib.sha256(json.dumps([asked, files, texts], sort_keys=True).encode()).hexdigest()
+
+
+_BESIDE = ("yes", "hours", "budget", "name", "data", "config", "prompts")
+"""What says nothing of what is learnt, and paths, whose contents count."""
 
 
 def build(context: CommandContext, request: CycleRequest, folder: Path, before: Path | None) -> CycleRows:
@@ -108,19 +111,3 @@ def _content(path: str | None) -> str | None:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-
-
-def prompts_in(path: Path) -> list[str]:
-    """Return the questions of a file, a line each; raises UserError where there is none."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--prompts {path}: cannot be read: {error}") from None
-    questions = _said(lines)
-    if not questions:
-        raise UserError(f"--prompts {path}: holds no question", hint="Write a question a line.")
-    return questions
-
-
-def _said(lines: Iterable[str]) -> list[str]:
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]

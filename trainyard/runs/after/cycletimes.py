@@ -19,7 +19,9 @@ def words_of(request: CycleRequest) -> list[str]:
         *(("--data", one) for one in request.data), ("--stack", request.stack), ("--name", request.name), ("--config", request.config),
         *(("--data-set", one) for one in request.data_sets), *(("--set", one) for one in request.sets), ("--hours", request.hours),
         ("--budget", request.budget), ("--since", "last" if request.since_last else None),
-        ("--init-from", "last" if request.init_from_last else None), ("--prompts", request.prompts), ("--hub", request.hub),
+        ("--init-from", "last" if request.init_from_last else None), ("--gguf", request.gguf), ("--ollama", request.ollama),
+        ("--prompts", request.prompts),
+        ("--against", request.against if request.prompts else None), ("--hub", request.hub),
     ]  # fmt: skip
     words = [
         word

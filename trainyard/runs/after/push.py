@@ -13,7 +13,7 @@ from trainyard.runs.after.tohub import HubWish, StagedResult, card_text, going, 
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning.deliverymeans import need_means
 from trainyard.runs.records.acts import record_act
-from trainyard.runs.records.delivery import target_of
+from trainyard.runs.records.delivery import DeliveryTarget, target_of
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.stores import store_of
 from trainyard.runs.verbs.past import SeenAttempt, seen
@@ -25,7 +25,7 @@ def push_run(context: CommandContext, reference: str, wish: HubWish, stack: str 
 
     Raises UserError for a run that is no success, and what storage/hub.py raises.
     """
-    need_means(context.env, target_of(f"hub:{wish.repo}", Path.cwd()))
+    need_means(context.env, repository(wish.repo))
     with seen(context, reference, stack) as attempt:
         _refuse_failed(attempt.record)
         wish = _with_licence(context, attempt.record, wish, licence)
@@ -38,7 +38,7 @@ def push_run(context: CommandContext, reference: str, wish: HubWish, stack: str 
 
 def shown(context: CommandContext, reference: str, wish: HubWish, stack: str | None, licence: str | None) -> str:
     """Return the card that a push would send, having told its files; nothing is asked of the repository."""
-    target_of(f"hub:{wish.repo}", Path.cwd())
+    repository(wish.repo)
     with seen(context, reference, stack) as attempt:
         _refuse_failed(attempt.record)
         wish = _with_licence(context, attempt.record, wish, licence)
@@ -46,6 +46,14 @@ def shown(context: CommandContext, reference: str, wish: HubWish, stack: str | N
             for name, file in sorted(going(context, result).items()):
                 context.ui.say(f"would send {name}" + (" (this card)" if name == CARD else f" ({file.entry.size:,} bytes)"))
             return card_text(context, result, attempt, wish)[0]
+
+
+def repository(name: str) -> DeliveryTarget:
+    """Return a repository of the Hub as a target; raises UserError for what is none."""
+    try:
+        return target_of(f"hub:{name}", Path.cwd())
+    except UserError:
+        raise UserError(f"--hub {name}: a repository of the Hub is OWNER/NAME") from None
 
 
 def _refuse_failed(record: RunRecord) -> None:

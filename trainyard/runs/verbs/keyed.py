@@ -23,7 +23,7 @@ from trainyard.recipes.configfile import ConfigDocument
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records import attempts
 from trainyard.runs.records.acts import record_act
-from trainyard.runs.records.record import RunFolder
+from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.verbs.known import gave_up
 from trainyard.settings.user import user_name
 
@@ -97,7 +97,7 @@ def _known(context: CommandContext, start: StartKey) -> KeyedRun | str | None:
     refuse_other(row, start)
     folder = _folder(context, row)
     if folder is not None:
-        return row.token if _came_to_nothing(folder) else KeyedRun(row, _newest(context, folder))
+        return row.token if came_to_nothing(folder.load()) else KeyedRun(row, _newest(context, folder))
     if row.token in attempts.tokens_here(context.places.runs, row.run.user, row.run.label):
         return row.token  # whoever took it here died before there was a run
     return _elsewhere(context, row)
@@ -126,8 +126,8 @@ def _folder(context: CommandContext, row: KeyRow) -> RunFolder | None:
     return None
 
 
-def _came_to_nothing(folder: RunFolder) -> bool:
-    record = folder.load()
+def came_to_nothing(record: RunRecord) -> bool:
+    """Tell whether an attempt ended before anything was rented for it, or because whoever began it was told to go."""
     return record.reached("ended") and (gave_up(record) or (not record.pods and record.pod.pod_id is None))
 
 
