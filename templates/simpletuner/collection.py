@@ -8,9 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from images import Image, survey
-
-_CAPTIONS = ("text", "caption", "prompt", "description")
+from images import CAPTION_KEYS, Image, survey
 
 
 class NoImages(Exception):
@@ -75,7 +73,7 @@ def _rows(path: Path) -> Iterator[tuple[bytes, str]]:
 
     file = pyarrow.parquet.ParquetFile(path)
     names = file.schema_arrow.names
-    caption = next((name for name in _CAPTIONS if name in names), None)
+    caption = next((name for name in CAPTION_KEYS if name in names), None)
     if "image" not in names:
         raise NoImages(f"{path.name} has no column image")
     for batch in file.iter_batches(64, columns=["image", *([caption] if caption else [])]):

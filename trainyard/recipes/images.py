@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, NamedTuple
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 METADATA = "metadata.jsonl"
-_CAPTION_KEYS = ("text", "caption", "prompt", "description")
+CAPTION_KEYS = ("text", "caption", "prompt", "description")
+"""What a caption is called in lines and tables; the first that is there counts."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG behind which its size stands."""
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
@@ -99,13 +100,13 @@ def _metadata(files: Mapping[str, Path], flaws: list[ImageFlaw]) -> tuple[dict[s
         below = name.removesuffix(METADATA)
         for number, fields in _lines(files[name]):
             where = fields.get("file_name") if isinstance(fields, dict) else None
-            caption = next((fields[key] for key in _CAPTION_KEYS if isinstance(fields.get(key), str)), "") if where else ""
+            caption = next((fields[key] for key in CAPTION_KEYS if isinstance(fields.get(key), str)), "") if where else ""
             if not isinstance(where, str):
                 flaws.append(ImageFlaw(name, number, "the line is no object with a file_name"))
             elif below + where not in files:
                 flaws.append(ImageFlaw(name, number, f"names {where}, which is not there"))
             elif not caption.strip():
-                flaws.append(ImageFlaw(name, number, f"has no caption ({', '.join(_CAPTION_KEYS)})"))
+                flaws.append(ImageFlaw(name, number, f"has no caption ({', '.join(CAPTION_KEYS)})"))
             else:
                 by_image[below + where] = caption.strip()
     return by_image, own
