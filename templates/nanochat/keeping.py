@@ -84,6 +84,16 @@ def take_data(book: Book, folder: str) -> list[str]:
     return taken
 
 
+def drop_unproven(book: Book) -> None:
+    """Remove what a pretraining that was killed has saved and no checkpoint holds: it can be torn."""
+    folder = os.path.join(book.base, "base_checkpoints", book.plan["tag"])
+    proven = [name for name in names_in(CHECKPOINTS) if os.path.exists(os.path.join(CHECKPOINTS, name, MARK))]
+    for name in names_in(folder) if book.done("base") is None else []:
+        found = _OF_A_STEP.fullmatch(name)
+        if found and not any(one.endswith(f"-base-{found[1]}") for one in proven):
+            os.unlink(os.path.join(folder, name))
+
+
 def _take(book: Book, target: str, *, optimizer: bool, base: bool = True) -> None:
     last = {kind: saved[-1] for kind in ("base_checkpoints", "chatsft_checkpoints") if (saved := book.saved(kind))}
     for kept in KEPT:

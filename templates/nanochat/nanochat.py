@@ -14,7 +14,7 @@ import sys
 import time
 from typing import Any
 
-from keeping import MODEL, OUTPUT_DIR, publish, restore, take_data
+from keeping import MODEL, OUTPUT_DIR, drop_unproven, publish, restore, take_data
 from page import report
 from preflight import NotReady, clone, find_uv, has_fp8, is_unmodified, look_at_addresses, look_at_machine, speedrun
 from steps import STEPS, Book, die_with_parent, names_in, read_json, write_json
@@ -102,6 +102,7 @@ def bring(book: Book, tag: str) -> None:
     if resumed := os.environ.get("TRAINYARD_RESUME"):
         restore(book, resumed)
         print(f"nanochat: going on from {os.path.basename(resumed)}", flush=True)
+    drop_unproven(book)
     there = names_in(os.path.join(book.base, "chatsft_checkpoints")) or names_in(os.path.join(book.base, "base_checkpoints"))
     if there and tag not in there:
         raise NotReady(f"the model that is brought along is a {', '.join(there)}, and size says {tag}: --set size={there[0]}")
@@ -191,7 +192,7 @@ def _run(order: list[str], book: Book, until: float | None = None) -> int | None
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: told.append(number))
-    process = subprocess.Popen(order, cwd=book.repo, env=environment(book), process_group=0, preexec_fn=die_with_parent)
+    process = subprocess.Popen(order, cwd=book.repo, env=environment(book), preexec_fn=_of_its_own)
     while process.poll() is None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.5)
@@ -206,6 +207,12 @@ def _run(order: list[str], book: Book, until: float | None = None) -> int | None
             process.wait()
             return None
     return process.returncode
+
+
+def _of_its_own() -> None:
+    """Make the script a group of processes that is told to stop as one."""
+    os.setpgid(0, 0)
+    die_with_parent()
 
 
 def chat(book: Book, config: dict[str, Any], status: Status) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from keeping import METRICS, OUTPUT_DIR, checkpoint, publish
 from reading import LogReader
-from steps import BY_MODULE, Book, Step, die_with_parent, names_in
+from steps import BY_MODULE, Book, Step, die_with_parent, names_in, read_json
 from telemetry import Status, append_line
 
 BOOK = Book(os.environ["NANOCHAT_BOOK"])
@@ -205,6 +205,9 @@ class Follower:
         before = (BOOK.done("base") or {}).get("steps") or 0 if step.name == "sft" else 0
         self.reader = LogReader(step.name, before, self._tell)
         self._status = Status(OUTPUT_DIR)
+        if step.name != "data":  # which goes on behind the others
+            last = read_json(os.path.join(OUTPUT_DIR, "status.json")) or {}
+            self._status.write("training", step.title, **{name: last.get(name) for name in ("step", "total_steps", "loss")})
 
     def take(self, block: bytes) -> None:
         """Take some bytes of the log."""

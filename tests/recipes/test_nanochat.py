@@ -160,6 +160,16 @@ def test_a_run_goes_on_elsewhere_from_the_last_save_and_does_nothing_twice(sourc
 
 
 @pytest.mark.long
+def test_a_save_that_was_torn_is_not_gone_on_from(source: tuple[Path, str], tmp_path: Path) -> None:
+    run = Speedrun(tmp_path, *source, "base_args=--save-every=5 --fail=code:17").ends(1)
+    folder = tmp_path / "nanochat" / "home" / ".cache" / "nanochat" / "base_checkpoints" / "d2"
+    for name in ("model_000020.pt", "meta_000020.json", "optim_000020_rank0.pt"):
+        (folder / name).write_text("torn")
+    run.ends(1)
+    assert "--resume-from-step=15" in [call for call in run.calls if call.startswith("base_train.py")][-1]
+
+
+@pytest.mark.long
 def test_only_the_look_that_failed_is_taken_again(source: tuple[Path, str], tmp_path: Path) -> None:
     first = Speedrun(tmp_path / "first", *source, "eval_args=--fail=code").ends(1)
     second = Speedrun(tmp_path / "second", *source)
