@@ -219,6 +219,8 @@ def test_a_config_folder_of_ones_own_is_taken_as_it_is_but_for_its_places(tmp_pa
     )
     assert pictures["instance_data_dir"] == f"{tmp_path}/pod/simpletuner/images/dog" and pictures["repeats"] == 7
     assert texts["cache_dir"].startswith(f"{tmp_path}/pod/simpletuner/cache/") and (tmp_path / "pod/simpletuner/config/l.json").is_file()
+    assert "nothing-of-ours" not in (tmp_path / "pod/run/run.sh").read_text(), "the packages are those of the lock"
+    assert "requirements.txt" not in (tmp_path / "pod/run/recipe.json").read_text()
     assert "output_dir: output/x is what the run says" in run.log and "d: images of datasets/dog are those of the data" in run.log
     assert json.loads((tmp_path / "pod/output/model/seen.json").read_text())["precision"] == "fp16"
 

@@ -65,6 +65,8 @@ def of_run(code: Code | None, values: Values) -> Requirements | None:
     pip = tuple(listed) if isinstance(listed, list) else ()
     for item in pip:
         _check_added(item)
+    if code is not None and "requirements" not in values:
+        return None  # a recipe with packages of its own takes a folder along for what it says, not for its packages
     needs = _of_code(code, values) if code is not None else _of_script(Path(str(script)), values) if script else None
     if not pip:
         return needs
