@@ -102,6 +102,15 @@ def asked_of(model: Any, tokenizer: Any) -> tuple[list[int], list[float]]:
         return tokens, model(input_ids=torch.tensor([tokens])).logits[0, -1].float().tolist()
 
 
+def unlike(config: Any) -> str | None:
+    """Return what llama.cpp is known to reckon otherwise than a model of this config does, told in the log, too; None for nothing."""
+    if config.model_type != "qwen3_moe" or config.norm_topk_prob:
+        return None
+    why = "llama.cpp norms the weights of a Qwen3-MoE's chosen experts, which this model (norm_topk_prob: false) does not"
+    print(f"gguf: {why}", flush=True)
+    return why
+
+
 def answers(plain: str, path: str, tokenizer: Any, asked: tuple[list[int], list[float]], *, assumed: bool) -> dict[str, Any]:
     """Return how what llama.cpp makes of the files is like the model; raises RuntimeError for another one.
 

@@ -76,6 +76,7 @@ def whole(status: Status, source: sources.Source, named: str, quant: str) -> dic
     model, folder = sources.whole_model(source, weights)
     held, tokenizer = HELD[str(model.dtype).removeprefix("torch.")], transformers.AutoTokenizer.from_pretrained(folder)
     asked = checks.asked_of(model, tokenizer)
+    config = model.config
     del model
     file = os.path.join(SCRATCH, f"{named}-{quant}.gguf")
     first = quant if quant in llamacpp.CONVERTED else held
@@ -87,7 +88,9 @@ def whole(status: Status, source: sources.Source, named: str, quant: str) -> dic
         llamacpp.quantize(plain, file, quant)
     status.write("checking", "loading the file with llama.cpp")
     found = checks.file(file, "model") | checks.template(file, tokenizer) | checks.talk(folder, tokenizer)
-    found |= {"pre_tokenizer_assumed": pre} | checks.answers(plain, file, tokenizer, asked, assumed=pre is not None)
+    found |= {"pre_tokenizer_assumed": pre, "unlike": checks.unlike(config)} | checks.answers(
+        plain, file, tokenizer, asked, assumed=pre is not None
+    )
     return {"file": os.path.basename(file), **found, "fallback": checks.fallback(file, quant)}
 
 

@@ -33,6 +33,8 @@ def test_a_gguf_of_an_adapter_in_its_base_answers_in_llama_cpp_as_the_adapter_do
     result = json.loads((output / "result.json").read_text())
     assert result["pre_tokenizer_assumed"] == "gpt-2" and result["texts_read_otherwise"] == 0
     assert result["logits_alike"] > 0.99 and result["chat_template"] and result["library"]["llama_cpp"].startswith("b")
+    assert "norm_topk_prob" in result["unlike"], "the tiny model is one that llama.cpp reckons a little otherwise"
+    assert result["turns"]["answer"] == "<|im_end|>\n<|im_start|>assistant\n" and result["stops"] == ["<|im_end|>"]
     assert not (tmp_path / ".gguf").exists()
 
 
