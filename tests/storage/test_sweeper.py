@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from trainyard.cli.common import only_stack
 from trainyard.clock import format_time
 from trainyard.config import Places
 from trainyard.errors import RefusedError, StoreError, UserError
-from trainyard.runs.verbs import gc
+from trainyard.runs.verbs import copies, gc
 from trainyard.storage import lifecycle, versions
 from trainyard.storage.client import StoreSettings, s3
 from trainyard.storage.commit import commit
@@ -272,6 +273,23 @@ def test_gc_shows_what_goes_and_removes_nothing_unless_somebody_agrees(
     assert len(keys(settings)) == 2
     code, report = gc.collect(clone.context, None, dry_run=False, yes=True)
     assert code == 0 and report.removed and keys(settings) == set()
+
+
+def test_gc_removes_copies_of_results_that_nobody_has_asked_lately(clone: Clone) -> None:
+    places = clone.context.places
+    old, new = (copies.used(places, ResultKey("ann", "a", attempt)) for attempt in (1, 2))
+    for path in (old, new):
+        (path / "model.safetensors").write_bytes(b"m" * 3000)
+    os.utime(old, (time.time() - 2 * copies.FRESH,) * 2)
+
+    code, report = gc.collect(clone.context, "local", dry_run=True, yes=False)
+    [row] = report.items
+    assert (code, row.kind, row.what, row.objects, row.bytes) == (0, "copy", "ann/a/1", 1, 3000) and old.is_dir()
+    assert gc.collect(clone.context, "local", dry_run=False, yes=True)[0] == 0
+    assert not old.exists() and new.is_dir()
+    os.utime(new, (time.time() - 2 * copies.FRESH,) * 2)
+    gc.collect(clone.context, "local", dry_run=False, yes=True)
+    assert list(copies.root_of(places).iterdir()) == []
 
 
 def test_a_stack_that_nothing_was_run_on_yet_does_not_fail_the_gc_of_all(clone: Clone) -> None:

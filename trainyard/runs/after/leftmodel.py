@@ -14,12 +14,11 @@ from trainyard.recipes import venvs
 from trainyard.recipes.basemodel import MADE
 from trainyard.recipes.contract import Recipe, load_recipe
 from trainyard.runs.context import CommandContext
+from trainyard.runs.verbs import copies
 from trainyard.runs.verbs.fetch import fetch
 from trainyard.runs.verbs.past import seen
 from trainyard.storage.manifest import ResultKey
 
-FETCHED = "asked"
-"""Folder of this checkout with results that were fetched to be asked."""
 _LEAVE_MODELS = ("lora", "merge")
 _TOLD = (
     "PATH", "HOME", "LANG", "HF_HOME", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "NO_PROXY",
@@ -60,7 +59,7 @@ def left_by(context: CommandContext, reference: str, stack: str | None, what: Li
 
 def fetched(context: CommandContext, model: LeftModel, stack: str | None) -> Path:
     """Return the folder with a model, fetched once, every file proven; raises what fetch() does."""
-    folder = context.places.home / FETCHED / model.key.user / model.key.run / str(model.key.attempt)
+    folder = copies.used(context.places, model.key)
     fetch(context, stack, str(model.key), folder)
     return folder
 

@@ -12,6 +12,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.life.roads import is_owed
 from trainyard.runs.records.needs import begun_with
 from trainyard.runs.records.record import all_folders
+from trainyard.runs.verbs import copies
 from trainyard.runs.verbs.fetch import bucket_of
 from trainyard.sizes import human_size
 from trainyard.storage import bucket
@@ -65,8 +66,9 @@ def collect(context: CommandContext, stack: str | None, *, dry_run: bool, yes: b
             context.ui.fail(f"{store.url}: {error}")
             problems.append(f"{store.url}: {error.message}")
             code = error.exit_code
-    rows = [_row(store, item) for store, _, items in plans for item in items]
-    context.ui.say("\n".join(lines(rows, [store.url for store, _, _ in plans])))
+    here, old = str(copies.root_of(context.places)), list(copies.unused(context.places))
+    rows = [_row(store, item) for store, _, items in plans for item in items] + [_copy_row(here, copy) for copy in old]
+    context.ui.say("\n".join(lines(rows, [*(store.url for store, _, _ in plans), *([here] if old else [])])))
     unseen = [f"{store.url}: {_UNSEEN}" for store, _, _ in plans if not may_list_uploads(store)]
     for line in unseen:
         context.ui.warn(line)
@@ -76,6 +78,11 @@ def collect(context: CommandContext, stack: str | None, *, dry_run: bool, yes: b
         raise RefusedError("nothing was removed", hint="Say --yes, or look only: --dry-run")
     for store, now, items in plans:
         problems += sweep(store, items, now)
+    for copy in old:
+        try:
+            copies.remove(copy)
+        except OSError as error:
+            problems.append(f"{copy.path}: {error.strerror}")
     for problem in problems:
         context.ui.fail(problem)
     return (StoreError.exit_code if problems else code), SweepReport(items=rows, removed=True, problems=problems, unseen=unseen)
@@ -100,6 +107,11 @@ def lines(rows: Sequence[SweepRow], urls: Sequence[str]) -> list[str]:
 
 def _row(store: StoreSettings, item: SweepItem) -> SweepRow:
     return SweepRow(bucket=store.url, kind=item.kind, what=item.what, why=item.why, objects=item.count, bytes=item.bytes)
+
+
+def _copy_row(place: str, copy: copies.UnusedCopy) -> SweepRow:
+    why = f"a copy that was fetched so that its model answers, and not used for {copy.days:.0f} days; the result itself stays"
+    return SweepRow(bucket=place, kind="copy", what=copy.name, why=why, objects=copy.files, bytes=copy.bytes)
 
 
 def _now(store: StoreSettings) -> float:
