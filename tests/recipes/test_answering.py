@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import httpx
 import pytest
 
 from tests.recipes.conftest import ROOT
-from tests.recipes.trainings import Training, environment, loaded_environment
+from tests.recipes.trainings import Training, environment, loaded_environment, packages_apart
 from trainyard.recipes import bundle
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
@@ -99,3 +100,40 @@ def test_a_model_answers_by_seed_in_pieces_up_to_a_stop_word(client: httpx.Clien
 
     long = client.post("/completions", json={"prompt": "engine " * 20000})
     assert (long.status_code, long.json()["error"]["code"]) == (400, "context_length_exceeded")
+
+
+_OPENAI = (
+    "openai==3.57.0", "jiter==0.19.0", "sniffio==1.3.1", "pydantic==2.14.4", "pydantic_core==2.50.5", "annotated_types==0.8.0",
+    "typing_inspection==0.4.5",
+)  # fmt: skip
+_CALLS = """
+import sys, openai
+client = openai.OpenAI(base_url=sys.argv[1], api_key=sys.argv[2], max_retries=0)
+asked = {"model": "ann/a", "messages": [{"role": "user", "content": "Where does engine 3 stand?"}], "temperature": 0, "max_tokens": 8}
+whole = client.chat.completions.create(**asked)
+pieces = list(client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True}))
+assert "".join(each.choices[0].delta.content or "" for each in pieces if each.choices) == whole.choices[0].message.content
+assert pieces[-1].usage.total_tokens == whole.usage.total_tokens and [model.id for model in client.models.list()] == ["ann/a"]
+assert client.completions.create(model="ann/a", prompt="engine", max_tokens=4).choices[0].finish_reason in ("length", "stop")
+for more, error in (({"model": "x"}, openai.NotFoundError), ({"n": 3}, openai.BadRequestError)):
+    try:
+        client.chat.completions.create(**{**asked, **more})
+    except error:
+        continue
+    raise AssertionError(more)
+try:
+    openai.OpenAI(base_url=sys.argv[1], api_key="another", max_retries=0).models.list()
+except openai.AuthenticationError:
+    print("as told")
+"""
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_openais_own_client_takes_it_for_openai(client: httpx.Client) -> None:
+    packages = packages_apart(environment(), _OPENAI)
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(packages), "NO_PROXY": "127.0.0.1"}
+    for _ in range(2):
+        argv = [sys.executable, "-c", _CALLS, str(client.base_url), KEY]
+        assert subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout == "as told\n"
