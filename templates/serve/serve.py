@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -13,11 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 import jinja2
+import torch
 import transformers
 from answering import answer, plain_prompt, prompt_of
 from answers import Answer, Unanswerable
 from models import Refused, load
-from server import ModelServer
+from server import ModelServer, Upstream
 from telemetry import Status, append_line, leave
 from wording import CHAT, Asked, Wrong
 
@@ -29,8 +31,9 @@ _LAST = 20.0
 class Model:
     """A model in this process."""
 
-    def __init__(self, folder: str, base: str) -> None:
-        self._model, self._tokenizer = load(folder, base)
+    def __init__(self, folder: str, base: str, device: str) -> None:
+        model, self._tokenizer = load(folder, base)
+        self._model = model.to("cuda") if device != "cpu" and torch.cuda.is_available() else model
 
     def answer(self, asked: Asked, on_text: Callable[[str], None] | None, is_over: Callable[[], bool]) -> Answer:
         """Answer; raises Wrong for what the model's template does not carry, and for what is too long."""
@@ -51,17 +54,18 @@ class Counted:
         self.answers = self.tokens = self.prompt_tokens = 0
         self._lock = threading.Lock()
 
-    def take(self, given: Answer) -> None:
-        """Count an answer."""
+    def take(self, given: Answer | None) -> None:
+        """Count an answer; None: one that an engine of its own has given, of which nothing more is known here."""
         with self._lock:
-            self.answers, self.tokens, self.prompt_tokens = (
-                self.answers + 1,
-                self.tokens + given.tokens,
-                self.prompt_tokens + given.prompt_tokens,
-            )
-            speed = round(given.tokens / given.seconds, 2) if given.seconds else None
-            line = {"step": self.answers, "tokens": self.tokens, "tokens_per_second": speed, "first_token_seconds": round(given.first, 3)}
-            append_line(os.path.join(OUTPUT_DIR, "metrics.jsonl"), {**line, "seconds": round(given.seconds, 3), "time": time.time()})
+            self.answers += 1
+            line: dict[str, Any] = {"step": self.answers, "time": time.time()}
+            if given is not None:
+                self.tokens, self.prompt_tokens = self.tokens + given.tokens, self.prompt_tokens + given.prompt_tokens
+                speed = round(given.tokens / given.seconds, 2) if given.seconds else None
+                line |= {"tokens": self.tokens, "tokens_per_second": speed, "first_token_seconds": round(given.first, 3)}
+                line |= {"seconds": round(given.seconds, 3)}
+            with contextlib.suppress(OSError):  # a full disk keeps nobody from an answer
+                append_line(os.path.join(OUTPUT_DIR, "metrics.jsonl"), line)
 
 
 def main() -> int:
@@ -91,11 +95,39 @@ def serve(status: Status, counted: Counted) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     status.write("loading", f"loading {config['model_name']}")
-    began = time.time()
-    model = Model(folder_in(os.environ["INPUT_DIR"]), config["base_model"])
+    began, folder = time.time(), folder_in(os.environ["INPUT_DIR"])
+    if config["engine"] == "vllm":
+        from behind import Vllm
+
+        vllm = Vllm(folder, config["base_model"], config["model_name"], os.environ["WORKSPACE"])
+        try:
+            vllm.wait(told)
+            answering(config, vllm.upstream, status, counted, told, began, vllm.check)
+        finally:
+            vllm.end()
+    else:
+        answering(config, Model(folder, config["base_model"], config["device"]), status, counted, told, began, follow(config))
+
+
+def follow(config: dict[str, Any]) -> Callable[[], None]:
+    """Return what raises Refused once the program that has started this one is gone, where it belongs to that."""
+    parent = os.getppid()
+
+    def check() -> None:
+        if config.get("with_parent") and os.getppid() != parent:
+            raise Refused("the command that it was started by is gone")
+
+    return check
+
+
+def answering(
+    config: dict[str, Any], engine: Model | Upstream, status: Status, counted: Counted, told: threading.Event, began: float,
+    check: Callable[[], None],
+) -> None:  # fmt: skip
+    """Answer until told to stop, or until ``check`` raises."""
     try:
         server = ModelServer(
-            config["port"], config["model_name"], config["key_sha256"], model, tokens=config["max_tokens"], waiting=config["max_waiting"],
+            config["port"], config["model_name"], config["key_sha256"], engine, tokens=config["max_tokens"], waiting=config["max_waiting"],
             on_answer=counted.take,
         )  # fmt: skip
     except OSError as error:
@@ -103,13 +135,12 @@ def serve(status: Status, counted: Counted) -> None:
     print(f"serve: {config['model_name']} answers on port {config['port']}, loaded in {time.time() - began:.1f} s", flush=True)
     status.write("serving", f"serving {config['model_name']}")
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    parent = os.getppid()
-    while not told.wait(1.0) and not (config.get("with_parent") and os.getppid() != parent):
-        pass
+    while not told.wait(1.0):
+        check()
     server.end(_LAST)
     result = {
-        "recipe": "serve", "model": config["model_name"], "answers": counted.answers, "prompt_tokens": counted.prompt_tokens,
-        "tokens": counted.tokens, "seconds": round(time.time() - began, 1),
+        "recipe": "serve", "model": config["model_name"], "engine": config["engine"], "answers": counted.answers,
+        "prompt_tokens": counted.prompt_tokens, "tokens": counted.tokens, "seconds": round(time.time() - began, 1),
     }  # fmt: skip
     with open(os.path.join(OUTPUT_DIR, ".result.partial"), "w", encoding="utf-8") as out:
         json.dump(result, out, indent=2)

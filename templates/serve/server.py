@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import http.client
 import json
 import select
 import socket
@@ -12,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 
@@ -24,6 +26,8 @@ LARGEST = 4 << 20
 """Bytes of a request: a long context is no more."""
 PATIENCE = 60.0
 """Seconds in which a request must be here, and in which a client must take what is sent."""
+_LONGEST = 600.0
+"""Seconds in which an engine behind this server must say something."""
 _LAST_WORDS = 5.0
 """Seconds in which an answer that was cut is sent."""
 
@@ -33,6 +37,14 @@ class Engine(Protocol):
 
     def answer(self, asked: Asked, on_text: Callable[[str], None] | None, is_over: Callable[[], bool]) -> Answer:
         """Answer; raises Wrong for what the model does not take."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """A server of this machine that answers in place of an engine here, many at a time: its port, and the key that it knows."""
+
+    port: int
+    key: str
 
 
 class Turns:
@@ -74,7 +86,8 @@ class ModelServer(ThreadingHTTPServer):
     request_queue_size = 64
 
     def __init__(
-        self, port: int, served: str, key_sha256: str, engine: Engine, *, tokens: int, waiting: int, on_answer: Callable[[Answer], None]
+        self, port: int, served: str, key_sha256: str, engine: Engine | Upstream, *, tokens: int, waiting: int,
+        on_answer: Callable[[Answer | None], None],
     ) -> None:  # fmt: skip
         super().__init__(("127.0.0.1", port), _Handler)
         self.served, self.key_sha256, self.engine, self.tokens = served, key_sha256, engine, tokens
@@ -136,22 +149,43 @@ class _Handler(BaseHTTPRequestHandler):
         body = self._body()
         if path not in (wording.CHAT, wording.TEXT):
             raise Wrong(404, f"there is no {self.path.partition('?')[0]}")
-        asked = wording.read(path, body, self.server.served, self.server.tokens)
         if self.server.refusing.is_set():
             raise Wrong(503, "the server ends")
+        if isinstance(self.server.engine, Upstream):
+            return self._pass(path, body, self.server.engine)
+        asked = wording.read(path, body, self.server.served, self.server.tokens)
         with self.server.turns.turn(self._is_gone) as there:
             if there:
-                self._answer(asked)
+                self._answer(asked, self.server.engine)
+        return None
 
-    def _answer(self, asked: Asked) -> None:
+    def _pass(self, path: str, body: bytes, engine: Upstream) -> None:
+        """Have the engine answer, each piece as it comes; who hangs up frees it."""
+        link = http.client.HTTPConnection("127.0.0.1", engine.port, timeout=_LONGEST)
+        with closing(link):
+            try:
+                link.request("POST", path, body, {"Authorization": f"Bearer {engine.key}", "Content-Type": "application/json"})
+                reply = link.getresponse()
+            except (OSError, http.client.HTTPException):
+                raise Wrong(503, "the engine does not answer") from None
+            self.send_response(reply.status)
+            self.send_header("Content-Type", reply.headers.get("Content-Type", "application/json"))
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            while piece := reply.read1(1 << 16):
+                self.chunk(piece)
+            self.wfile.write(b"0\r\n\r\n")
+        self.server.on_answer(None)
+
+    def _answer(self, asked: Asked, engine: Engine) -> None:
         reply = Reply(asked, self.server.served)
         is_over = self.server.ending.is_set if asked.stream else lambda: self.server.ending.is_set() or self._is_gone()
         if not asked.stream:
-            answer = self._told(asked, None, is_over)
+            answer = self._told(engine, asked, None, is_over)
             return self._send(200, reply.whole(answer))
         sent = _Events(self, reply)
         try:
-            answer = self._told(asked, sent.piece, is_over)
+            answer = self._told(engine, asked, sent.piece, is_over)
         except Wrong as wrong:
             if not sent.begun:
                 raise
@@ -159,9 +193,9 @@ class _Handler(BaseHTTPRequestHandler):
         sent.finish(reply.end(answer))
         return None
 
-    def _told(self, asked: Asked, on_text: Callable[[str], None] | None, is_over: Callable[[], bool]) -> Answer:
+    def _told(self, engine: Engine, asked: Asked, on_text: Callable[[str], None] | None, is_over: Callable[[], bool]) -> Answer:
         try:
-            answer = self.server.engine.answer(asked, on_text, is_over)
+            answer = engine.answer(asked, on_text, is_over)
         except (Wrong, OSError):
             raise
         except Exception as error:  # one request's trouble ends no server
@@ -169,6 +203,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise Wrong(500, f"the model failed: {type(error).__name__}") from error
         self.server.on_answer(answer)
         return answer
+
+    def chunk(self, data: bytes) -> None:
+        """Send one piece of a body whose length nobody knows yet."""
+        self.wfile.write(f"{len(data):X}\r\n".encode() + data + b"\r\n")
 
     def _check_key(self) -> None:
         kind, _, key = self.headers.get("Authorization", "").partition(" ")
@@ -229,7 +267,7 @@ class _Events:
 
     def finish(self, last: list[dict[str, Any]]) -> None:
         self._send(last)
-        self._chunk(b"data: [DONE]\n\n")
+        self._handler.chunk(b"data: [DONE]\n\n")
         self._handler.wfile.write(b"0\r\n\r\n")
 
     def _send(self, events: list[dict[str, Any]]) -> None:
@@ -244,7 +282,4 @@ class _Events:
                 self._handler.send_header(name, value)
             self._handler.end_headers()
             events = [*self._reply.begin(), *events]
-        self._chunk(b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events))
-
-    def _chunk(self, data: bytes) -> None:
-        self._handler.wfile.write(f"{len(data):X}\r\n".encode() + data + b"\r\n")
+        self._handler.chunk(b"".join(b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n" for event in events))

@@ -14,7 +14,7 @@ TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 sys.path[:0] = [str(TEMPLATES / "serve"), str(TEMPLATES / "common")]
 
 from answers import Answer  # noqa: E402
-from server import ModelServer  # noqa: E402
+from server import Engine, ModelServer, Upstream  # noqa: E402
 from wording import Asked, Wrong  # noqa: E402
 
 
@@ -41,8 +41,11 @@ class Parrot:
 
 
 def main() -> None:
+    """KEY [PORT [UPSTREAM]]: UPSTREAM is the port of another of these, which answers in place of the parrot."""
     key = hashlib.sha256(sys.argv[1].encode()).hexdigest()
-    server = ModelServer(0, "ann/a", key, Parrot(), tokens=100, waiting=1, on_answer=lambda answer: print("answered", flush=True))
+    port, upstream = (*map(int, sys.argv[2:]), 0, 0)[:2]
+    engine: Engine | Upstream = Upstream(upstream, sys.argv[1]) if upstream else Parrot()
+    server = ModelServer(port, "ann/a", key, engine, tokens=100, waiting=1, on_answer=lambda answer: print("answered", flush=True))
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
     print(server.server_address[1], flush=True)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.recipes import played_model
+from tests.recipes.conftest import ROOT
+from trainyard.errors import UserError
+from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.values import lock_for, locked_packages, needs_of, resolve
 
 KEY = "a-key-of-some-length"
 HELLO = [{"role": "user", "content": "one two three"}]
@@ -43,18 +50,23 @@ class Served:
         return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    argv = [sys.executable, played_model.__file__, KEY]
+@contextmanager
+def serving(*more: str) -> Iterator[Served]:
+    argv = [sys.executable, played_model.__file__, KEY, *more]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         port = int(process.stdout.readline())
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {KEY}"}, trust_env=False, timeout=20
-        ) as client:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, trust_env=False, timeout=20) as client:
             yield Served(client, port, process)
         process.terminate()
         process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with serving() as server:
+        yield server
 
 
 def test_an_answer_has_the_form_that_clients_expect(served: Served) -> None:
@@ -154,3 +166,75 @@ def test_one_is_answered_at_a_time_so_many_wait_and_who_leaves_frees_the_model(s
         assert first.status_code == 429 and first.headers["retry-after"]
         link.close()
         assert [one.result().status_code for one in both if one.result() is not first] == [200]
+
+
+def test_an_engine_of_its_own_answers_through_it_and_is_never_reached_without_the_key(served: Served) -> None:
+    with serving("0", str(served.port)) as front:
+        assert front.chat().json()["choices"][0]["message"]["content"] == "one two three"
+        assert [event["choices"][0]["delta"].get("content") for event in front.events(messages=HELLO)] == [
+            "",
+            "one",
+            " two",
+            " three",
+            None,
+        ]
+        assert front.refused(400, n=2)["param"] == "n"
+        assert front.client.post("/v1/chat/completions", headers={"Authorization": "Bearer x"}, json={}).status_code == 401
+        assert front.client.post("/v1/load_lora_adapter", json={}).status_code == 404, "only what is served is passed on"
+    with serving("0", str(free_port())) as front:
+        assert front.refused(503)["message"] == "the engine does not answer"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+_BEHIND = """
+import sys, threading, types
+sys.path[:0] = sys.argv[1:3]
+sys.modules["models"] = types.SimpleNamespace(ADAPTER="adapter_config.json", load=None)
+import http.client
+from behind import Vllm
+vllm = Vllm("/the/model", "a/b", "ann/a", "/nowhere")
+vllm.wait(threading.Event())
+link = http.client.HTTPConnection("127.0.0.1", vllm.upstream.port)
+link.request("GET", "/v1/models", headers={"Authorization": f"Bearer {vllm.upstream.key}"})
+print(link.getresponse().status)
+vllm.check()
+vllm._process.kill()
+vllm._process.wait()
+try:
+    vllm.check()
+except OSError as error:
+    print(error)
+vllm.end()
+"""
+
+
+def test_vllm_is_started_with_a_key_of_its_own_waited_for_and_told_when_it_has_died(tmp_path: Path) -> None:
+    played = tmp_path / "vllm"
+    played.write_text(
+        "#!/bin/sh\n[ \"$1 $2 $3 $4\" = 'serve /the/model --served-model-name ann/a' ] || exit 64\n"
+        f'exec {sys.executable} {played_model.__file__} "$VLLM_API_KEY" "$8" >/dev/null\n'
+    )
+    played.chmod(0o755)
+    argv = [sys.executable, "-c", _BEHIND, str(played_model.TEMPLATES / "serve"), str(played_model.TEMPLATES / "common")]
+    said = subprocess.run(argv, env={"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True, text=True, check=True).stdout
+
+    assert said.splitlines() == ["200", "vLLM ended by itself (exit code -9); its words stand above"]
+
+
+def test_a_stack_with_a_gpu_gets_vllm_and_one_without_cannot_ask_for_it() -> None:
+    recipe = load_recipe(ROOT, "serve")
+    told = ["base_model=Qwen/Qwen3-0.6B", "model_name=a", "key_sha256=0"]
+    values = resolve(recipe, sets=[*told, "device=gpu"])
+    needs = needs_of(recipe, values)
+    assert values["engine"] == "vllm" and (needs["gpus"], needs["cuda"]) == (1, "13.0")
+    assert "vllm" in locked_packages(lock_for(recipe, values))
+
+    values = resolve(recipe, sets=[*told, "device=cpu"])
+    assert values["engine"] == "transformers" and needs_of(recipe, values)["gpus"] == 0
+    with pytest.raises(UserError, match="engine vllm needs an NVIDIA GPU"):
+        resolve(recipe, sets=[*told, "device=cpu", "engine=vllm"])

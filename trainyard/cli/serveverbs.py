@@ -23,6 +23,7 @@ from trainyard.errors import UserError
         budget="dollars after which it is stopped",
         port="port of this machine",
         api_key_from="environment variable with the API key (default: one is made)",
+        engine="vllm or transformers (default: vllm where the stack has a GPU)",
         model_name="what requests call the model (default: user/label of the run)",
         detach="leave as soon as it runs",
         yes="send your files to the stack's cloud without being asked",
@@ -31,7 +32,8 @@ from trainyard.errors import UserError
 @verb
 def serve_model(
     c: Context, run: str, stack: str | None = None, here: bool = False, hours: float | None = None, budget: float | None = None,
-    port: str = "8000", api_key_from: str | None = None, model_name: str | None = None, name: str | None = None, detach: bool = False,
+    port: str = "8000", api_key_from: str | None = None, model_name: str | None = None, engine: str | None = None, name: str | None = None,
+    detach: bool = False,
     yes: bool = False, json: bool = False,
 ) -> int:  # fmt: skip
     """Serve the model of a finished run by OpenAI's API, on a leased pod with a tunnel to it, or on this machine."""
@@ -39,10 +41,12 @@ def serve_model(
     from trainyard.runs.signals import NothingRented
     from trainyard.runs.verbs.reach import port_of
 
-    work, options = context(as_json=json), ServeOptions(port_of(port), api_key_from, model_name)
+    work, options = context(as_json=json), ServeOptions(port_of(port), api_key_from, model_name, engine)
     if here:
-        if stack is not None or hours is not None or budget is not None or detach:
-            raise UserError("--here is this machine, without a pod: no --stack, --hours, --budget or --detach goes with it")
+        if any(option is not None for option in (stack, hours, budget, engine, name)) or detach:
+            raise UserError(
+                "--here is this machine, without a pod: no --stack, --hours, --budget, --engine, --name or --detach goes with it"
+            )
         return serve_here(work, run, options)
     folder = served_run(work, run)
     if folder is None:

@@ -43,6 +43,8 @@ class ServeOptions:
     """Environment variable with the API key; None: one is made."""
     model_name: str | None
     """What requests call the model; None: the run's name."""
+    engine: str | None = None
+    """What answers; None: as the recipe says for the stack."""
 
 
 def serving_of(context: CommandContext, reference: str, stack: str | None, options: ServeOptions) -> TrainRequest:
@@ -63,6 +65,8 @@ def serving_of(context: CommandContext, reference: str, stack: str | None, optio
         "base_model": model.base, "model_name": options.model_name or f"{model.key.user}/{model.key.run}",
         "key_sha256": _key_sha256(context, options.key_from), "port": options.port if here else POD_PORT,
     }  # fmt: skip
+    if options.engine is not None:
+        values["engine"] = options.engine
     return TrainRequest(
         model.stack, RECIPE, f"{OF_RUN}{model.key}", sets=[f"{name}={value}" for name, value in values.items()], detach=True
     )
@@ -135,14 +139,10 @@ def serve_here(context: CommandContext, reference: str, options: ServeOptions) -
     name = options.model_name or f"{model.key.user}/{model.key.run}"
     with tempfile.TemporaryDirectory(prefix="trainyard-serve-") as scratch:
         config = {
-            "base_model": model.base,
-            "model_name": name,
-            "key_sha256": digest,
-            "port": options.port,
-            "max_tokens": 512,
-            "max_waiting": 16,
-        }
-        Path(scratch, "config.json").write_text(json.dumps(config | {"device": "cpu", "with_parent": True}))
+            "base_model": model.base, "model_name": name, "key_sha256": digest, "port": options.port, "max_tokens": 512, "max_waiting": 16,
+            "engine": "transformers", "device": "cpu", "with_parent": True,
+        }  # fmt: skip
+        Path(scratch, "config.json").write_text(json.dumps(config))
         env = {**program.env, "RUN_DIR": scratch, "OUTPUT_DIR": scratch, "INPUT_DIR": str(folder)}
         with _child(program.argv, env) as process, telling(options.port, lambda at: _say(context, name, digest, at)):
             code = process.wait()
