@@ -62,7 +62,7 @@ def prepare(book: Book, config: dict[str, Any]) -> str:
     """Look, clone, lay out; return the script. Raises NotReady."""
     for folder in (book.base, book.state, book.shims):
         os.makedirs(folder, exist_ok=True)
-    machine = look_at_machine(book, config["gpus"], config["free_gb"])
+    machine = look_at_machine(config["gpus"])
     print(f"nanochat: {machine}", flush=True)
     if config["wandb_run"] and not os.environ.get("WANDB_API_KEY"):
         raise NotReady("wandb_run needs the key of Weights & Biases on the pod: name WANDB_API_KEY in pod_secrets")

@@ -1,4 +1,4 @@
-"""What is looked at before a minute of training is paid for: programs, disk, GPUs, repository, downloads. Standard library only."""
+"""What is looked at before a minute of training is paid for: programs, GPUs, repository, downloads. Standard library only."""
 
 from __future__ import annotations
 
@@ -29,21 +29,18 @@ class NotReady(Exception):
     """This machine or these settings cannot do it: said in one line. Exit code 2."""
 
 
-def look_at_machine(book: Book, gpus: int, disk_gb: float) -> str:
-    """Look for programs, disk and GPUs; return in words what there is. Raises NotReady."""
+def look_at_machine(gpus: int) -> str:
+    """Look for programs and GPUs; return in words what there is. Raises NotReady."""
     if lacking := [name for name in ("bash", "git", "curl") if shutil.which(name) is None]:
         raise NotReady(f"the speedrun needs {', '.join(lacking)}, and this machine has not: take an image that has")
-    free = shutil.disk_usage(book.folder).free / 1e9
-    if free < disk_gb:
-        raise NotReady(f"this size needs {disk_gb:g} GB of disk, and {free:.0f} GB are free: set disk_gb higher in the stack's settings")
     if not gpus:
-        return f"{free:.0f} GB of disk free, no GPU asked for"
+        return "no GPU asked for"
     found = _gpus()
     if len(found) < gpus:
         fewer = max((number for number in (1, 2, 4) if number <= len(found)), default=0)
         instead = f": --set gpus={fewer} trains on fewer, as much longer" if fewer else " (nvidia-smi tells of none)"
         raise NotReady(f"{gpus} GPUs are asked for, and this machine has {len(found)}{instead}")
-    return f"{free:.0f} GB of disk free, {len(found)} GPUs ({found[0][0]})"
+    return f"{len(found)} GPUs ({found[0][0]})"
 
 
 def has_fp8() -> bool:

@@ -161,7 +161,7 @@ class Speedrun:
     def __init__(self, folder: Path, source: Path, commit: str, *sets: str, data: Path | None = None) -> None:
         recipe = load_recipe(ROOT, "nanochat")
         self.folder, self.output = folder, folder / "output"
-        known = (f"repo=file://{source}/nanochat", f"commit={commit}", f"python={sys.executable}", "free_gb=0", "size=tiny")
+        known = (f"repo=file://{source}/nanochat", f"commit={commit}", f"python={sys.executable}", "size=tiny")
         values = resolve(recipe, sets=[*known, *sets])
         found = inspect(str(data) if data else None, recipe, values=values)
         bundle.build(recipe, values, found, folder / "run")

@@ -208,7 +208,6 @@ def test_what_cannot_be_run_is_said_before_anything_is_trained(source: tuple[Pat
     wrong = "0" * 40
     assert f"at {wrong} cannot be had" in Speedrun(tmp_path / "a", folder, wrong).ends(2).log
     assert "this machine has 0 (nvidia-smi tells of none)" in Speedrun(tmp_path / "b", folder, commit, "gpus=2").ends(2).log
-    assert "GB of disk, and" in Speedrun(tmp_path / "c", folder, commit, "free_gb=9000000").ends(2).log
     assert "name WANDB_API_KEY in pod_secrets" in Speedrun(tmp_path / "e", folder, commit, "wandb_run=first").ends(2).log
     (folder / "addresses" / "eval_bundle.zip").rename(tmp_path / "bundle")
     assert "eval_bundle.zip, which the speedrun downloads, does not answer" in Speedrun(tmp_path / "f", folder, commit).ends(2).log
