@@ -21,6 +21,8 @@ REFUSED, STOPPED = 2, 75
 BETWEEN = 0.5
 """Seconds between two looks at what SimpleTuner has written."""
 METRICS = "training_metrics.jsonl"
+_EARLY: list[int] = []
+"""Signals that came before there was anybody to hand them on to."""
 
 
 def main() -> int:
@@ -77,7 +79,13 @@ def _start(values: dict[str, Any], config: dict[str, Any], work: Path) -> subpro
     if shutil.which("nvidia-smi") is None or values["device"] == "cpu":
         shutil.copyfile(Path(__file__).with_name("no_gpu.py"), work / "sitecustomize.py")
         env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(work), env.get("PYTHONPATH", "")]))
-    return subprocess.Popen([shutil.which("simpletuner", path=env["PATH"]) or "simpletuner", "train"], cwd=work, env=env)
+    # A shell that runs something in the background has interrupts ignored, and so would the command. A stop goes to the whole group of
+    # this process: the command would die of it at once, and leave its training behind.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: _EARLY.append(number))
+    return subprocess.Popen(
+        [shutil.which("simpletuner", path=env["PATH"]) or "simpletuner", "train"], cwd=work, env=env, start_new_session=True
+    )
 
 
 class Following:
@@ -136,6 +144,8 @@ def _follow(process: subprocess.Popen[bytes], following: Following) -> tuple[int
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    if _EARLY:
+        stop(_EARLY[0], None)
     while process.poll() is None:
         following.tell()
         time.sleep(BETWEEN)

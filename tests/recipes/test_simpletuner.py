@@ -134,7 +134,8 @@ class Run:
         env = {"PATH": f"{self.top}/bin:/usr/bin:/bin", "HOME": str(self.top), "PYTHONPATH": ""}
         with (self.top / "log").open("a") as log:
             return subprocess.Popen(
-                [sys.executable, "train.py"], cwd=self.top / "run", stdout=log, stderr=log, text=True,
+                ["sh", "-c", f"trap : TERM; {sys.executable} train.py & wait $!; wait $!"], cwd=self.top / "run", stdout=log, stderr=log,
+                text=True, start_new_session=True,
                 env=env | {"RUN_DIR": f"{self.top}/run", "WORKSPACE": str(self.top), "INPUT_DIR": f"{self.top}/input",
                            "OUTPUT_DIR": f"{self.top}/output", "CODE_DIR": f"{self.top}/run/code"},
             )  # fmt: skip
@@ -185,7 +186,7 @@ def test_a_stop_reaches_its_children_and_what_goes_on_begins_at_the_newest_whole
         assert process.poll() is None, run.log
         time.sleep(0.02)
     child = int((tmp_path / "waiting").read_text())
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # as a stop comes: to a group, whose interrupts a shell has had ignored
     assert process.wait(30) == 75, run.log
     assert not Path(f"/proc/{child}").exists(), "its training has a session of its own"
 
