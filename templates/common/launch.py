@@ -1,4 +1,4 @@
-"""Start train.py: once, or once for each GPU, as processes that live and die together.
+"""Start train.py: once, or once for each GPU of one node or of all of a Slurm job, as processes that live and die together.
 
 Each is told RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun tells them. What torchrun does
 otherwise, and a training on a rented machine cannot have: it kills after 30 seconds what was told to save and stop, ends with a code
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import runpy
@@ -27,6 +28,9 @@ OUTPUT_DIR = os.environ.get("OUTPUT_DIR") or os.path.join(RUN_DIR, "output")
 LOGS = os.path.join(os.environ.get("WORKSPACE") or RUN_DIR, ".trainyard", "ranks")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "TORCHELASTIC_ERROR_FILE")
 STOPPED, REFUSED = 75, 2
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+NODE = "--node"
+"""The word by which this program is one of those that a job has, one on each node."""
 GRACE = {REFUSED: 10.0}
 """Seconds, by an exit code, that the others have to end by themselves once rank 0 has ended, or any has failed; else 3."""
 SHOWN = 8192
@@ -36,16 +40,43 @@ SHOWN = 8192
 def main() -> int:
     """Train; return the exit code."""
     with open(os.path.join(RUN_DIR, "config.json"), encoding="utf-8") as file:
-        count = processes(json.load(file))
+        config = json.load(file)
+    count, nodes, place = processes(config), int(os.environ.get("SLURM_NNODES") or 1), os.environ.get("MASTER_ADDR")
+    if nodes > 1 and sys.argv[1:] != [NODE] and config.get("strategy") != "none":
+        return lead(nodes)
+    port = int(os.environ.get("MASTER_PORT") or 0)
     for name in NAMES:  # what an image or a cluster says of processes of its own
         os.environ.pop(name, None)
-    if count == 1:
-        # Of several GPUs transformers would take all, in one process that waits for itself.
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
-        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"].partition(",")[0]
-        train()
-        return 0
-    return Ranks(count).run()
+    if sys.argv[1:] == [NODE] and place:
+        return Ranks(count, nodes, int(os.environ["SLURM_NODEID"]), (place, port)).run()
+    if count > 1:
+        _begin(f"{count} processes")
+        return verdict(Ranks(count, 1, 0, ("127.0.0.1", 0)).run())
+    # Of several GPUs transformers would take all, in one process that waits for itself.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
+    os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"].partition(",")[0]
+    train()
+    return 0
+
+
+def lead(nodes: int) -> int:
+    """Start the processes of every node of a Slurm job, which share this folder; return the exit code."""
+    _begin(f"{nodes} nodes")
+    words = ["srun", f"--nodes={nodes}", "--ntasks-per-node=1", "--overlap", "--kill-on-bad-exit=1"]
+    # In a session of its own: what stops this run is sent to all its processes, and srun, told to stop, kills. Another signal it passes on.
+    began = functools.partial(_die_with, os.getpid(), signal.SIGTERM)
+    order = [*words, sys.executable, os.path.abspath(__file__), NODE]
+    with subprocess.Popen(order, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=began) as step:
+        for stop in STOPS:
+            signal.signal(stop, lambda *_: step.send_signal(signal.SIGUSR1))
+        code = step.wait()
+    return verdict(code if code >= 0 else 128 - code)
+
+
+def _begin(of: str) -> None:
+    shutil.rmtree(LOGS, ignore_errors=True)
+    os.makedirs(LOGS, exist_ok=True)
+    print(f"train: {of} (rank 0 writes this log, the others {LOGS}/rank-N.log)", flush=True)
 
 
 def processes(config: dict[str, Any]) -> int:
@@ -76,25 +107,24 @@ def _gpus() -> int:
 class Ranks:
     """The processes of one training."""
 
-    def __init__(self, count: int) -> None:
-        self._count, self._pids = count, dict[int, int]()
+    def __init__(self, count: int, nodes: int, node: int, meeting: tuple[str, int]) -> None:
+        self._count, self._world, self._first, self._pids = count, count * nodes, count * node, dict[int, int]()
         self._ended: dict[int, tuple[int, float]] = {}
         """Rank -> its exit code (negative: the signal that killed it), and when that was seen."""
         self._killed, self._told = set[int](), False
         # Rank 0 takes it over, so that nobody else can take the port in the seconds until then.
-        self._meeting = socket.create_server(("127.0.0.1", 0))
+        self._meeting = None if node else socket.create_server((meeting[0] if nodes == 1 else "", meeting[1]))
+        self._address = meeting[0], self._meeting.getsockname()[1] if self._meeting else meeting[1]
 
     def run(self) -> int:
         """Start all, and wait until all are over; return the exit code."""
-        shutil.rmtree(LOGS, ignore_errors=True)
-        os.makedirs(LOGS, exist_ok=True)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._pass_on)
+        for stop in STOPS:
+            signal.signal(stop, self._pass_on)
         signal.signal(signal.SIGALRM, self._kill)
-        print(f"train: {self._count} processes (rank 0 writes this log, the others {LOGS}/rank-N.log)", flush=True)
-        for rank in range(self._count):
-            self._start(rank)
-        self._meeting.close()
+        for number in range(self._count):
+            self._start(number)
+        if self._meeting:
+            self._meeting.close()
         if self._told:  # while they were started
             self._pass_on()
         while self._pids:
@@ -103,31 +133,32 @@ class Ranks:
                 del self._pids[rank]
                 self._note(rank, os.waitstatus_to_exitcode(how))
         signal.setitimer(signal.ITIMER_REAL, 0)
-        return self._verdict()
+        failed = [rank for rank in self._ended if self._has_failed(rank)]
+        # A stop is told by rank 0's code alone: Slurm ends a step whose task ends with another code than 0.
+        code = self._ended[failed[0] if failed else self._first][0] if failed or not self._first else 0
+        return code if code >= 0 else 128 - code
 
-    def _start(self, rank: int) -> None:
-        parent = os.getpid()
+    def _start(self, number: int) -> None:
+        parent, rank = os.getpid(), self._first + number
         sys.stdout.flush()
         pid = os.fork()
         if pid:
             self._pids[rank] = pid
             return
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
-            signal.signal(number, signal.SIG_DFL)
+        for each in (*STOPS, signal.SIGALRM):
+            signal.signal(each, signal.SIG_IGN if each == signal.SIGUSR1 else signal.SIG_DFL)
         _die_with(parent)
-        address, port = self._meeting.getsockname()
-        told = (rank, rank, self._count, self._count, address, port, 0, _failure(rank))
+        told = (rank, number, self._world, self._count, *self._address, self._first // self._count, _failure(rank))
         os.environ |= {name: str(value) for name, value in zip(NAMES, told, strict=True)}
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (2 * self._count))))
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each rank would warn of the same
-        if sys.platform == "linux":
+        if sys.platform == "linux" and self._world == self._count:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         if rank:
-            self._meeting.close()
             log = os.open(_log(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
             os.dup2(log, 1)
             os.dup2(log, 2)
-        else:
+        elif self._meeting:
             os.environ["RANKS_MEETING"] = str(os.dup(self._meeting.fileno()))
         train()
         sys.exit(0)
@@ -147,6 +178,8 @@ class Ranks:
     def _note(self, rank: int, code: int) -> None:
         """Note that a rank has ended. Where the others would wait for it for ever, they get some time, then an end."""
         self._ended[rank] = code, time.time()
+        if self._has_failed(rank):
+            _write(_failure(rank), {"time": time.time(), **_record(rank), "code": code})
         if self._pids and (rank == 0 or self._has_failed(rank)) and not signal.getitimer(signal.ITIMER_REAL)[0]:
             signal.setitimer(signal.ITIMER_REAL, GRACE.get(code, 3.0), 1.0)
 
@@ -156,28 +189,30 @@ class Ranks:
         was_stopped = code in (0, STOPPED) or (self._told and code == -signal.SIGTERM)
         return not was_stopped and rank not in self._killed and not _record(rank).get("done")
 
-    def _order(self, rank: int) -> tuple[bool, float]:
-        """Return what sorts a cause before its consequences: who loses a partner fails, or aborts, and may tell so before we see why."""
-        code, seen = self._ended[rank]
-        return code >= 0 or code == -signal.SIGABRT, _record(rank).get("time", seen)
 
-    def _verdict(self) -> int:
-        """Return the exit code; where another rank than 0 has failed first, tell of it."""
-        own = self._ended[0][0]
-        failed = [rank for rank in self._ended if self._has_failed(rank)]
-        if own in (0, STOPPED) or not failed:
-            return own if own >= 0 else 128 - own
-        rank = min(failed, key=self._order)
-        code = self._ended[rank][0]
-        if rank == 0 and code > 0:
-            return code  # it has said itself what was wrong
-        message = f"has failed: {_record(rank).get('message') or f'it ended with exit code {code}'}"
-        if code < 0:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else "it has no name here"
-            why = ", most often because the machine's memory was full" if code == -signal.SIGKILL else ""
-            message = f"was killed by signal {-code} ({name}){why}"
-        _tell(rank, f"rank {rank} of {self._count} {message}", with_log=code != -signal.SIGKILL)
-        return code if code > 0 else 128 - code
+def verdict(own: int) -> int:
+    """Return the exit code of all; where another rank than 0 has failed first, or one was killed, tell of it."""
+    found = {int(name[5:-5]): _record(int(name[5:-5])) for name in os.listdir(LOGS) if name.endswith(".json")}
+    failed = {rank: record for rank, record in found.items() if not record.get("done") and "time" in record}
+    if own in (0, STOPPED) or not failed:
+        return own
+
+    def order(rank: int) -> tuple[bool, float]:
+        # A cause before its consequences: who loses a partner fails, or aborts, and may tell so before its death is seen.
+        code = failed[rank].get("code", 1)
+        return code >= 0 or code == -signal.SIGABRT, failed[rank]["time"]
+
+    rank = min(failed, key=order)
+    code = failed[rank].get("code", 1)
+    if rank == 0 and code > 0:
+        return int(code)  # it has said itself what was wrong
+    message = f"has failed: {failed[rank].get('message') or f'it ended with exit code {code}'}"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else "it has no name here"
+        why = ", most often because the machine's memory was full" if code == -signal.SIGKILL else ""
+        message = f"was killed by signal {-code} ({name}){why}"
+    _tell(rank, f"rank {rank} {message}", with_log=code != -signal.SIGKILL)
+    return int(code if code > 0 else 128 - code)
 
 
 def _log(rank: int) -> str:
@@ -209,15 +244,20 @@ def _tell(rank: int, message: str, *, with_log: bool) -> None:
     with contextlib.suppress(OSError, ValueError):
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
-        with open(path + ".partial", "w", encoding="utf-8") as out:
-            json.dump(known | {"state": "failed", "message": message[:2000], "time": time.time()}, out)
+        _write(path, known | {"state": "failed", "message": message[:2000], "time": time.time()})
+
+
+def _write(path: str, value: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError), open(path + ".partial", "w", encoding="utf-8") as out:
+        json.dump(value, out)
+    with contextlib.suppress(OSError):
         os.replace(path + ".partial", path)
 
 
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when the one that started it is gone."""
+def _die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel end this process when the one that started it is gone."""
     with contextlib.suppress(OSError, AttributeError):  # Linux alone has it
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(1, number)
     if os.getppid() != parent:
         os._exit(1)
 
