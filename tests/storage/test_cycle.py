@@ -281,6 +281,8 @@ def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_built(
     for request, words in wrong:
         with pytest.raises(UserError, match=words):
             went(played, request)
+    with pytest.raises(UserError, match="--stack auto: the rounds of a cycle are in the bucket of one stack"):
+        run_cycle(played.clone.context, CycleBook(played.clone.context, "diary", "auto"), request_of(stack="auto"))
     with pytest.raises(UserError, match="use a-z"):
         run_cycle(played.clone.context, CycleBook(played.clone.context, "../x", "local"), request_of(name="../x"))
     with pytest.raises(UserError, match="there is no cycle diary"):
@@ -289,17 +291,17 @@ def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_built(
 
 
 def test_cron_and_systemd_say_the_very_command(played: Played, request_of: Callable[..., CycleRequest]) -> None:
-    request = request_of(since_last=True, budget=5.0, sets=("persona=Ada 100%",))
+    request = request_of(since_last=True, budget=5.0, sets=("persona=Ada 100% $5",))
     cron, *units = [line for line in cron_lines(book_of(played.clone.context, "diary", None), request) if line and not line.startswith("#")]
 
     assert f"cd {played.clone.context.places.root} && " in cron and " -m trainyard cycle --data " in cron
     assert (
         "--since last" in cron
         and "--budget 5 " in cron
-        and "'persona=Ada 100\\%'" in cron
+        and "'persona=Ada 100\\% $5'" in cron
         and "--merge --yes >> .trainyard/cycles/" in cron
     )
-    assert "SuccessExitStatus=8" in units and any("100%%" in line for line in units)
+    assert "SuccessExitStatus=8" in units and any("100%% $$5" in line for line in units)
 
 
 def test_a_round_of_this_version_is_read_as_it_was_written(played: Played, request_of: Callable[..., CycleRequest]) -> None:

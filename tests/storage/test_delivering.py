@@ -46,12 +46,12 @@ def run_of(clone: Clone, settings: StoreSettings, **more: Any) -> RunFolder:
     """Return the folder of a run that is over, whose result lies in the bucket."""
     folder = RunFolder(RunId("greg", "first", 1).folder(clone.context.places.runs))
     usual: dict[str, Any] = {
-        "phase": "ended", "training_success": True, "bucket": RunBucket(settings.bucket, "local"),
+        "recipe": "lora", "phase": "ended", "training_success": True, "bucket": RunBucket(settings.bucket, "local"),
         "result": RunResult(s3_url=f"{settings.url}/{FIRST.model}", s3_key=FIRST.model, files=1),
         "values": {"base_model": "Qwen/Qwen3-0.6B", "lora_rank": 8, "command": None, "data": "secret.jsonl"},
     }  # fmt: skip
     record = RunRecord(
-        user="greg", label="first", attempt=1, environment="local", recipe="lora", bundle_sha256="", hours=1, created=0.0,
+        user="greg", label="first", attempt=1, environment="local", bundle_sha256="", hours=1, created=0.0,
         token="token-of-greg-1", **{**usual, **more},
     )  # fmt: skip
     folder.save(record)

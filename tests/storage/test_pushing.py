@@ -206,3 +206,39 @@ def test_a_dry_run_shows_the_card_and_asks_nothing_of_the_repository(
     card = shown(clone.context, "first", HubWish(repo="greg/first", public=False, branch="v2"), None, None)
 
     assert hub.seen == [] and 'revision="v2"' in card and "would send README.md (this card)" in clone.said()
+
+
+def test_a_gguf_is_one_of_its_base_and_tells_of_the_training(
+    clone: Clone, hub: HubEmulator, trained: Callable[..., None], licensed: BaseHub, settings: StoreSettings, pod: Workspace
+) -> None:
+    trained()
+    key = ResultKey("greg", "small", 1)
+    for path in (pod.root / "output/model").glob("*.*"):
+        path.unlink()
+    pod.write("output/model/qwen3-first.Q4_K_M.gguf", b"GGUF")
+    pod.write("output/result.json", json.dumps({"recipe": "gguf", "base_revision": REVISION, "quant": "Q4_K_M"}).encode())
+    commit(settings, here(), key, pod.output, ["model/*.gguf", "result.json"], [], token=claimed(settings, pod.root, key), patience=HASTE)
+    data = DataSummary(reference=f"s3://{settings.bucket}/models/greg/first/1/model/", kind="s3")
+    training = clone.context.folder("first").load()
+    folder = RunFolder(RunId("greg", "small", 1).folder(clone.context.places.runs))
+    folder.save(replace(training, label="small", recipe="gguf", values={"base_model": BASE, "quant": "Q4_K_M"}, data=data))
+
+    push_run(clone.context, "small", HubWish(repo="greg/small", public=False), None, None)
+
+    card = ModelCard(hub.repos["greg/small"].files["README.md"][0].decode())
+    assert (card.data["base_model"], card.data["base_model_relation"], card.data["license"]) == (BASE, "quantized", "apache-2.0")
+    assert "gguf" in card.data["tags"] and "ollama run hf.co/greg/small" in card.text and "`diary.jsonl`" in card.text
+    assert "from_pretrained" not in card.text and "| training | `greg/first/1` |" in card.text
+
+
+def test_a_summarizers_card_has_its_rouge_and_what_its_own_page_says(
+    clone: Clone, hub: HubEmulator, trained: Callable[..., None], licensed: BaseHub
+) -> None:
+    page = b"# Summaries\n\nTrained well.\n\n```python\nload()\n```\n\n## Settings\n- eval_file: /home/greg/secret.jsonl\n"
+    report = {"recipe": "summarizer", "rouge": {"rougeL": 0.25}, "rouge_of_first_sentences": {"rougeL": 0.5}, "rouge_rows": 8}
+    trained({"model/README.md": page, "result.json": json.dumps(report).encode()}, recipe="summarizer", values={"base_model": BASE})
+    pushed(clone)
+
+    card = ModelCard(hub.repos["greg/first"].files["README.md"][0].decode())
+    assert card.data["pipeline_tag"] == "summarization" and "type: rouge" in card.content and "value: 0.25" in card.content
+    assert "load()" in card.text and "/home/" not in card.content and "| rougeL | 0.2500 |" in card.text and "0.5" not in card.text

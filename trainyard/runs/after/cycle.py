@@ -75,6 +75,8 @@ def run_cycle(context: CommandContext, book: CycleBook, asked: CycleRequest | No
     ``asked``: None for what was asked for the last time. Raises UserError for wrong settings, Busy while another process is at it,
     and what a stage raises: the round is gone on with by the same command.
     """
+    if book.stack == AUTO:
+        raise UserError("--stack auto: the rounds of a cycle are in the bucket of one stack", hint="What is cheapest now: invoke offers")
     for label in (book.name, f"{book.name}-999-merge"):
         check_label(label, book.user, book.stack)
     with book.held():
@@ -146,8 +148,7 @@ def _say_known(context: CommandContext, newest: CycleRound, *, changed: bool) ->
 
 def _refuse(context: CommandContext, request: CycleRequest) -> None:
     """Raise UserError for what a later stage would refuse, before anything is built or rented."""
-    if request.stack != AUTO:
-        _refuse_settings(context, request)
+    _refuse_settings(context, request)
     if request.prompts is not None:
         load_prompts(Path(request.prompts))
     if request.against not in _AGAINST:

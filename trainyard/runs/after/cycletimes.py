@@ -40,10 +40,12 @@ def lines_of(request: CycleRequest, root: Path) -> Sequence[str]:
     return [
         "# cron, in UTC or the machine's own time (crontab -e):", cron, "",
         f"# systemd: ~/.config/systemd/user/{unit}.service",
-        "[Service]", "Type=oneshot", f"WorkingDirectory={root}", f"ExecStart={command.replace('%', '%%')}",
+        "[Service]", "Type=oneshot", f"WorkingDirectory={root}", f"ExecStart={command.replace('%', '%%').replace('$', '$$')}",
         "# a round that another process is at work on is no failure", "SuccessExitStatus=8", "",
         f"# systemd: ~/.config/systemd/user/{unit}.timer; then: systemctl --user enable --now {unit}.timer",
         "[Timer]", f"OnCalendar={_CALENDAR}", "Persistent=true", "[Install]", "WantedBy=timers.target",
+        "", f"# git as the trigger, of the training alone, from rows in a bucket: runs/{request.name}.yaml; then: invoke gitops.sync",
+        f"stack: {request.stack}", "data: s3://BUCKET/rows/", f'schedule: "{_CRON}"', "since: last", "init_from: last",
     ]  # fmt: skip
 
 
