@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import glob
 import json
 import os
 import re
@@ -144,7 +145,8 @@ def secrets_of(yard: Yard) -> dict[str, bytes]:
 def _of_plans(runs: Path, secret_key: str) -> dict[str, bytes]:
     """Return the secrets with which pods prove that they have committed alone."""
     found = {}
-    for path in runs.glob("*/*/*/run.json"):
+    # not Path.glob, which ends with an error when a folder vanishes meanwhile
+    for path in map(Path, glob.glob(f"{runs}/*/*/*/run.json")):
         with contextlib.suppress(OSError, ValueError, KeyError):
             record = json.loads(path.read_text())
             bucket = (record.get("bucket") or {}).get("bucket", "")
