@@ -22,6 +22,8 @@ from telemetry import Status, append_line
 
 BOOK = Book(os.environ["NANOCHAT_BOOK"])
 _TOLD_EVERY = 2.0
+_TRIES = 3
+"""A download skips what is there: eight GPUs are not given back because one file of many did not come."""
 _FIRST = 8
 """Shards that upstream trains its tokenizer on."""
 
@@ -83,8 +85,12 @@ def _do(step: Step, launch: list[str], words: list[str]) -> int:
         say(f"{step.title}: going on from step {saved[-1]}")
     say(f"{step.title}: begins")
     began, follower = time.time(), Follower(step)
-    code = _call(order, follower)
-    wrong = _wrong(step, code, follower.reader, words)
+    for left in reversed(range(_TRIES if step.name == "data" else 1)):
+        code = _call(order, follower)
+        wrong = _wrong(step, code, follower.reader, words)
+        if wrong is None or not left:
+            break
+        say(f"{step.title}: {wrong}; once more, for what is missing")
     steps = follower.reader.total if step.name == "base" else follower.reader.at
     known = {"seconds": round(time.time() - began, 1), "steps": steps, **follower.reader.figures}
     if wrong:
@@ -153,7 +159,7 @@ def _environment(words: list[str]) -> int:
     else:
         code = _call([BOOK.plan["uv"], *words])
     if code:
-        BOOK.fail("environment", code, f"uv {words[0]} ended with code {code}")
+        BOOK.fail("environment", code, f"Python environment: uv {words[0]} ended with code {code}")
         say(f"Python environment: FAILED: uv {words[0]} ended with code {code}")
         return code
     if words[:1] == ["sync"] and BOOK.plan["wandb_run"] and not _is_let_in():

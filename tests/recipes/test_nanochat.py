@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 import socket
+import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -130,6 +131,7 @@ def test_a_download_that_ends_well_without_its_shards_has_failed(tmp_path: Path)
     failed = Speedrun(tmp_path / "run", tmp_path / "up", commit).ends(1)
     assert failed.status["message"] == "training data: it ended with code 0, and 1 of 2 shards are there"
     assert not any("train" in call for call in failed.calls), "nothing is trained on half of the data"
+    assert failed.log.count("once more, for what is missing") >= 2
 
 
 @pytest.mark.long
@@ -140,6 +142,20 @@ def test_a_training_ends_with_the_program_that_reads_it(source: tuple[Path, str]
     os.kill(int((tmp_path / ".trainyard" / "program.pid").read_text()), signal.SIGKILL)
     assert process.wait() == 137
     _until(lambda: not _at_work(tmp_path))
+
+
+@pytest.mark.long
+def test_the_environment_is_the_one_of_the_repository_for_this_kind_of_machine(source: tuple[Path, str], tmp_path: Path) -> None:
+    uv, said = tmp_path / "uv", tmp_path / "said"
+    uv.write_text(f'#!/bin/sh\necho "$@" >>{said}\n[ "$1" = sync ] || exec {sys.executable} -m venv --without-pip .venv\n')
+    uv.chmod(0o755)
+    done = Speedrun(tmp_path / "run", *source, "python=project").ends(0, TRAINYARD_UV=str(uv))
+    assert said.read_text() == "venv\nsync --extra cpu\n", "the script asks for the GPU's"
+    assert json.loads((done.output / "result.json").read_text())["unmodified"]
+
+    uv.write_text("#!/bin/sh\n[ $1 = venv ] || exit 2\nmkdir -p .venv/bin; touch .venv/bin/activate\n")
+    failed = Speedrun(tmp_path / "other", *source, "python=project").ends(1, TRAINYARD_UV=str(uv))
+    assert failed.status["message"] == "Python environment: uv sync ended with code 2"
 
 
 @pytest.mark.long
