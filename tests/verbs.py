@@ -257,6 +257,7 @@ def _server(name: str, text: str) -> Any:
 servers_minio = _server("minio", "Build MinIO for `pytest tests/storage --store minio` (5 minutes, once per user; never shipped).")
 servers_ceph = _server("ceph", "Unpack Ceph's gateway from Debian's packages for `pytest tests/storage --store ceph` (75 MB, once).")
 
+servers_registry = _server("registry", "Build a registry of images for `invoke recipes.long -- -k image` (2 minutes, once; never shipped).")
 servers_slurm = _server("slurm", "Unpack Slurm from Debian's packages for the tests of that cloud, where this machine has none.")
 servers_postgres = _server("postgres", "Unpack Postgres from Debian's packages for the tests of the ledger, where this machine has none.")
 
@@ -286,7 +287,13 @@ def development(ns: Collection) -> None:
             "lora": bench_lora,
         },
         "recipes": {"long": recipes_long},
-        "servers": {"minio": servers_minio, "ceph": servers_ceph, "postgres": servers_postgres, "slurm": servers_slurm},
+        "servers": {
+            "minio": servers_minio,
+            "ceph": servers_ceph,
+            "postgres": servers_postgres,
+            "registry": servers_registry,
+            "slurm": servers_slurm,
+        },
         "faults": {
             "crash": faults_crash,
             "cloud": faults_cloud,

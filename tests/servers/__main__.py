@@ -1,4 +1,4 @@
-"""``python -m tests.servers minio|ceph|postgres|slurm [--serve]``: get a server for the tests; with --serve, run it until Ctrl-C."""
+"""``python -m tests.servers minio|ceph|postgres|registry|slurm [--serve]``: get a server; with --serve, run it until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import open_server, postgres, servers, slurm
+from tests.servers import open_server, postgres, registry, servers, slurm
 from tests.servers.common import ACCESS_KEY, SECRET_KEY, Unavailable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Get a server; 69 where this machine cannot have it."""
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
-    parser.add_argument("name", choices=[*sorted(servers()), "postgres", "slurm"])
+    parser.add_argument("name", choices=[*sorted(servers()), "postgres", "registry", "slurm"])
     parser.add_argument("--serve", action="store_true", help="run it until Ctrl-C and say how to reach it")
     given = parser.parse_args(arguments)
     try:
-        print(f"{given.name}: {({**servers(), 'postgres': postgres, 'slurm': slurm})[given.name].obtain()}", flush=True)
+        print(
+            f"{given.name}: {({**servers(), 'postgres': postgres, 'registry': registry, 'slurm': slurm})[given.name].obtain()}", flush=True
+        )
         if given.serve:
             _serve(given.name)
     except Unavailable as error:
@@ -35,6 +37,9 @@ def _serve(name: str) -> None:
     with contextlib.ExitStack() as stack:
         if name == "postgres":
             print(f"export TRAINYARD_LEDGER='{stack.enter_context(postgres.serve()).reveal()}'")
+        elif name == "registry":
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ts", dir="/tmp"))
+            print(f"{stack.enter_context(registry.serve(Path(folder)))}: a registry of images, over plain HTTP")
         elif name == "slurm":
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ts", dir="/tmp"))
             cluster = stack.enter_context(slurm.serve(Path(folder)))
