@@ -11,7 +11,7 @@ from typing import Any
 
 import huggingface_hub
 import transformers
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from models import Refused, base_of, with_adapter
 
 LICENSE = "LICENSE"
@@ -103,7 +103,10 @@ def brought(source: Source, name: str, folder: str) -> None:
     else:
         try:
             found = huggingface_hub.hf_hub_download(source.base, name, revision=source.revision)
-        except EntryNotFoundError:
+        except EntryNotFoundError as error:
+            # A Hub that does not answer says nothing of what it has; one that is not to be asked has what lies here.
+            if isinstance(error, LocalEntryNotFoundError) and not huggingface_hub.constants.HF_HUB_OFFLINE:
+                raise
             return
     shutil.copyfile(found, os.path.join(folder, name))
 

@@ -42,6 +42,7 @@ def model_for(tokenizer: Any, seed: int, max_length: int) -> Any:
         head_dim=16,
         num_experts=8,
         num_experts_per_tok=2,
+        norm_topk_prob=True,  # as published ones; llama.cpp knows no others
         decoder_sparse_step=1,
         max_position_embeddings=max(max_length, 256),
         tie_word_embeddings=False,
