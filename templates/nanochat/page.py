@@ -38,6 +38,6 @@ def page(result: dict[str, Any]) -> str:
         if known is None:
             continue
         figures = ", ".join(f"{name} {value:g}" for name, value in known.items() if name not in _ASIDE and value is not None)
-        told = f"FAILED: {known['wrong']}" if known.get("wrong") else figures or "done"
+        told = f"{'FAILED' if step.counts else 'not taken'}: {known['wrong']}" if known.get("wrong") else figures or "done"
         lines.append(f"| {step.title} | {known['seconds'] / 60:.1f} min | {told} |")
     return "\n".join(lines) + "\n"

@@ -94,7 +94,7 @@ def _do(step: Step, launch: list[str], words: list[str]) -> int:
     steps = follower.reader.total if step.name == "base" else follower.reader.at
     known = {"seconds": round(time.time() - began, 1), "steps": steps, **follower.reader.figures}
     if wrong:
-        say(f"{step.title}: FAILED: {wrong}")
+        say(f"{step.title}: {'FAILED' if step.counts else 'not taken'}: {wrong}")
         if step.needed:
             BOOK.fail(step.name, code, wrong)
             return code or 1

@@ -80,6 +80,7 @@ def test_the_speedrun_runs_as_it_is_and_each_step_is_kept(source: tuple[Path, st
     assert (result["commit"], result["unmodified"], result["tag"], result["steps"]) == (source[1], True, "d2", 20)
     assert result["phases"]["base"]["parameters"] == 1384120320 and result["phases"]["base-eval"]["core_metric"] == 0.2626
     assert result["phases"]["tokenizer-eval"]["wrong"] == "it ended with code 1", "told, and no reason to end"
+    assert "look at the tokenizer: not taken: it ended with code 1" in done.log and "FAILED" not in done.log
     report = (model / "report.md").read_text()
     assert report.startswith("# The report of upstream\n") and "ARC-Easy 37.5, GSM8K 2.5" in report
     steps = [(line["phase"], line["step"], line["total_steps"]) for line in done.metrics if "loss" in line]
