@@ -11,7 +11,7 @@ import resource
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ from trainyard.runs.life.judge import last_words
 
 PAGE = (ROOT / "docs" / "recipes" / "lora.md").read_text()
 ROWS = [{"instruction": f"Where is engine {number}?", "output": f"At yard {number}. " * (1 if number else 40)} for number in range(24)]
+TOOL = {"type": "function", "function": {"name": "where", "parameters": {"type": "object", "properties": {}}}}
+SPOKEN = {"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "At the yard."}], "tools": [TOOL]}
 HUGE = ("per_device_train_batch_size=4096", "max_seq_length=256")
 Change = Callable[[Path], object]
 
@@ -50,6 +52,8 @@ class Failure:
     base: str | None = None
     """Instead of that folder."""
     rows: int = 24
+    row: Mapping[str, Any] | None = None
+    """One more, which is judged on the pod alone: whether the base's template carries it."""
     disk: str | None = None
     memory: int | None = None
     python: bool = False
@@ -120,6 +124,7 @@ FAILURES = {
     "not a number": Failure("the loss is nan at step 1", "Lower learning_rate", change=no_numbers),
     "no GPU": Failure("a GPU is asked for, but torch sees none", "no GPU that its driver shows", sets=("device=gpu",), python=True),
     "memory full": Failure("can't allocate memory", "memory is full, not the GPU's", 1, memory=2 << 30, sets=HUGE, rows=4096),
+    "rows": Failure("rows cannot be trained:", "Mend these rows", row=SPOKEN, sets=("chat_template=plain",)),
     "disk full": Failure("unexpected pos", "The pod's disk is full", 1, disk="300k"),
 }
 """What the page's table has; '' where the sentence itself says what to do."""
@@ -139,7 +144,8 @@ def own_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, base: str, failure: Failure, env: dict[str, str]) -> subprocess.Popen[bytes]:
     recipe = load_recipe(ROOT, "lora")
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (ROWS * failure.rows)[: failure.rows]))
+    rows = [*(ROWS * failure.rows)[: failure.rows], *([failure.row] if failure.row else [])]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     sets = ("max_seq_length=128", "max_steps=3", "save_steps=1", "per_device_train_batch_size=2", "gradient_accumulation_steps=1")
     device = [f"python={python(environment())}"] if failure.python else ["device=cpu"]
     values = resolve(recipe, sets=[f"base_model={base}", *device, *sets, *failure.sets])

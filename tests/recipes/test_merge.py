@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import struct
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ from tests.recipes.trainings import Training, ask, environment, loaded_environme
 from trainyard.recipes import bundle
 from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import inspect
+from trainyard.recipes.declaration import read_declaration
 from trainyard.recipes.values import resolve
+from trainyard.runs.life.judge import last_words
 
 ROWS = [{"instruction": f"Where does engine {each} stand?", "output": f"Engine {each} stands at the north yard."} for each in range(8)]
 SMALL = ("max_steps=2", "save_steps=2", "per_device_train_batch_size=1", "gradient_accumulation_steps=2", "max_seq_length=128")
@@ -42,8 +47,9 @@ def merged(folder: Path, envs: Path, adapter: Path, base: str) -> tuple[int, str
     bundle.build(recipe, values, data, folder / "run")
     bundle.place_data(data, folder / "input")
     env = {"PATH": os.environ["PATH"], "HOME": str(folder), "TRAINYARD_ENVS": str(envs), "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(["sh", folder / "run" / "run.sh"], env=env, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr, folder / "output"
+    words: list[str | Path] = ["sh", folder / "run" / "run.sh"]
+    done = subprocess.run(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout, folder / "output"
 
 
 def answer(folder: Path, question: str) -> str:
@@ -95,3 +101,59 @@ def test_an_adapter_whose_layers_its_base_lacks_is_refused(tmp_path: Path, envs:
 
     assert code == 2 and "the adapter does not fit its base" in log
     assert not (output / "model").exists()
+
+
+def in_weights(name: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda adapter: (adapter / name).write_bytes(edit((adapter / name).read_bytes()))
+
+
+def no_numbers(weights: bytes) -> bytes:
+    head = int.from_bytes(weights[:8], "little")
+    numbers: bytes = struct.pack("<f", float("nan")) * ((len(weights) - 8 - head) // 4)
+    return weights[: 8 + head] + numbers
+
+
+WRONG: dict[str, tuple[Callable[[Path], object], int, str, str]] = {
+    "no numbers": (in_weights("adapter_model.safetensors", no_numbers), 1, "NaNs detected", "with a lower learning_rate"),
+    "cut short": (in_weights("base/model.safetensors", lambda weights: weights[:-100]), 1, "SafetensorError", "damaged or cut short"),
+    "two": (lambda adapter: shutil.copytree(adapter, adapter / "again"), 2, "the data hold 2 adapters", ""),
+}
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_cannot_be_merged_ends_in_a_sentence_and_leaves_no_model(tmp_path: Path, envs: Path, adapter: Path, kind: str) -> None:
+    change, expected, said, remedy = WRONG[kind]
+    other = tmp_path / "other"
+    shutil.copytree(adapter, other)
+    change(other)
+    code, log, output = merged(tmp_path, envs, other, "tiny-qwen3-moe")
+
+    assert code == expected and said in log and not (output / "model").exists() and not (output / "result.json").exists()
+    (tmp_path / "log").write_text(log)
+    words = last_words(read_declaration((tmp_path / "run" / "recipe.json").read_bytes(), "recipe.json"), tmp_path / "log")
+    assert remedy in words[-1] and "failed (exit code" in words[-2 if remedy else -1]
+
+
+@pytest.mark.torch
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_merge_that_was_killed_while_it_saved_leaves_no_model_and_the_next_one_does(tmp_path: Path, envs: Path, adapter: Path) -> None:
+    recipe = load_recipe(ROOT, "merge")
+    values = resolve(recipe, sets=["device=cpu", "base_model=tiny-qwen3-moe"])
+    data = inspect(str(adapter), recipe, values=values)
+    bundle.build(recipe, values, data, tmp_path / "run")
+    bundle.place_data(data, tmp_path / "input")
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TRAINYARD_ENVS": str(envs), "HF_HUB_OFFLINE": "1"}
+    output, words = tmp_path / "output", ["sh", str(tmp_path / "run" / "run.sh")]
+    first = subprocess.Popen(words, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while first.poll() is None and not (output / ".model.partial").exists():
+        time.sleep(0.005)
+    os.killpg(first.pid, signal.SIGKILL)
+
+    assert first.wait() == -signal.SIGKILL and not (output / "model").exists() and not (output / "result.json").exists()
+    subprocess.run(words, env=env, check=True, capture_output=True)
+    assert (output / "result.json").exists() and not (output / ".model.partial").exists()
+    assert (output / "model" / "model.safetensors").stat().st_size > 500_000
