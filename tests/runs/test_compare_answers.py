@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,15 +15,17 @@ from typing import Any
 
 import pytest
 
+from tests.recipes import played_model
 from tests.runs.road import Road
 from trainyard.clock import Clock
 from trainyard.errors import SeveralWrong, UserError, render
 from trainyard.recipes.summaries import Values
-from trainyard.runs.after import compareanswers
+from trainyard.runs.after import sides
 from trainyard.runs.after.compareanswers import ComparisonWish, compare_answers, exact, lines
 from trainyard.runs.after.judge import Judge, Verdict, judged, rate, tally, verdict_of
 from trainyard.runs.after.leftmodel import ServiceSilent
 from trainyard.runs.after.prompts import Prompt, load_prompts
+from trainyard.runs.after.serve import key_file
 
 # Prompts
 
@@ -204,8 +209,8 @@ def test_the_report_says_what_each_answered_how_fast_and_who_was_better(
 ) -> None:
     bench.rule = by_text
     replies = {"model": answers("Good  one", "<i>x</i>"), "base": answers("bad", "y")}
-    monkeypatch.setattr(compareanswers, "answers_of", lambda context, model, folder, prompts, tokens, of: replies[of])
-    monkeypatch.setattr(compareanswers, "fetched", lambda *_: tmp_path)
+    monkeypatch.setattr(sides, "answers_of", lambda context, model, folder, prompts, tokens, of="model": replies[of])
+    monkeypatch.setattr(sides, "fetched", lambda *_: tmp_path)
     rows = [{"prompt": "<b>q</b>", "reference": "good one"}, {"prompt": "r", "reference": "z"}]
     prompts = written(tmp_path, "p.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     context = replace(road.context, env={**road.context.env, **ENV})
@@ -213,9 +218,9 @@ def test_the_report_says_what_each_answered_how_fast_and_who_was_better(
     folder, report = compare_answers(context, "a", None, ComparisonWish(prompts, judge=bench.judge))
 
     assert folder == road.context.places.root / "out" / "compared" / "ann-a-1-base"
-    sides = report["sides"]
-    assert list(sides) == ["ann/a/1", "base a/b"] and sides["ann/a/1"]["tokens_per_second"] == 20.0
-    assert sides["ann/a/1"]["scores"]["exact"] == 0.5 and sides["base a/b"]["scores"]["exact"] == 0.0
+    figures = report["sides"]
+    assert list(figures) == ["ann/a/1", "base a/b"] and figures["ann/a/1"]["tokens_per_second"] == 20.0
+    assert figures["ann/a/1"]["scores"]["exact"] == 0.5 and figures["base a/b"]["scores"]["exact"] == 0.0
     assert [row["verdict"] for row in report["rows"]] == ["split", "split"], "the judge of this test knows the reference letter by letter"
     page, kept = (folder / "report.html").read_text(), json.loads((folder / "report.json").read_text())
     assert kept == json.loads(json.dumps(report)) and "secret" not in page + json.dumps(kept)
@@ -229,7 +234,7 @@ def test_the_report_says_what_each_answered_how_fast_and_who_was_better(
 
 
 def test_what_is_wrong_is_told_before_a_model_is_loaded(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compareanswers, "fetched", lambda *_: tmp_path)
+    monkeypatch.setattr(sides, "fetched", lambda *_: tmp_path)
     prompts = written(tmp_path, "p.txt", "q\n")
     with pytest.raises(UserError, match="--judge judges two answers"):
         compare_answers(road.context, "a", None, ComparisonWish(prompts, against=None, judge=Judge("http://127.0.0.1:1", "m", None)))
@@ -245,3 +250,36 @@ def test_what_is_wrong_is_told_before_a_model_is_loaded(road: Road, tmp_path: Pa
 def test_exact_is_blind_to_case_blanks_and_encoding() -> None:
     assert exact("Caf\N{LATIN SMALL LETTER E WITH ACUTE}  au lait", "cafe\N{COMBINING ACUTE ACCENT} AU lait\n") == 1.0
     assert exact("a", "b") == 0.0
+
+
+def test_a_run_that_serves_is_asked_over_its_api_and_reckoned_at_its_pods_price(road: Road, tmp_path: Path) -> None:
+    key = "a-key-of-some-length"
+    with subprocess.Popen([sys.executable, played_model.__file__, key], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        values: Values = {"port": int(process.stdout.readline()), "key_sha256": digest, "model_name": "ann/a"}
+        folder = road.context.folder("a")
+        record = folder.load()
+        pod = replace(record.pod, price_per_hour=36.0)
+        folder.save(replace(record, recipe="serve", phase="started", cloud="local", values=values, pod=pod))
+        prompts = written(tmp_path, "p.txt", "one two three\n")
+        with pytest.raises(UserError, match="the API key of ann/a is not kept here"):
+            compare_answers(road.context, "a", None, ComparisonWish(prompts, against=None))
+        path = key_file(road.context, digest)
+        path.parent.mkdir()
+        path.write_text(key)
+        with pytest.raises(UserError, match="serves one model, not its base"):
+            compare_answers(road.context, "a", None, ComparisonWish(prompts))
+
+        _, report = compare_answers(road.context, "a", None, ComparisonWish(prompts, against=None, tokens=2))
+        process.kill()
+
+    [row] = report["rows"]
+    said = row["answers"]["ann/a/1"]
+    assert (said["text"], said["finish"], said["tokens"], said["prompt_tokens"]) == ("one two", "length", 2, 3)
+    assert report["sides"]["ann/a/1"]["dollars"] == pytest.approx(said["seconds"] * 0.01, abs=1e-6)
+
+
+def test_an_answer_without_a_token_is_refused_before_anything_is_fetched(road: Road, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--tokens 0: an answer has at least one"):
+        compare_answers(road.context, "a", None, ComparisonWish(written(tmp_path, "p.txt", "q"), tokens=0))

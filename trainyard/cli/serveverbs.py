@@ -71,9 +71,9 @@ def serve_model(
     positional=["run"],
     help=help_of(
         "json",
-        run="label, user/label or user/label/attempt of a finished run of recipe lora or merge; last: the run that was begun last",
+        run="a finished run of recipe lora or merge, or one that serves its model now; last: the run that was begun last",
         prompts="file: a text with a prompt in each line, or rows with prompt or messages, and reference",
-        against="base (the default), or another finished run",
+        against="base (the default), or another run, finished or serving",
         alone="compare with nothing: its answers, times and scores only",
         judge="address of an OpenAI-compatible API that says which answer is better, like https://host/v1",
         judge_model="model of the judge",
@@ -90,7 +90,7 @@ def compare_answers(
     json: bool = False,
 ) -> int:  # fmt: skip
     """Ask a run's model and its base (or another run's) the same prompts, on this machine: side by side, scored, judged if wanted."""
-    from trainyard.runs.after import compareanswers
+    from trainyard.runs.after import compareanswers, sides
     from trainyard.runs.after.judge import Judge
 
     work = context(as_json=json)
@@ -99,7 +99,7 @@ def compare_answers(
     if (judge is None) != (judge_model is None):
         raise UserError("--judge and --judge-model belong together")
     wish = compareanswers.ComparisonWish(
-        Path(required(prompts, "say which prompts: --prompts FILE")), None if alone else against or compareanswers.BASE, tokens,
+        Path(required(prompts, "say which prompts: --prompts FILE")), None if alone else against or sides.BASE, tokens,
         Judge(judge, judge_model, judge_key_from) if judge is not None and judge_model is not None else None, optional_path(to),
     )  # fmt: skip
     folder, report = compareanswers.compare_answers(work, run, stack, wish)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from trainyard.errors import UserError
 from trainyard.jsontext import parse_json
 from trainyard.runs.after.leftmodel import LeftModel, fetched, left_by, program_of, run
 from trainyard.runs.after.merge import RECIPE
@@ -16,10 +17,17 @@ Message = dict[str, str]
 
 def ask(context: CommandContext, reference: str, question: str, stack: str | None, tokens: int) -> str:
     """Return what the model of a finished run answers. Raises UserError for a run that leaves none, and what fetch() does."""
+    need_tokens(tokens)
     model = left_by(context, reference, stack, "asked")
     folder = fetched(context, model, stack)
     [answer] = answers_of(context, model, folder, [[{"role": "user", "content": question}]], tokens)
     return str(answer["text"]).rstrip("\n")
+
+
+def need_tokens(tokens: int) -> None:
+    """Raise UserError for an answer that could have no token."""
+    if tokens < 1:
+        raise UserError(f"--tokens {tokens}: an answer has at least one")
 
 
 def answers_of(

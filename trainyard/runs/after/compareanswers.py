@@ -8,19 +8,18 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from trainyard.errors import UserError
 from trainyard.files import write_atomic
 from trainyard.recipes import rouge
 from trainyard.runs.after import comparisonpage
-from trainyard.runs.after.ask import answers_of
+from trainyard.runs.after.ask import need_tokens
 from trainyard.runs.after.judge import Judge, judged, tally
-from trainyard.runs.after.leftmodel import LeftModel, fetched, left_by
 from trainyard.runs.after.prompts import Prompt, load_prompts
+from trainyard.runs.after.sides import BASE, Side, sides_of
 from trainyard.runs.context import CommandContext
 
-BASE = "base"
 REPORT, PAGE, ANSWERS = "report.json", "report.html", "answers.jsonl"
 _DECIMALS = 4
 
@@ -38,60 +37,38 @@ class ComparisonWish:
     """Folder of the report; None: one below out/."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    name: str
-    model: LeftModel
-    folder: Path
-    of: Literal["model", "base"]
-
-
 def compare_answers(context: CommandContext, reference: str, stack: str | None, wish: ComparisonWish) -> tuple[Path, dict[str, Any]]:
     """Ask, score, have judged and write the report; return its folder and what it says.
 
     Raises UserError for wrong input, before any model is loaded, and what fetch() and the programs do.
     """
     prompts = load_prompts(wish.prompts)
+    need_tokens(wish.tokens)
     if wish.judge is not None:
         wish.judge.key(context.env)
         if wish.against is None:
             raise UserError("--judge judges two answers: name what the run is compared with (--against base, or another run)")
-    model = left_by(context, reference, stack, "compared")
-    other = None if wish.against in (None, BASE) else left_by(context, str(wish.against), stack, "compared")
-    sides = _sides(context, stack, model, other, wish.against)
-    folder = wish.to or context.places.root / "out" / "compared" / f"{model.key} {wish.against or 'alone'}".replace("/", "-").replace(
-        " ", "-"
-    )
+    sides = sides_of(context, reference, stack, wish.against)
+    folder = wish.to or context.places.root / "out" / "compared" / _folder_name(sides[0].name, wish.against)
     folder.mkdir(parents=True, exist_ok=True)
     answers = {}
     for side in sides:
         context.ui.say(f"answers    {side.name}: {len(prompts)} prompts")
-        answers[side.name] = answers_of(context, side.model, side.folder, [each.messages for each in prompts], wish.tokens, side.of)
+        answers[side.name] = side.answers([each.messages for each in prompts], wish.tokens)
     rows = [_row(prompt, {name: said[at] for name, said in answers.items()}) for at, prompt in enumerate(prompts)]
     _keep(folder, rows)
     verdicts = _judged(context, wish.judge, prompts, rows, sides) if wish.judge is not None else None
     report = {
         "prompts": wish.prompts.name, "count": len(prompts), "tokens": wish.tokens,
-        "sides": {side.name: _figures(side.name, rows) for side in sides}, "judge": verdicts, "rows": rows,
+        "sides": {side.name: _figures(side, rows) for side in sides}, "judge": verdicts, "rows": rows,
     }  # fmt: skip
     write_atomic(folder / REPORT, json.dumps(report, indent=1, ensure_ascii=False) + "\n", durable=False)
     write_atomic(folder / PAGE, comparisonpage.page(report), durable=False)
     return folder, report
 
 
-def _sides(context: CommandContext, stack: str | None, model: LeftModel, other: LeftModel | None, against: str | None) -> list[_Side]:
-    folder = fetched(context, model, stack)
-    sides = [_Side(str(model.key), model, folder, "model")]
-    if other is not None:
-        return [*sides, _Side(str(other.key), other, fetched(context, other, stack), "model")]
-    if against == BASE:
-        if model.is_base_nowhere(folder):
-            raise UserError(
-                f"the base of {model.key} was made for its training and is not in its result: there is nothing to compare with",
-                hint="Name another run: --against RUN; or none: --alone",
-            )
-        sides.append(_Side(f"base {model.base}", model, folder, "base"))
-    return sides
+def _folder_name(run: str, against: str | None) -> str:
+    return f"{run} {against or 'alone'}".replace("/", "-").replace(" ", "-")
 
 
 def _row(prompt: Prompt, answered: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -113,9 +90,9 @@ def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: round(value, _DECIMALS) for name, value in figures.items()}
 
 
-def _figures(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _figures(side: Side, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what is told of one side."""
-    said = [row["answers"][name] for row in rows]
+    said = [row["answers"][side.name] for row in rows]
     scored = [each["scores"] for each in said if each["scores"] is not None]
     seconds, tokens = sum(each["seconds"] for each in said), sum(each["tokens"] for each in said)
     return {
@@ -123,7 +100,7 @@ def _figures(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "median_seconds": round(statistics.median(each["seconds"] for each in said), 3),
         "median_first_token_seconds": round(statistics.median(each["first"] for each in said), 3),
         "tokens_per_second": round(tokens / seconds, 2) if seconds else None,
-        "scored": len(scored),
+        "dollars": None if side.per_hour is None else round(side.per_hour * seconds / 3600, 6), "scored": len(scored),
         "scores": _rounded({key: statistics.fmean(each[key] for each in scored) for key in scored[0]}) if scored else None,
     }  # fmt: skip
 
@@ -134,7 +111,7 @@ def _keep(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _judged(
-    context: CommandContext, judge: Judge, prompts: Sequence[Prompt], rows: Sequence[dict[str, Any]], sides: Sequence[_Side]
+    context: CommandContext, judge: Judge, prompts: Sequence[Prompt], rows: Sequence[dict[str, Any]], sides: Sequence[Side]
 ) -> dict[str, Any]:
     first, second = (side.name for side in sides)
     context.ui.say(f"judge      {judge.model}: {2 * len(rows)} questions, each pair in both orders")
@@ -150,10 +127,14 @@ def lines(folder: Path, report: Mapping[str, Any]) -> list[str]:
     text = []
     for name, side in report["sides"].items():
         scores = "".join(f", {key} {value:.3f}" for key, value in (side["scores"] or {}).items())
-        text.append(f"{name}: {side['tokens_per_second'] or 0:g} tokens/s, median {side['median_seconds']:g} s{scores}")
+        text.append(f"{name}: {side['tokens_per_second'] or 0:g} tokens/s, median {side['median_seconds']:g} s{_money(side)}{scores}")
     if judge := report["judge"]:
         rates = [f"{name} {one['share']:.0%} ({one['from']:.0%} to {one['to']:.0%})" for name, one in judge["rates"].items() if one]
         said = ", ".join(rates) or "no clear verdict"
         text.append(f"judge      {judge['of']} against {judge['against']}: {said}; of {judge['clear']} clear verdicts")
         text.append(f"           {judge['split']} turned with the order (counted as ties), {judge['unclear']} were no verdict (left out)")
     return [*text, f"report     {folder / PAGE}"]
+
+
+def _money(side: Mapping[str, Any]) -> str:
+    return "" if side["dollars"] is None else f", ${side['dollars']:.4f}"

@@ -16,7 +16,7 @@ pre{white-space:pre-wrap;margin:0;font:inherit}.note{opacity:.7}.win{background:
 _FIGURES = {
     "tokens_per_second": "tokens a second", "median_seconds": "median seconds of an answer",
     "median_first_token_seconds": "median seconds to its first token",
-    "tokens": "tokens", "cut_by_length": "cut by length", "scored": "with a reference",
+    "tokens": "tokens", "cut_by_length": "cut by length", "dollars": "dollars, at its pod's price", "scored": "with a reference",
 }  # fmt: skip
 
 
