@@ -19,11 +19,15 @@ from tests.storage.test_result_verbs import HASTE, Clone, claimed, fresh_clone
 from trainyard.config import Places
 from trainyard.errors import StoreError, UserError
 from trainyard.recipes.summaries import DataSummary
-from trainyard.runs.after.ollama import OllamaOutcome, OllamaWish, to_ollama
+from trainyard.runs.after.ollama import OllamaOutcome, OllamaWish, gguf_there, to_ollama
 from trainyard.runs.after.ollamaserver import address_of, check_tag
+from trainyard.runs.records.identity import RunId
+from trainyard.runs.records.record import RunFolder
 from trainyard.storage.client import StoreSettings
 from trainyard.storage.commit import commit
+from trainyard.storage.manifest import ResultKey
 
+ENGINES = ResultKey("greg", "engines", 1)
 FILE, CONTENT = "b-1B-first-Q4_K_M.gguf", b"GGUF" + bytes(range(256)) * 40
 TURNS = {
     "first": "<|im_start|>user\n", "next": "<|im_start|>user\n", "answer": "<|im_end|>\n<|im_start|>assistant\n", "before": "",
@@ -58,7 +62,7 @@ def written(clone: Clone, settings: StoreSettings, pod: Workspace) -> Callable[.
         pod.write("output/model/LICENSE", b"Apache License\n")
         token = claimed(settings, pod.root, FIRST)
         commit(settings, here(), FIRST, pod.output, ["model/**"], [], token=token, part_size=PART, patience=HASTE)
-        data = DataSummary(reference="run:greg/engines/1")
+        data = DataSummary(reference=f"s3://{settings.bucket}/{ENGINES.model}", kind="s3")
         folder = run_of(clone, settings, values={**VALUES, **values}, data=data, ended=1.8e9)
         folder.save(replace(folder.load(), recipe="gguf"))
 
@@ -152,6 +156,19 @@ def test_a_model_whose_turns_are_not_known_goes_without_a_template_and_that_is_s
     assert done.model == "" and not ollama.asked
     assert "TEMPLATE" not in (Path(done.folder) / "Modelfile").read_text()
     assert "no TEMPLATE is written: its chat template changes what is said" in clone.screen.getvalue()
+
+
+def test_a_training_goes_by_the_gguf_that_was_written_of_it(
+    clone: Clone, ollama: OllamaContract, settings: StoreSettings, written: Callable[..., None]
+) -> None:
+    written()
+    trained = RunFolder(RunId("greg", "engines", 1).folder(clone.context.places.runs))
+    first = RunFolder(RunId("greg", "first", 1).folder(clone.context.places.runs)).load()
+    trained.save(replace(first, label="engines", recipe="lora", data=DataSummary()))
+    assert gguf_there(clone.context, "engines", None)
+
+    done = to_ollama(clone.context, "engines", None, OllamaWish(host=ollama.address))
+    assert done.run == "greg/first/1" and done.model in ollama.models
 
 
 def test_a_run_without_gguf_says_what_to_run_first(clone: Clone, ollama: OllamaContract, settings: StoreSettings) -> None:

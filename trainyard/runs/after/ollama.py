@@ -13,7 +13,6 @@ from typing import Any
 from trainyard.errors import StoreError, UserError
 from trainyard.files import write_atomic
 from trainyard.jsontext import parse_json
-from trainyard.recipes.data import OF_RUN
 from trainyard.runs.after import gguf
 from trainyard.runs.after.modelfile import OllamaModel, template_of
 from trainyard.runs.after.ollamaserver import OllamaServer, address_of, check_tag
@@ -23,7 +22,7 @@ from trainyard.runs.records.identity import all_runs
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.records.summary import succeeded
 from trainyard.runs.verbs.fetch import fetch
-from trainyard.runs.verbs.past import seen
+from trainyard.runs.verbs.past import SeenAttempt, seen
 from trainyard.storage.manifest import ResultKey
 
 MODELFILE, ABOUT, LICENCE = "Modelfile", "gguf.json", "LICENSE"
@@ -102,16 +101,16 @@ def _written(
 def gguf_there(context: CommandContext, reference: str, stack: str | None) -> bool:
     """Tell whether a run has GGUF already, or is one."""
     with seen(context, reference, stack) as attempt:
-        return attempt.record.recipe == gguf.RECIPE or _made_of(context, str(attempt.key)) is not None
+        return attempt.record.recipe == gguf.RECIPE or _made_of(context, attempt) is not None
 
 
 def _gguf_run(context: CommandContext, reference: str, stack: str | None) -> tuple[ResultKey, RunRecord]:
     """Return the run that has written the GGUF: the one that is named, else the newest of it that is known here."""
     with seen(context, reference, stack) as attempt:
         record, key = attempt.record, attempt.key
+        newest = None if record.recipe == gguf.RECIPE else _made_of(context, attempt)
     if record.recipe == gguf.RECIPE:
         return key, record
-    newest = _made_of(context, str(key))
     if newest is None:
         raise UserError(
             f"{key} has no GGUF that is known here",
@@ -121,10 +120,16 @@ def _gguf_run(context: CommandContext, reference: str, stack: str | None) -> tup
     return ResultKey(newest.user, newest.label, newest.attempt), newest
 
 
-def _made_of(context: CommandContext, key: str) -> RunRecord | None:
-    runs = context.places.runs
+def _made_of(context: CommandContext, attempt: SeenAttempt) -> RunRecord | None:
+    """Return the newest run here that has written the result of an attempt as GGUF: its data are that result in the bucket."""
+    bucket, runs = attempt.record.bucket, context.places.runs
+    if bucket is None:
+        return None
+    place = f"{bucket.bucket}/{attempt.key.model}"
     records = (RunFolder(run.folder(runs)).load() for run in all_runs(runs))
-    of_it = [one for one in records if one.recipe == gguf.RECIPE and one.data.reference == f"{OF_RUN}{key}" and succeeded(one)]
+    of_it = [
+        one for one in records if one.recipe == gguf.RECIPE and (one.data.reference or "").partition("://")[2] == place and succeeded(one)
+    ]
     return max(of_it, key=lambda one: one.ended or 0.0, default=None)
 
 
