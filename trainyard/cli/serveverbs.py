@@ -60,10 +60,12 @@ def serve_model(
             work.ui.fail(str(left))
             return INTERRUPTED
         folder = work.folder(f"{summary.run}/{summary.attempt}")
-        if detach or summary.ended_at is not None:
-            for line in left_lines(folder) if summary.ended_at is None else []:
-                work.ui.say(line)
+        if summary.ended_at is not None:
             return finish(work, json, lambda: summary)
+        if detach:
+            for line in left_lines(folder):
+                work.ui.say(line)
+            return 0
     return finish(work, json, lambda: hold(work, folder, options.port))
 
 
