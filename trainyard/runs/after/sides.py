@@ -23,7 +23,8 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunFolder, RunRecord
 
 BASE = "base"
-_PATIENCE, _LONGEST = 60.0, 600.0
+_LONGEST = 600.0
+"""Seconds in which a server must have loaded its model, and in which it must say something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,6 @@ def _port_to(context: CommandContext, record: RunRecord) -> Iterator[int]:
             held.enter_context(tunnelled(context, str(record.id), here, there))
         well = threading.Event()
         held.enter_context(telling(here, lambda port: well.set()))
-        if not well.wait(_PATIENCE):
+        if not well.wait(_LONGEST):
             raise ServiceSilent(f"the server of {record.id} does not answer", hint=f"How it is: invoke logs {record.label}")
         yield here
