@@ -18,6 +18,8 @@ from spool import Spool
 PERMUTATIONS = 128
 BANDS = 16
 _BYTES = PERMUTATIONS * 4 // BANDS
+_BELOW = int.from_bytes(b"\xff\xff\xff\x7f" * PERMUTATIONS, "little")
+_TOP = int.from_bytes(b"\0\0\0\x80" * PERMUTATIONS, "little")
 _PIECE = 5
 _LONG = 20_000
 """Texts longer than this are compared by groups of words: pieces of letters would be too many."""
@@ -54,7 +56,7 @@ def digests(text: str, prompt: str, seed: int) -> tuple[bytes, bytes | None, int
 def signatures(texts: Sequence[str], seed: int) -> Iterator[bytes]:
     """Yield the MinHash signature of each text (squashed)."""
     for found in rensa.RMinHash.digests_from_token_sets([_pieces(text) for text in texts], num_perm=PERMUTATIONS, seed=seed):
-        yield array("I", found).tobytes()
+        yield array("I", found).tobytes()  # kept as bytes, compared as one whole number
 
 
 def _pieces(text: str) -> list[str]:
@@ -99,7 +101,7 @@ def _pairs(spool: Spool, query: str) -> Iterator[tuple[int, int]]:
 def _link_band(spool: Spool, band: int, linked: float, parents: array[int]) -> None:
     query = "SELECT substr(signature, ?, ?) AS part, id FROM signatures ORDER BY part, id"
     for _, rows in groupby(spool.select(query, band * _BYTES + 1, _BYTES), key=operator.itemgetter(0)):
-        leaders: list[tuple[int, array[int]]] = []
+        leaders: list[tuple[int, int]] = []
         waiting: int | None = None
         for _, number in rows:
             if not leaders and waiting is None:
@@ -117,9 +119,11 @@ def _link_band(spool: Spool, band: int, linked: float, parents: array[int]) -> N
                 leaders.append((number, own))
 
 
-def agreement(one: array[int], other: array[int]) -> float:
+def agreement(one: int, other: int) -> float:
     """Return the share in which two signatures agree: an estimate of the Jaccard likeness of the texts."""
-    return float(sum(map(operator.eq, one, other)) / PERMUTATIONS)
+    differ = one ^ other
+    # All lanes of 32 bits at once: adding carries into the top bit of each lane that is not zero, and never beyond it.
+    return 1 - ((((differ & _BELOW) + _BELOW) | differ) & _TOP).bit_count() / PERMUTATIONS
 
 
 def _write_groups(spool: Spool, parents: array[int]) -> None:
@@ -134,7 +138,7 @@ def _drop_in_groups(spool: Spool, likeness: float) -> None:
     gone, stay, how = array("q"), array("q"), array("d")
     query = "SELECT grp, id FROM meta WHERE reason IS NULL AND grp > 0 ORDER BY grp, at IS NULL, at DESC, size DESC, id"
     for _, rows in groupby(spool.select(query), key=operator.itemgetter(0)):
-        kept: list[tuple[int, array[int]]] = []
+        kept: list[tuple[int, int]] = []
         for _, number in rows:
             own = spool.signature(number)
             found = next(((other, share) for other, signature in kept if (share := agreement(own, signature)) >= likeness), None)

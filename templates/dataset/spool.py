@@ -79,11 +79,9 @@ class Spool:
         """Say a statement that has no answer."""
         self._db.execute(statement)
 
-    def signature(self, number: int) -> array[int]:
-        """Return the MinHash signature of a row."""
-        found: array[int] = array("I")
-        found.frombytes(self.one("SELECT signature FROM signatures WHERE id = ?", number))
-        return found
+    def signature(self, number: int) -> int:
+        """Return the MinHash signature of a row, its values side by side in one number."""
+        return int.from_bytes(self.one("SELECT signature FROM signatures WHERE id = ?", number), "little")
 
     def kept(self) -> int:
         """Return how many rows stay."""
