@@ -63,7 +63,7 @@ def extras(c: Context) -> int:
 @verb
 def recipes_long(c: Context) -> int:
     """Run what takes recipes long: data sets of 1 GB, trainings by each method, and that fail (some: invoke recipes.long -- -k 200k)."""
-    return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", *(words_behind() or ()))
+    return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", "tests/clouds/slurm", *(words_behind() or ()))
 
 
 @task

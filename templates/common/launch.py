@@ -204,8 +204,9 @@ def verdict(own: int) -> int:
 
     rank = min(failed, key=order)
     code = failed[rank].get("code", 1)
-    if rank == 0 and code > 0:
-        return int(code)  # it has said itself what was wrong
+    said = failed[0].get("message") if 0 in failed else None
+    if code > 0 and (rank == 0 or (said and said == failed[rank].get("message"))):
+        return int(code)  # rank 0 has said itself what was wrong
     message = f"has failed: {failed[rank].get('message') or f'it ended with exit code {code}'}"
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else "it has no name here"

@@ -78,7 +78,7 @@ def run(train: Callable[[], int], output: str, status: Status, refusals: tuple[t
         if shutil.disk_usage(output).free < _FULL:  # torch's own writer only says that its place in the file is unexpected
             message += " (No space left on device)"
         traceback.print_exc()
-    _leave_word(message=message, time=time.time())
+    _leave_word(message=message, time=time.time(), code=code)
     print(f"train: {message}", file=sys.stderr, flush=True)
     with contextlib.suppress(OSError):  # a full disk takes no status, and the log has the reason by now
         status.write("failed", message[:2000])
