@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -159,6 +160,7 @@ def test_a_pod_of_the_image_lets_in_its_key_alone_under_the_injected_host_key_an
         pod = rent(cloud, make_spec(150))
         info = reachable(cloud, pod.id)
         eventually(lambda: (emulator.root / "machines/pods" / f"pod-{pod.id}" / "workspace/.trainyard/watchdog/status.json").exists())
+        eventually(lambda: listens(info))
         methods, host_key, said = asyncio.run(knock(info))
         assert methods == ["publickey"] and info.host_key is not None and host_key.split()[:2] == info.host_key.split()[:2]
         assert said["system"].split()[0] != "0" and said["system"].split()[1] in said["seen"] and "/opt/trainyard/envs" in said["seen"]
@@ -172,6 +174,13 @@ def test_a_pod_of_the_image_lets_in_its_key_alone_under_the_injected_host_key_an
         cloud.close()
         emulator.stop(end_pods=True)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def listens(info: PodInfo) -> bool:
+    """Tell whether the image's SSH server is there: a cloud shows its port before that."""
+    assert info.ssh is not None
+    with socket.socket() as door:
+        return door.connect_ex((info.ssh.host, info.ssh.port)) == 0
 
 
 async def knock(info: PodInfo) -> tuple[list[str], str, dict[str, str]]:
