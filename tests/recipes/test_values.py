@@ -267,7 +267,8 @@ def test_the_recipe_command_needs_a_script_and_expects_what_it_is_told() -> None
         resolve(command)
     values = resolve(command, sets=[f"script={COUNT}", "expect=report.md,model/*", "disk_gb=3"])
     assert artefacts_of(command, values) == ["report.md", "model/*"]
-    assert needs_of(command, values) == {"disk_gb": 3, "vram_gb": 0, "gpus": 0}
+    assert needs_of(command, values) == {"disk_gb": 3, "vram_gb": 0, "gpus": 0, "image": None}
+    assert needs_of(command, {**values, "image": "a/b:1"})["image"] == "a/b:1"
 
 
 def test_the_page_s_example_of_a_config_file_works_as_written(tmp_path: Path) -> None:
