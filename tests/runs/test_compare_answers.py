@@ -19,6 +19,7 @@ from tests.recipes import played_model
 from tests.runs.road import Road
 from trainyard.clock import Clock
 from trainyard.errors import SeveralWrong, UserError, render
+from trainyard.recipes.forms import understand
 from trainyard.recipes.summaries import Values
 from trainyard.runs.after import sides
 from trainyard.runs.after.compareanswers import ComparisonWish, compare_answers, exact, lines
@@ -50,15 +51,37 @@ def test_prompts_are_lines_of_a_text_or_rows_whose_last_answer_is_the_reference(
     ]
 
 
+def test_the_rows_that_a_training_held_back_are_prompts_as_the_training_would_ask_them(tmp_path: Path) -> None:
+    history = [["first", "answered"]]
+    rows = [
+        {"instruction": "Be Ada.", "input": "Where?", "output": "There."},
+        {"instruction": "Where?", "input": "", "history": history},
+        {"prompt": "Where?", "completion": "There."},
+        {"conversations": [{"from": "human", "value": "Where?"}, {"from": "gpt", "value": "There."}]},
+    ]
+    found = load_prompts(written(tmp_path, "rows.eval.jsonl", "".join(json.dumps(row) + "\n" for row in rows)))
+    assert [(each.messages[-1], each.reference) for each in found] == [
+        ({"role": "user", "content": "Be Ada.\n\nWhere?"}, "There."),
+        ({"role": "user", "content": "Where?"}, None),
+        ({"role": "user", "content": "Where?"}, "There."),
+        ({"role": "user", "content": "Where?"}, "There."),
+    ]
+    assert [message["content"] for message in found[1].messages] == ["first", "answered", "Where?"]
+    for row, prompt in ((rows[0], found[0]), (rows[3], found[3])):
+        assert list(understand(row).messages)[:-1] == prompt.messages
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("p.jsonl", '{"prompt": "a"}\n{"prompt": \n', "p.jsonl:2:12: not valid JSON"),
-        ("p.jsonl", '{"question": "a"}\n', "p.jsonl:1:1: a row has either prompt or messages; this one has question"),
+        ("p.jsonl", '{"question": "a"}\n', "instruction; this one has question"),
+        ("p.jsonl", '{"instruction": "a", "output": "b", "response": "c"}\n', "p.jsonl:1:1: output and response are both given"),
+        ("p.jsonl", '{"instruction": "a", "input": 7}\n', "p.jsonl:1:1: 'input' must be text, not a number"),
         ("p.jsonl", '{"prompt": ""}\n', "p.jsonl:1:1: prompt must be text"),
         ("p.jsonl", '{"messages": [{"role": "tool", "content": "a"}]}\n', "p.jsonl:1:1: messages[0].role must be system, user, assistant"),
         ("p.jsonl", '{"messages": [{"role": "system", "content": "a"}]}\n', "there is no message of the user to be answered"),
-        ("p.jsonl", "7\n", "a prompt is a text or an object with prompt or messages"),
+        ("p.jsonl", "7\n", "a prompt is a text or an object with prompt, messages or instruction"),
         ("p.jsonl", "", "p.jsonl:1:1: no row in this file"),
         ("p.txt", "\n\n", "holds no prompt"),
         ("p.txt", "a\n\0\n", "p.txt:2:1: a NUL byte"),
@@ -72,7 +95,7 @@ def test_a_flawed_prompt_is_told_with_its_place(tmp_path: Path, name: str, text:
 
 
 def test_all_flawed_prompts_are_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(SeveralWrong, match="either prompt or messages") as error:
+    with pytest.raises(SeveralWrong, match="a row has one of prompt") as error:
         load_prompts(written(tmp_path, "p.jsonl", '{"a": 1}\n{"b": 1}\n{"prompt": "x"}\n'))
     assert "p.jsonl:2:1" in str(error.value.hint)
 

@@ -74,7 +74,7 @@ def serve_model(
     help=help_of(
         "json",
         run="a finished run of recipe lora or merge, or one that serves its model now; last: the run that was begun last",
-        prompts="file: a text with a prompt in each line, or rows with prompt or messages, and reference",
+        prompts="file: a text with a prompt in each line, or rows with prompt and reference, or as recipe lora learns them",
         against="base (the default), or another run, finished or serving",
         alone="compare with nothing: its answers, times and scores only",
         judge="address of an OpenAI-compatible API that says which answer is better, like https://host/v1",

@@ -134,12 +134,12 @@ def _conversation(
     """Return the turns of a row, which are learnt and which weigh 0; message fields that nobody reads are added to ``unused``."""
     context = 0
     if form == MESSAGES:
-        messages = fields["messages"] if fields.get("messages") is not None else _sharegpt(fields["conversations"])
+        messages = fields["messages"] if fields.get("messages") is not None else sharegpt(fields["conversations"])
     elif form == COMPLETION:
         unused -= {"tools", "system"}
         messages, context = _both(fields), len(fields["prompt"])
     else:
-        messages = list(_instruction(fields))
+        messages = _instruction(fields)
     messages = _list_of_messages(messages)
     system = fields.get("system")
     if not _empty(system):
@@ -165,34 +165,34 @@ def _list_of_messages(messages: Any) -> list[Any]:
 def _both(fields: Mapping[str, Any]) -> list[Any]:
     if not isinstance(fields["completion"], list):
         raise RowFlaw("'prompt' is a list of messages, but 'completion' is not: write both as messages, or both as text")
-    return [*_sharegpt(fields["prompt"]), *_sharegpt(fields["completion"])]
+    return [*sharegpt(fields["prompt"]), *sharegpt(fields["completion"])]
 
 
-def _instruction(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _instruction(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    answers = [name for name in ("output", "response") if fields.get(name) is not None]
+    if len(answers) > 1:
+        raise RowFlaw("'output' and 'response' are both given: keep the one to be learnt, or name the other in ignore_columns")
+    return [*asked(fields), {"role": "assistant", "content": _answer(fields, answers[0])}]
+
+
+def asked(fields: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what stands before the answer in a row of instruction and input. Raises RowFlaw."""
     history = fields.get("history")
     for pair in [] if _empty(history) else _items(_parsed(history, "history"), "'history'"):
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise RowFlaw("'history' must be a list of pairs [asked, answered]")
         yield {"role": "user", "content": pair[0]}
         yield {"role": "assistant", "content": pair[1]}
-    asked = _text(fields, "instruction")
     inputs = [name for name in ("input", "context") if not _empty(fields.get(name))]
     if len(inputs) > 1:
         raise RowFlaw("'input' and 'context' both hold text: keep one of them")
-    if inputs:
-        asked += "\n\n" + _text(fields, inputs[0])
-    answers = [name for name in ("output", "response") if fields.get(name) is not None]
-    if len(answers) > 1:
-        raise RowFlaw("'output' and 'response' are both given: keep the one to be learnt, or name the other in ignore_columns")
-    yield {"role": "user", "content": asked}
-    yield {"role": "assistant", "content": _answer(fields, answers[0])}
+    yield {"role": "user", "content": "\n\n".join(_text(fields, name) for name in ("instruction", *inputs))}
 
 
-def _sharegpt(conversation: Any) -> list[Any]:
+def sharegpt(conversation: Any) -> list[Any]:
     """Return conversations of {from, value} as messages."""
-    messages = _list_of_messages(conversation)
     named: list[Any] = []
-    for number, item in enumerate(messages, 1):
+    for number, item in enumerate(_list_of_messages(conversation), 1):
         if not isinstance(item, dict) or "from" not in item:
             named.append(item)
             continue

@@ -9,12 +9,18 @@ from typing import Any
 
 from trainyard.errors import UserError, together
 from trainyard.recipes.data import user_error
+from trainyard.recipes.forms import asked, sharegpt
 from trainyard.recipes.rows import SUFFIXES, RowError, read_rows
 from trainyard.textfile import expanded, read_text
 
 Messages = list[dict[str, str]]
 _TEXT = (".txt", ".md", "")
 _ROLES = ("system", "user", "assistant")
+_GOOD = {
+    "prompt": ("reference", "completion"), "messages": ("reference",), "conversations": ("reference",),
+    "instruction": ("reference", "output", "response"),
+}  # fmt: skip
+"""What asks in a row, by the names of the forms that recipe ``lora`` learns, and what may hold the good answer beside it."""
 _SHOWN = 20
 """So many flaws are told at once."""
 
@@ -73,11 +79,15 @@ def _understood(row: Any) -> tuple[Messages, str | None]:
     if isinstance(row, str):
         row = {"prompt": row}
     if not isinstance(row, dict):
-        raise ValueError("a prompt is a text or an object with prompt or messages")
-    if ("prompt" in row) == ("messages" in row):
-        raise ValueError(f"a row has either prompt or messages; this one has {', '.join(map(str, row)) or 'nothing'}")
-    reference = _text(row["reference"], "reference") if row.get("reference") is not None else None
-    messages = _messages(row["messages"]) if "messages" in row else [{"role": "user", "content": _text(row["prompt"], "prompt")}]
+        raise ValueError("a prompt is a text or an object with prompt, messages or instruction")
+    named = [name for name in _GOOD if row.get(name) is not None]
+    if len(named) != 1:
+        raise ValueError(f"a row has one of {', '.join(_GOOD)}; this one has {', '.join(map(str, row)) or 'nothing'}")
+    good = [name for name in _GOOD[named[0]] if row.get(name) is not None]
+    if len(good) > 1:
+        raise ValueError(f"{' and '.join(good)} are both given: which of the two is the good answer?")
+    reference = _text(row[good[0]], good[0]) if good else None
+    messages = _messages(_turns(row, named[0]), named[0])
     if row.get("system"):
         messages = [{"role": "system", "content": _text(row["system"], "system")}, *messages]
     if len(messages) > 1 and messages[-1]["role"] == "assistant":
@@ -89,10 +99,19 @@ def _understood(row: Any) -> tuple[Messages, str | None]:
     return messages, reference
 
 
-def _messages(value: object) -> Messages:
+def _turns(row: Mapping[str, Any], name: str) -> object:
+    """Return the conversation as recipe ``lora`` would make it of the row; raises ValueError for what it would refuse."""
+    if name == "prompt":
+        return [{"role": "user", "content": _text(row[name], name)}]
+    if name == "instruction":
+        return list(asked(row))
+    return sharegpt(row[name]) if name == "conversations" else row[name]
+
+
+def _messages(value: object, name: str) -> Messages:
     if not isinstance(value, list) or not value:
-        raise ValueError("messages must be a list with at least one message")
-    return [_message(each, f"messages[{at}]") for at, each in enumerate(value)]
+        raise ValueError(f"{name} must be a list with at least one message")
+    return [_message(each, f"{name}[{at}]") for at, each in enumerate(value)]
 
 
 def _message(value: object, where: str) -> dict[str, str]:
