@@ -10,9 +10,9 @@ from collections import Counter
 from typing import Any
 
 import torch
+from ending import sha256
 from llamacpp import Loaded, converter_root, library_here
 from models import Refused
-from sources import sha256
 from turns import turns_of
 
 sys.path.insert(0, os.path.join(converter_root(), "gguf-py"))

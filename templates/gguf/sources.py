@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,11 +10,11 @@ from typing import Any
 
 import huggingface_hub
 import transformers
+from ending import sha256
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from models import Refused, base_of, with_adapter
 
 LICENSE = "LICENSE"
-STEP = 1 << 20
 # Of a base, all that says what it is and how it writes; SentencePiece's own file is what the converter reads of such models.
 DESCRIBED = ("config.json", "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json")
 
@@ -109,12 +108,3 @@ def brought(source: Source, name: str, folder: str) -> None:
                 raise
             return
     shutil.copyfile(found, os.path.join(folder, name))
-
-
-def sha256(path: str) -> str:
-    """Return the sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(STEP):
-            digest.update(block)
-    return digest.hexdigest()

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import sys
-import traceback
 from typing import Any
 
 import checks
@@ -14,46 +13,31 @@ import llamacpp
 import plainlora
 import sources
 import transformers
+from ending import OUTPUT_DIR, ended, values, write_result
 from models import Refused
 from telemetry import Status
 
-OUTPUT_DIR = os.environ["OUTPUT_DIR"]
 SCRATCH = os.path.join(os.environ["WORKSPACE"], ".gguf")
 HELD = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
 def main() -> int:
     """Make the file; return the exit code."""
-    status = Status(OUTPUT_DIR)
-    try:
-        result = make(status)
-    except Refused as error:
-        message, code = str(error), 2
-    except Exception as error:  # the traceback goes to the log, the line to status.json
-        traceback.print_exc()
-        message, code = f"{type(error).__name__}: {error}", 1
-    else:
-        status.write("done", "done")
-        print(f"gguf: done, {result['file']}, {result['bytes']:,} bytes, {result['tensors']} tensors", flush=True)
-        return 0
-    print(f"gguf: {message}", file=sys.stderr, flush=True)
-    status.write("failed", message[:2000])
-    return code
+    return ended("gguf", make)
 
 
-def make(status: Status) -> dict[str, Any]:
-    """Write the file under another name, judge it, rename it, then write result.json; return what that says."""
-    with open(os.path.join(os.environ["RUN_DIR"], "config.json"), encoding="utf-8") as file:
-        values = json.load(file)
+def make(status: Status) -> str:
+    """Write the file under another name, judge it, rename it, then write result.json; return what is to be said."""
+    config = values()
     shutil.rmtree(SCRATCH, ignore_errors=True)
     os.makedirs(SCRATCH)
     folder = os.path.join(OUTPUT_DIR, "model")
     shutil.rmtree(folder, ignore_errors=True)
-    source = sources.look(os.environ["INPUT_DIR"], values["base_model"])
-    named = os.path.basename(values["model_name"].rstrip("/"))
-    made = (whole if values["what"] == "merged" else adapter)(status, source, named, values["quant"])
+    source = sources.look(os.environ["INPUT_DIR"], config["base_model"])
+    named = os.path.basename(config["model_name"].rstrip("/"))
+    made = (whole if config["what"] == "merged" else adapter)(status, source, named, config["quant"])
     result = {
-        "recipe": "gguf", "what": values["what"], "quant": values["quant"], "base_model": values["base_model"],
+        "recipe": "gguf", "what": config["what"], "quant": config["quant"], "base_model": config["base_model"],
         "base_revision": source.revision, "adapter_sha256": source.adapter_sha256, **llamacpp.versions(), **made,
     }  # fmt: skip
     os.makedirs(folder)
@@ -62,11 +46,9 @@ def make(status: Status) -> dict[str, Any]:
             os.rename(os.path.join(SCRATCH, name), os.path.join(folder, name))
     with open(os.path.join(folder, "gguf.json"), "w", encoding="utf-8") as out:
         json.dump(result, out, indent=2)
-    with open(os.path.join(OUTPUT_DIR, ".result.partial"), "w", encoding="utf-8") as out:
-        json.dump(result, out, indent=2)
-    os.replace(os.path.join(OUTPUT_DIR, ".result.partial"), os.path.join(OUTPUT_DIR, "result.json"))
+    write_result(result)
     shutil.rmtree(SCRATCH)
-    return result
+    return f"done, {result['file']}, {result['bytes']:,} bytes, {result['tensors']} tensors"
 
 
 def whole(status: Status, source: sources.Source, named: str, quant: str) -> dict[str, Any]:

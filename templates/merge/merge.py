@@ -2,47 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import sys
-import traceback
-from typing import Any
 
 import peft
 import torch
 import transformers
+from ending import OUTPUT_DIR, ended, sha256, values, write_result
 from models import Refused, base_of, with_adapter
 from telemetry import Status
-
-OUTPUT_DIR = os.environ["OUTPUT_DIR"]
-STEP = 1 << 20
 
 
 def main() -> int:
     """Merge; return the exit code."""
-    status = Status(OUTPUT_DIR)
-    try:
-        result = merge(status)
-    except Refused as error:
-        message, code = str(error), 2
-    except Exception as error:  # the traceback goes to the log, the line to status.json
-        traceback.print_exc()
-        message, code = f"{type(error).__name__}: {error}", 1
-    else:
-        status.write("done", "done")
-        print(f"merge: done, {result['parameters']:,} parameters in {result['dtype']}", flush=True)
-        return 0
-    print(f"merge: {message}", file=sys.stderr, flush=True)
-    status.write("failed", message[:2000])
-    return code
+    return ended("merge", merge)
 
 
-def merge(status: Status) -> dict[str, Any]:
-    """Write model/ under another name, rename it, then write result.json; return what that says."""
-    with open(os.path.join(os.environ["RUN_DIR"], "config.json"), encoding="utf-8") as file:
-        named = json.load(file)["base_model"]
+def merge(status: Status) -> str:
+    """Write model/ under another name, rename it, then write result.json; return what is to be said."""
+    named = values()["base_model"]
     adapter = adapter_in(os.environ["INPUT_DIR"])
     with open(os.path.join(adapter, "adapter_config.json"), encoding="utf-8") as file:
         known = json.load(file)
@@ -70,10 +50,8 @@ def merge(status: Status) -> dict[str, Any]:
         out.write(page(called, revision, result["adapter_sha256"]))
     shutil.rmtree(folder, ignore_errors=True)
     os.rename(partial, folder)
-    with open(os.path.join(OUTPUT_DIR, ".result.partial"), "w", encoding="utf-8") as out:
-        json.dump(result, out, indent=2)
-    os.replace(os.path.join(OUTPUT_DIR, ".result.partial"), os.path.join(OUTPUT_DIR, "result.json"))
-    return result
+    write_result(result)
+    return f"done, {result['parameters']:,} parameters in {result['dtype']}"
 
 
 def adapter_in(folder: str) -> str:
@@ -87,15 +65,6 @@ def adapter_in(folder: str) -> str:
 def weights_of(adapter: str) -> str:
     """Return the file of an adapter's weights."""
     return os.path.join(adapter, "adapter_model.safetensors")
-
-
-def sha256(path: str) -> str:
-    """Return the sha256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(STEP):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def page(base: str, revision: str | None, adapter: str) -> str:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +15,12 @@ import torch
 import transformers
 from answering import answer, plain_prompt, prompt_of
 from answers import Answer, Unanswerable
+from ending import OUTPUT_DIR, ended, values, write_result
 from models import Refused, load
 from server import ModelServer, Upstream
 from telemetry import Status, append_line, leave
 from wording import CHAT, Asked, Wrong
 
-OUTPUT_DIR = os.environ["OUTPUT_DIR"]
 _LAST = 20.0
 """Seconds in which the answer that is being given may end by itself."""
 
@@ -70,28 +67,12 @@ class Counted:
 
 def main() -> int:
     """Serve; return the exit code."""
-    status, counted = Status(OUTPUT_DIR), Counted()
-    try:
-        serve(status, counted)
-    except (Refused, Wrong) as error:
-        message, code = str(error), 2
-    except OSError as error:
-        message, code = str(error), 1
-    except Exception as error:  # the traceback goes to the log, the line to status.json
-        traceback.print_exc()
-        message, code = f"{type(error).__name__}: {error}", 1
-    else:
-        return 0
-    print(f"serve: {message}", file=sys.stderr, flush=True)
-    status.write("failed", message[:2000])
-    return code
+    return ended("serve", serve, Wrong)
 
 
-def serve(status: Status, counted: Counted) -> None:
+def serve(status: Status) -> str:
     """Load the model, serve it until TERM or INT, and write down how much was asked."""
-    with open(os.path.join(os.environ["RUN_DIR"], "config.json"), encoding="utf-8") as file:
-        config: dict[str, Any] = json.load(file)
-    told = threading.Event()
+    config, counted, told = values(), Counted(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: told.set())
     status.write("loading", f"loading {config['model_name']}")
@@ -107,6 +88,7 @@ def serve(status: Status, counted: Counted) -> None:
             vllm.end()
     else:
         answering(config, Model(folder, config["base_model"], config["device"]), status, counted, told, began, follow(config))
+    return f"told to stop after {counted.answers} answers"
 
 
 def follow(config: dict[str, Any]) -> Callable[[], None]:
@@ -142,11 +124,7 @@ def answering(
         "recipe": "serve", "model": config["model_name"], "engine": config["engine"], "answers": counted.answers,
         "prompt_tokens": counted.prompt_tokens, "tokens": counted.tokens, "seconds": round(time.time() - began, 1),
     }  # fmt: skip
-    with open(os.path.join(OUTPUT_DIR, ".result.partial"), "w", encoding="utf-8") as out:
-        json.dump(result, out, indent=2)
-    os.replace(os.path.join(OUTPUT_DIR, ".result.partial"), os.path.join(OUTPUT_DIR, "result.json"))
-    status.write("done", "told to stop")
-    print(f"serve: told to stop after {counted.answers} answers", flush=True)
+    write_result(result)
 
 
 def folder_in(place: str) -> str:

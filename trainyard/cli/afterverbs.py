@@ -15,14 +15,10 @@ from trainyard.errors import UserError
 @task(
     positional=["run"],
     help=help_of(
-        "name", "json",
+        "name", "json", "hours", "budget", "yes", "deliver",
         key=KEY,
         run="label, user/label or user/label/attempt of a finished run of recipe lora; last: the run that was begun last",
         stack="stack to merge on; it must have the run's bucket (default: the one it ran on)",
-        hours="length of the lease (default: the stack's setting `hours`)",
-        budget="dollars after which it is stopped",
-        yes="send your files to the stack's cloud without being asked",
-        deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
     ),
 )  # fmt: skip
 @verb

@@ -121,6 +121,10 @@ WORDS = {
     "config": "YAML or JSON file with the recipe's variables (and `recipe: NAME`)",
     "set": "one variable, e.g. --set lr=1e-4 (may be repeated; wins over --config)",
     "name": "label of the run (default: the local time)",
+    "hours": "length of the lease (default: the stack's setting `hours`)",
+    "budget": "dollars after which it is stopped",
+    "yes": "send your files to the stack's cloud without being asked",
+    "deliver": "where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
     "json": "print the result as JSON on stdout, everything else on stderr",
     "ref": "name of the image, e.g. ghcr.io/you/trainyard-trainer:1; without a tag image.build makes one from the recipe and its lock",
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     positional=[],
     iterable=["data", "set", "data_set"],
     help=help_of(
-        "config", "set", "json",
+        "config", "set", "json", "yes",
         data="a file or folder of memories, rows, chats, tables or documents (may be repeated); unless said: as the last time",
         stack="stack to train on (default: local)",
         name="what the cycle is called; its runs are NAME-1, NAME-2 ... (default: the name of the data)",
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
         hub="OWNER/NAME of the Hugging Face Hub that the result goes to, with a card",
         again="begin a new round although nothing has changed",
         print_cron="print what lets cron or systemd say this command every night; do nothing else",
-        yes="send your files to the stack's cloud without being asked",
     ),
 )  # fmt: skip
 @verb

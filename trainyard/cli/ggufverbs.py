@@ -13,16 +13,12 @@ from trainyard.cli.driving import KEY, prepare_and_drive
 @task(
     positional=["run"],
     help=help_of(
-        "name", "json",
+        "name", "json", "hours", "budget", "yes", "deliver",
         key=KEY,
         run="label, user/label or user/label/attempt of a finished run of recipe lora or merge; last: the run that was begun last",
         quant="how the weights are held, by llama.cpp's names (default: Q4_K_M; of an adapter F16)",
         what="merged: the whole model, an adapter put into its base first; adapter: the adapter alone",
         stack="stack to write it on; it must have the run's bucket (default: the one it ran on)",
-        hours="length of the lease (default: the stack's setting `hours`)",
-        budget="dollars after which it is stopped",
-        yes="send your files to the stack's cloud without being asked",
-        deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
     ),
 )  # fmt: skip
 @verb

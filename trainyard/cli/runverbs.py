@@ -35,12 +35,10 @@ if TYPE_CHECKING:
 
 
 OF_A_RUN = help_of(
-    "stack", "recipe", "data", "config", "set", "name", "json",
+    "stack", "recipe", "data", "config", "set", "name", "json", "yes", "deliver",
     hours="length of the lease; training is stopped then (default: the stack's setting `hours`)",
     budget="dollars after which the training is stopped and saved",
-    yes="send your files to the stack's cloud without being asked",
     resume="how often the run is resumed by itself if its pod is lost (default: the stack's setting `resume`)",
-    deliver="where the result goes after the run, in the background: local, local:DIR, hub:OWNER/REPO (default: the setting `deliver`)",
     detach="end with code 0 as soon as the training runs and its pod can commit alone; `invoke attach` or `recover` finish the story",
     key=KEY,
     on_bad_row="stop or skip: what happens when rows cannot be trained (the same as --set on_bad_row=...)",

@@ -15,18 +15,15 @@ from trainyard.errors import UserError
 @task(
     positional=["run"],
     help=help_of(
-        "name", "json",
+        "name", "json", "hours", "budget", "yes",
         run="a finished run of recipe lora or merge; or a run that serves already: come back to it; last: the run that was begun last",
         stack="stack to serve on; it must have the run's bucket (default: the one it ran on)",
         here="serve from this machine until Ctrl-C, without a pod",
-        hours="length of the lease (default: the stack's setting `hours`)",
-        budget="dollars after which it is stopped",
         port="port of this machine",
         api_key_from="environment variable with the API key (default: one is made)",
         engine="vllm or transformers (default: vllm where the stack has a GPU)",
         model_name="what requests call the model (default: user/label of the run)",
         detach="leave as soon as it runs",
-        yes="send your files to the stack's cloud without being asked",
     ),
 )  # fmt: skip
 @verb
