@@ -77,7 +77,8 @@ def test_the_next_round_learns_only_what_is_new_and_goes_on_from_the_adapter(yar
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copy(got / name, base / name)
     diary.mkdir()
-    words = ("cycle", "--data", str(diary), *SMALL, "--set", f"base_model={base}", "--since", "last", "--init-from", "last")
+    stays = ("--set", f"base_model={base}", "--set", "max_seq_length=256")
+    words = ("cycle", "--data", str(diary), *SMALL, *stays, "--since", "last", "--init-from", "last")
     (diary / "export.json").write_text(json.dumps(MEMORIES[:60]))
     first = yard.invoke(*words, timeout=1200).expect()
     (diary / "export.json").write_text(json.dumps(MEMORIES[:100]))  # as an export is: all of it anew
