@@ -69,9 +69,11 @@ def test_a_cycle_killed_in_its_training_rents_once_and_answers(yard: Yard) -> No
 @pytest.mark.torch
 @pytest.mark.long
 @pytest.mark.timeout(2400)
-def test_the_next_round_learns_only_what_is_new_and_goes_on_from_the_adapter(yard: Yard) -> None:
+def test_the_next_round_learns_only_what_is_new_and_goes_on_from_the_adapter(yard: Yard, request: pytest.FixtureRequest) -> None:
     """After the first test, whose tiny base is the folder that stays."""
-    got, base, diary = yard.base / "got", yard.base / "base", yard.base / "diary"
+    # Not below /tmp, of which each pod has its own.
+    got, base, diary = yard.base / "got", Path(tempfile.mkdtemp(prefix="ty", dir="/var/tmp")) / "base", yard.base / "diary"
+    request.addfinalizer(lambda: shutil.rmtree(base.parent))
     yard.invoke("download", "memories-1", str(got)).expect()
     shutil.copytree(got / "base", base)
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
