@@ -83,6 +83,8 @@ def _do(step: Step, launch: list[str], words: list[str]) -> int:
     if step.name == "base" and (saved := BOOK.saved("base_checkpoints")):
         order.append(f"--resume-from-step={saved[-1]}")
         say(f"{step.title}: going on from step {saved[-1]}")
+    if step.name != "base":  # which goes on from its own saves
+        BOOK.clear(step.name)
     say(f"{step.title}: begins")
     began, follower = time.time(), Follower(step)
     for left in reversed(range(_TRIES if step.name == "data" else 1)):

@@ -86,9 +86,18 @@ class Book:
 
     def lacking(self, name: str) -> list[str]:
         """Return the patterns of what a step must leave of which there is nothing."""
+        return [pattern for pattern, paths in self._left(name).items() if not any(os.path.getsize(path) for path in paths)]
+
+    def clear(self, name: str) -> None:
+        """Remove what an earlier start of a step has left: it would pass for what this one must leave."""
+        for paths in self._left(name).values():
+            for path in paths:
+                os.unlink(path)
+
+    def _left(self, name: str) -> dict[str, list[str]]:
         step = next(step for step in STEPS if step.name == name)
         patterns = [pattern.format(tag=self.plan["tag"]) for pattern in step.leaves]
-        return [one for one in patterns if not any(os.path.getsize(path) for path in glob.glob(os.path.join(self.base, one)))]
+        return {pattern: glob.glob(os.path.join(self.base, pattern)) for pattern in patterns}
 
     @property
     def failed(self) -> dict[str, Any] | None:

@@ -126,6 +126,16 @@ def test_a_step_that_leaves_nothing_has_failed_whatever_its_code(
     assert any(known.pattern.search(failed.log) for known in RECIPE.known_failures)
 
 
+def test_what_an_earlier_start_has_left_does_not_pass_for_what_a_step_must_leave(source: tuple[Path, str], tmp_path: Path) -> None:
+    run = Speedrun(tmp_path, *source, "sft_args=--fail=silence")
+    torn = tmp_path / "nanochat" / "home" / ".cache" / "nanochat" / "chatsft_checkpoints" / "d2"
+    torn.mkdir(parents=True)
+    for name in ("model_000020.pt", "meta_000020.json"):
+        (torn / name).write_text("half of it")
+    run.ends(1)
+    assert "and has left no chatsft_checkpoints/d2/model_" in run.status["message"]
+
+
 @pytest.mark.long
 def test_a_download_that_ends_well_without_its_shards_has_failed(tmp_path: Path) -> None:
     commit = repository(tmp_path / "up", nanochat__dataset="from nanochat.stub import *\nleave('base_data_climbmix/shard_00000.parquet')\n")
