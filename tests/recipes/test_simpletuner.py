@@ -32,13 +32,13 @@ RECIPE = load_recipe(ROOT, "simpletuner")
 STAND_IN = Path(__file__).parent / "data" / "simpletuner_stand_in.py"
 
 
-def png(width: int, height: int, shade: int = 0) -> bytes:
-    """Return a picture of one colour."""
+def png(width: int, height: int, shade: int = 0, packed: bytes | None = None) -> bytes:
+    """Return a picture of one colour, or of packed rows that need not be what its head says."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    rows = zlib.compress((b"\0" + bytes([shade] * 3 * width)) * height)
+    rows = zlib.compress((b"\0" + bytes([shade] * 3 * width)) * height) if packed is None else packed
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
@@ -100,6 +100,12 @@ def test_each_flaw_is_named_with_its_file_before_anything_is_rented_and_can_be_l
     data = looked_at(top, "on_bad_row=skip")
     assert data.rows == 3 and data.skipped_rows == 10 and "image and caption" in data.describe()
     assert "not used: notes.md, i.png (the same image as a.png)" in data.remarks()
+
+
+@pytest.mark.parametrize("packed", [b"", b"garbage", zlib.compress(bytes(80 * 289 - 1))])
+def test_a_png_whose_parts_are_whole_and_whose_picture_cannot_be_read_is_named(tmp_path: Path, packed: bytes) -> None:
+    with pytest.raises(UserError, match=r"^a b.png: is no whole image: (its picture ends too early|a part of it is damaged)"):
+        looked_at(folder(tmp_path, {"a b.png": png(96, 80, packed=packed)}), "instance_prompt=a")
 
 
 def test_one_caption_for_all_or_the_names_of_files_need_no_text(tmp_path: Path) -> None:

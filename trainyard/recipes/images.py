@@ -19,6 +19,9 @@ CAPTION_KEYS = ("text", "caption", "prompt", "description")
 """What a caption is called in lines and tables; the first that is there counts."""
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG behind which its size stands."""
+_SAMPLES = {2: 3, 4: 2, 6: 4}
+"""Numbers of a pixel of a PNG, by its kind of colours, where they are more than one."""
+_BLOCK = 1 << 20
 _BARE = frozenset((0x01, *range(0xD0, 0xD9)))
 """Markers behind which nothing stands."""
 
@@ -139,18 +142,32 @@ def _caption(name: str, text: Path | None, captions: str) -> str | None:
 
 
 def _png(stream: BinaryIO) -> tuple[int, int]:
-    """Read chunk by chunk: each is proven by its own sum, and the last one says that it is."""
+    """Read chunk by chunk: each is proven by its own sum, the last one says that it is, and the picture must be there to its last row."""
     stream.read(8)
-    size = (0, 0)
+    size, picture, there, rows = (0, 0), zlib.decompressobj(), 0, 0
     while True:
         length, kind = struct.unpack(">I4s", stream.read(8))
         data, checksum = stream.read(length), stream.read(4)
         if struct.unpack(">I", checksum)[0] != zlib.crc32(kind + data):
             raise ValueError("is no whole image: a part of it is damaged")
         if kind == b"IHDR":
-            size = struct.unpack(">II", data[:8])
+            size, rows = struct.unpack(">II", data[:8]), _png_bytes(data)
+        while kind == b"IDAT" and data and there < rows:
+            try:
+                there += len(picture.decompress(data, _BLOCK))
+            except zlib.error:
+                raise ValueError("is no whole image: a part of it is damaged") from None
+            data = picture.unconsumed_tail
         if kind == b"IEND":
+            if there < rows:
+                raise ValueError("is no whole image: its picture ends too early")
             return size
+
+
+def _png_bytes(head: bytes) -> int:
+    """Return how many bytes the rows of a PNG are, unpacked; 1 where they are interlaced, and not so easily counted."""
+    width, height, depth, colours, *_, interlaced = struct.unpack(">IIBBBBB", head)
+    return 1 if interlaced else height * (1 + (width * depth * _SAMPLES.get(colours, 1) + 7) // 8)
 
 
 def _jpeg(stream: BinaryIO) -> tuple[int, int]:
