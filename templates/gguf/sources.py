@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import huggingface_hub
 import transformers
 from ending import sha256
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
-from models import Refused, base_of, with_adapter
+from models import WEIGHTS, Refused, base_of, settings_of, tokenizer_of, with_adapter
 
 LICENSE = "LICENSE"
 # Of a base, all that says what it is and how it writes; SentencePiece's own file is what the converter reads of such models.
@@ -46,14 +45,13 @@ def look(data: str, named: str) -> Source:
     if not adapters:
         return Source(named, None, None, whole, None)
     adapter = adapters[0]
-    with open(os.path.join(adapter, "adapter_config.json"), encoding="utf-8") as file:
-        known = json.load(file)
+    known = settings_of(adapter) or {}
     made = os.path.join(adapter, "base")
     base = made if os.path.isdir(made) else named
     called = os.path.basename(named.rstrip("/")) if os.path.isdir(named) else named
     if base == named and called != known.get("base_model_name_or_path"):
         raise Refused(f"the adapter is one of {known.get('base_model_name_or_path')}, not of {called}")
-    return Source(base, known.get("revision"), adapter, whole, sha256(os.path.join(adapter, "adapter_model.safetensors")))
+    return Source(base, known.get("revision"), adapter, whole, sha256(os.path.join(adapter, WEIGHTS)))
 
 
 def whole_model(source: Source, scratch: str) -> tuple[Any, str]:
@@ -64,9 +62,10 @@ def whole_model(source: Source, scratch: str) -> tuple[Any, str]:
             raise Refused("the model lies there without its tokenizer (tokenizer.json)")
     else:
         assert source.adapter is not None
+        words = tokenizer_of(source.adapter)  # before the base, which may be large
         model, folder = with_adapter(base_of(source.base, source.revision), source.adapter), scratch
         model.save_pretrained(scratch, safe_serialization=True)
-        transformers.AutoTokenizer.from_pretrained(source.adapter).save_pretrained(scratch)
+        words.save_pretrained(scratch)
         if os.path.exists(written := os.path.join(source.adapter, "generation_config.json")):
             shutil.copyfile(written, os.path.join(scratch, "generation_config.json"))
         brought(source, "tokenizer.model", scratch)

@@ -14,7 +14,7 @@ import plainlora
 import sources
 import transformers
 from ending import OUTPUT_DIR, ended, values, write_result
-from models import Refused
+from models import Refused, tokenizer_of
 from telemetry import Status
 
 SCRATCH = os.path.join(os.environ["WORKSPACE"], ".gguf")
@@ -56,7 +56,7 @@ def whole(status: Status, source: sources.Source, named: str, quant: str) -> dic
     status.write("loading", f"loading {source.base}")
     weights = os.path.join(SCRATCH, "weights")
     model, folder = sources.whole_model(source, weights)
-    held, tokenizer = HELD[str(model.dtype).removeprefix("torch.")], transformers.AutoTokenizer.from_pretrained(folder)
+    held, tokenizer = HELD[str(model.dtype).removeprefix("torch.")], tokenizer_of(folder)
     asked = checks.asked_of(model, tokenizer)
     config = model.config
     del model
@@ -88,7 +88,7 @@ def adapter(status: Status, source: sources.Source, named: str, quant: str) -> d
     status.write("converting", f"writing {quant}")
     llamacpp.convert_adapter(plain, base, file, quant)
     status.write("checking", "reading the file")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source.adapter)
+    tokenizer = tokenizer_of(source.adapter)
     return {
         "file": os.path.basename(file), **checks.file(file, "adapter"), **checks.pairs(file, numbers), "base_shape": sources.shape_of(base),
         **checks.talk(source.adapter, tokenizer),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -11,7 +10,7 @@ import peft
 import torch
 import transformers
 from ending import OUTPUT_DIR, ended, sha256, values, write_result
-from models import Refused, base_of, with_adapter
+from models import WEIGHTS, Refused, base_of, settings_of, tokenizer_of, with_adapter
 from telemetry import Status
 
 
@@ -24,8 +23,7 @@ def merge(status: Status) -> str:
     """Write model/ under another name, rename it, then write result.json; return what is to be said."""
     named = values()["base_model"]
     adapter = adapter_in(os.environ["INPUT_DIR"])
-    with open(os.path.join(adapter, "adapter_config.json"), encoding="utf-8") as file:
-        known = json.load(file)
+    known, words = settings_of(adapter) or {}, tokenizer_of(adapter)
     made, revision = os.path.join(adapter, "base"), known.get("revision")
     base = made if os.path.isdir(made) else named
     called = os.path.basename(named.rstrip("/")) if os.path.isdir(named) else named
@@ -38,11 +36,11 @@ def merge(status: Status) -> str:
     partial, folder = os.path.join(OUTPUT_DIR, ".model.partial"), os.path.join(OUTPUT_DIR, "model")
     shutil.rmtree(partial, ignore_errors=True)
     merged.save_pretrained(partial, safe_serialization=True)
-    transformers.AutoTokenizer.from_pretrained(adapter).save_pretrained(partial)
+    words.save_pretrained(partial)
     if os.path.exists(os.path.join(adapter, "generation_config.json")):
         shutil.copyfile(os.path.join(adapter, "generation_config.json"), os.path.join(partial, "generation_config.json"))
     result = {
-        "recipe": "merge", "base_model": named, "base_revision": revision, "adapter_sha256": sha256(weights_of(adapter)),
+        "recipe": "merge", "base_model": named, "base_revision": revision, "adapter_sha256": sha256(os.path.join(adapter, WEIGHTS)),
         "parameters": sum(parameter.numel() for parameter in merged.parameters()), "dtype": str(merged.dtype).removeprefix("torch."),
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "peft": peft.__version__},
     }  # fmt: skip
@@ -60,11 +58,6 @@ def adapter_in(folder: str) -> str:
     if len(found) != 1:
         raise Refused(f"the data hold {len(found) or 'no'} adapters (adapter_config.json); one is needed")
     return found[0]
-
-
-def weights_of(adapter: str) -> str:
-    """Return the file of an adapter's weights."""
-    return os.path.join(adapter, "adapter_model.safetensors")
 
 
 def page(base: str, revision: str | None, adapter: str) -> str:

@@ -113,10 +113,22 @@ def no_numbers(weights: bytes) -> bytes:
     return weights[: 8 + head] + numbers
 
 
+def without(name: str) -> Callable[[Path], object]:
+    return lambda adapter: (adapter / name).unlink()
+
+
+def of_kind(adapter: Path) -> None:
+    (adapter / FILE).write_text(json.dumps(json.loads((adapter / FILE).read_text()) | {"peft_type": "ODD"}))
+
+
 WRONG: dict[str, tuple[Callable[[Path], object], int, str, str]] = {
     "no numbers": (in_weights("adapter_model.safetensors", no_numbers), 1, "NaNs detected", "with a lower learning_rate"),
     "cut short": (in_weights("base/model.safetensors", lambda weights: weights[:-100]), 1, "SafetensorError", "damaged or cut short"),
     "two": (lambda adapter: shutil.copytree(adapter, adapter / "again"), 2, "the data hold 2 adapters", ""),
+    "odd kind": (of_kind, 2, "adapter_config.json: the adapter is of kind ODD, and only one of LoRA", ""),
+    "torn settings": (in_weights(FILE, lambda text: text[:-9]), 2, "adapter_config.json cannot be used: JSONDecodeError", ""),
+    "no weights": (without("adapter_model.safetensors"), 2, "without its weights (adapter_model.safetensors)", ""),
+    "no tokenizer": (without("tokenizer.json"), 2, "the tokenizer beside the model (tokenizer.json) cannot", ""),
 }
 
 
@@ -131,7 +143,8 @@ def test_what_cannot_be_merged_ends_in_a_sentence_and_leaves_no_model(tmp_path: 
     change(other)
     code, log, output = merged(tmp_path, envs, other, "tiny-qwen3-moe")
 
-    assert code == expected and said in log and not (output / "model").exists() and not (output / "result.json").exists()
+    assert code == expected and said in log and ("Traceback" in log) == (code == 1)
+    assert not (output / "model").exists() and not (output / "result.json").exists()
     (tmp_path / "log").write_text(log)
     words = last_words(read_declaration((tmp_path / "run" / "recipe.json").read_bytes(), "recipe.json"), tmp_path / "log")
     assert remedy in words[-1] and "failed (exit code" in words[-2 if remedy else -1]
