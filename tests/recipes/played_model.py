@@ -25,6 +25,9 @@ class Parrot:
             raise RuntimeError("the weights have melted")
         if words == ["long"]:
             raise Wrong(400, "too long", code="context_length_exceeded", about="messages")
+        if words == ["melt"] and on_text is not None:
+            on_text("mel")
+            raise RuntimeError("the weights have melted")
         said = ""
         for count, word in enumerate(words[: asked.how.tokens], 1):
             while words[0] == "wait" and not is_over():

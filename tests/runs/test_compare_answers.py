@@ -180,6 +180,9 @@ def test_each_pair_is_shown_both_ways_and_what_is_no_verdict_is_not_guessed(benc
         ('{"better": "a"}', "unclear"),
         ('```json\n{"better": "tie"}\n```', "tie"),
         ("[]", "unclear"),
+        ('{"better": ["A"]}', "unclear"),
+        ('{"better": {"A": 1}}', "unclear"),
+        ("[" * 100_000, "unclear"),
     ):
         bench.rule = lambda shown, text=text: (200, text)  # type: ignore[misc]
         assert judged(bench.judge, ENV, [PAIR])[0][0] == verdict
@@ -200,12 +203,23 @@ def test_a_judge_that_is_busy_is_asked_again_and_one_that_refuses_is_not(bench: 
         judged(bench.judge, ENV, [PAIR], clock)
 
 
+def test_a_judge_that_says_its_key_back_has_it_printed_nowhere(bench: BenchServer) -> None:
+    bench.rule = lambda shown: (401, f"{'Incorrect API key ' * 14}{ENV['JUDGE_KEY']}")  # cut within the key, were it not hidden before
+    with pytest.raises(UserError, match=r"the judge refuses") as refused:
+        judged(bench.judge, ENV, [PAIR])
+    assert "***" in render(refused.value) and "secret-of" not in render(refused.value)
+
+
 def test_a_key_goes_over_the_net_by_https_alone_and_must_be_there() -> None:
     with pytest.raises(UserError, match="a key is sent by https alone"):
         Judge("http://judge.example/v1", "m", "JUDGE_KEY").key(ENV)
     with pytest.raises(UserError, match="the variable OTHER is not set"):
         Judge("https://judge.example/v1", "m", "OTHER").key(ENV)
     assert Judge("http://judge.example/v1", "m", None).key(ENV) is None
+    for wrong in ("two words", "caf\u00e9-secret", "line\nbreak"):
+        with pytest.raises(UserError, match="holds is no key") as refused:
+            Judge("https://judge.example/v1", "m", "JUDGE_KEY").key({"JUDGE_KEY": wrong})
+        assert wrong not in render(refused.value)
 
 
 # The whole
@@ -294,6 +308,8 @@ def test_a_run_that_serves_is_asked_over_its_api_and_reckoned_at_its_pods_price(
         with pytest.raises(UserError, match="serves one model, not its base"):
             compare_answers(road.context, "a", None, ComparisonWish(prompts))
 
+        with pytest.raises(UserError, match="the model failed in the middle of an answer: the model failed: RuntimeError"):
+            compare_answers(road.context, "a", None, ComparisonWish(written(tmp_path, "f.txt", "melt\n"), against=None))
         _, report = compare_answers(road.context, "a", None, ComparisonWish(prompts, against=None, tokens=2))
         process.kill()
 

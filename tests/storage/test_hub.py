@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -187,3 +189,30 @@ def test_a_hub_that_does_not_answer_is_told_as_that(files: Mapping[str, HubFile]
         push(files, HubPlace(repo="a/b", token=Secret(TOKEN), endpoint="http://127.0.0.1:9"), message="m", card=None)
 
     assert failed.value.passing
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, b"[]"), (200, b"{}"), (200, b"null"), (200, b'{"url": 7}'), (200, b"<html>"), (400, b'{"error": "%s"}' % (b"no " * 300_000))],
+)
+def test_what_answers_otherwise_than_a_hub_is_told_in_a_few_words(status: int, body: bytes, files: Mapping[str, HubFile]) -> None:
+    class Other(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, *_: object) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        place = HubPlace(repo="a/b", token=Secret(TOKEN), endpoint=f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(StoreError, match="the Hub ") as refused:
+            push(files, place, message="m", card=None)
+        server.shutdown()
+
+    assert len(refused.value.message) < 500 and not refused.value.passing

@@ -99,6 +99,7 @@ def test_nothing_but_success_is_success(clone: Clone, ollama: OllamaContract, wr
         ([], "its last word was none"),
         ([{"status": "parsing GGUF"}, {"error": "no space left on device"}], "does not make the model: no space left on device"),
         ([{"status": "success"}, {"error": "late"}], "does not make the model: late"),
+        ([{"error": "no " * 1_000_000}], "does not make the model: (no ){100}$"),
     ):
         ollama.states = states
         with pytest.raises(StoreError, match=why):
@@ -184,7 +185,7 @@ def test_addresses_and_names_are_those_of_ollama() -> None:
     assert address_of("gpu.local:80", {"OLLAMA_HOST": "x"}) == "http://gpu.local:80"
     assert address_of("https://a.b/ollama/", {}) == "https://a.b:443/ollama"
     assert address_of("[::1]", {}) == "http://[::1]:11434"
-    for wrong in ("ftp://a", "http://", "a:b:c", "http://u:p@a"):
+    for wrong in ("ftp://a", "http://", "a:b:c", "http://u:p@a", "http://[::1", "..", "\uff11.0.0.1", f"{'a' * 64}.b", "a\nb"):
         with pytest.raises(UserError, match="it is host, host:port or http://host:port"):
             address_of(wrong, {})
     assert check_tag("greg/engines:greg-2026.11") == "greg/engines:greg-2026.11"

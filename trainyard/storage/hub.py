@@ -28,6 +28,10 @@ CARD = "README.md"
 _ATTRIBUTES = ".gitattributes"
 """The Hub writes it into each repository."""
 _AT_ONCE = 500
+_WORDS = 300
+"""Characters of a refusal that are told."""
+_ODD = (ValueError, TypeError, LookupError, AttributeError)
+"""What the client raises over an answer that is not as the Hub's are: a proxy's page, a server of something else."""
 _HINTS = {
     401: "The Hub does not know this HF_TOKEN: make one with write access at huggingface.co/settings/tokens",
     403: "HF_TOKEN may not write there: it needs write access to that user or organization.",
@@ -154,7 +158,7 @@ def _mark(text: str) -> str:
 @contextmanager
 def _refusals(place: HubPlace) -> Iterator[None]:
     """Turn what the Hub's client raises into a StoreError that says what to do."""
-    trouble: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError, *_transport_errors())
+    trouble: tuple[type[Exception], ...] = (OSError, RuntimeError, *_ODD, *_transport_errors())
     try:
         yield
     except trouble as error:
@@ -205,6 +209,6 @@ def _refusal(where: str, error: BaseException) -> StoreError:
         seen = seen.__cause__
     said = f"the Hub answered {status}" if status else "the Hub could not be used"
     own = getattr(error, "server_message", None) or str(error)
-    why = next(iter(own.strip().splitlines()), type(error).__name__).rstrip(".")
-    passing = is_passing("", status) if status else not isinstance(error, ValueError)
+    why = next(iter(own.strip().splitlines()), type(error).__name__)[:_WORDS].rstrip(".")
+    passing = is_passing("", status) if status else not isinstance(error, _ODD)
     return StoreError(f"{where}: {said}: {why}", hint=_HINTS.get(status), passing=passing)

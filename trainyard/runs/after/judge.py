@@ -15,6 +15,7 @@ from trainyard.network import LOOPBACK, proxy_for, trust, web_address
 from trainyard.retries import Backoff
 from trainyard.runs.after.leftmodel import ServiceSilent
 from trainyard.runs.after.prompts import Messages, Prompt
+from trainyard.secret import Secret, hide
 
 if TYPE_CHECKING:
     import httpx
@@ -40,7 +41,7 @@ class Judge:
     model: str
     key_from: str | None
 
-    def key(self, env: Mapping[str, str]) -> str | None:
+    def key(self, env: Mapping[str, str]) -> Secret | None:
         """Return the key; raises UserError for a variable without one, and where it would go over the net in the clear."""
         parts = web_address("--judge", self.url)
         if self.key_from is None:
@@ -49,7 +50,9 @@ class Judge:
             raise UserError(f"--judge {self.url}: a key is sent by https alone")
         if not (key := env.get(self.key_from, "").strip()):
             raise UserError(f"--judge-key-from: the variable {self.key_from} is not set")
-        return key
+        if not key.isascii() or not key.isprintable() or " " in key:
+            raise UserError(f"--judge-key-from: what the variable {self.key_from} holds is no key: there are blanks or other letters in it")
+        return Secret(key)
 
 
 def judged(
@@ -63,7 +66,7 @@ def judged(
 
     secure = web_address("--judge", judge.url).scheme == "https"
     key, verify = judge.key(env), (trust(env) or True) if secure else False
-    headers = {"authorization": f"Bearer {key}"} if key else {}
+    headers = {"authorization": f"Bearer {key.reveal()}"} if key else {}
     with httpx.Client(headers=headers, timeout=_PATIENCE, trust_env=False, proxy=proxy_for(judge.url, env), verify=verify) as client:
         verdicts = []
         for prompt, first, second in pairs:
@@ -109,7 +112,7 @@ def _ask(client: httpx.Client, judge: Judge, prompt: Prompt, first: str, second:
         better = said["better"]
     except (ValueError, LookupError, TypeError):
         return None
-    return better if better in _FOR else None
+    return better if isinstance(better, str) and better in _FOR else None
 
 
 def _question(prompt: Prompt, first: str, second: str) -> Messages:
@@ -135,7 +138,7 @@ def _posted(client: httpx.Client, url: str, body: dict[str, Any], clock: Clock) 
             why = f"HTTP {answer.status_code}"
             if answer.status_code < 500 and answer.status_code not in (408, 409, 429):
                 raise UserError(
-                    f"the judge refuses ({why}): {answer.text[:300]}",
+                    f"the judge refuses ({why}): {hide(answer.text)[:300]}",
                     hint="Address, model and key: --judge, --judge-model, --judge-key-from",
                 )
         if attempt < _TRIES:

@@ -24,18 +24,22 @@ _STEP = 1 << 20
 _CONNECT = 10.0
 _ANSWER = 600.0
 """Seconds without a byte after which a server is given up: it hashes a large file before it says a word."""
+_WORDS = 300
+"""Characters of a refusal that are told."""
 
 
 def address_of(host: str | None, env: Mapping[str, str]) -> str:
     """Return a server's address: as asked for, else as OLLAMA_HOST says (host, host:port or URL), else Ollama's own on this machine."""
     said = (host or env.get(VARIABLE) or DEFAULT).strip()
-    parts = urlsplit(said if "://" in said else f"http://{said}")
+    wrong = UserError(f"{'--host' if host else VARIABLE} {said}: it is host, host:port or http://host:port")
     try:
+        parts = urlsplit(said if "://" in said else f"http://{said}")
         port = parts.port
+        (parts.hostname or "").encode("idna")
     except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1 or parts.username:
-        raise UserError(f"{'--host' if host else VARIABLE} {said}: it is host, host:port or http://host:port")
+        raise wrong from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or not said.isascii() or not said.isprintable():
+        raise wrong
     name = "127.0.0.1" if parts.hostname == "0.0.0.0" else parts.hostname  # what a server listens on is where it is found
     name = f"[{name}]" if ":" in name else name
     return f"{parts.scheme}://{name}:{port or (443 if parts.scheme == 'https' else PORT)}{parts.path.rstrip('/')}"
@@ -99,7 +103,7 @@ class OllamaServer:
             for line in answer.iter_lines():
                 said = _object(line)
                 if "error" in said:
-                    raise StoreError(f"{self.address} does not make the model: {said['error']}")
+                    raise StoreError(f"{self.address} does not make the model: {str(said['error'])[:_WORDS]}")
                 last = str(said.get("status") or last)
         if last != "success":
             raise StoreError(f"{self.address} did not say that the model is made; its last word was {last or 'none'}", passing=True)
@@ -133,7 +137,7 @@ class OllamaServer:
 
     def _refused(self, what: str, answer: httpx.Response) -> StoreError:
         said = _object(answer.text).get("error") if answer.content else None
-        return StoreError(f"{self.address} does not {what} (HTTP {answer.status_code}{f': {said}' if said else ''})")
+        return StoreError(f"{self.address} does not {what} (HTTP {answer.status_code}{f': {str(said)[:_WORDS]}' if said else ''})")
 
 
 def _read(file: Path) -> Iterator[bytes]:

@@ -103,6 +103,8 @@ def _answer(client: Any, name: str, messages: Messages, tokens: int) -> dict[str
             if not line.startswith("data: {"):
                 continue
             event = parse_json(line[6:])
+            if "error" in event:  # its head, with 200, was out already
+                raise UserError(f"the model failed in the middle of an answer: {event['error'].get('message')}")
             usage = event.get("usage") or usage
             for choice in event["choices"]:
                 piece = choice["delta"].get("content") or ""
