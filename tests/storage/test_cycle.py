@@ -275,8 +275,10 @@ def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_built(
     wrong = [
         (request_of(prompts=str(tmp_path / "empty.txt")), "holds no prompt"), (request_of(prompts=str(tmp_path / "none.txt")), "none.txt"),
         (request_of(init_from_last=True), "made anew from each round's rows"), (request_of(sets=("lora_rnk=4",)), "lora_rnk"),
-        (request_of(ollama="No Tag"), "No Tag"), (request_of(hub="x"), "--hub x: a repository of the Hub is OWNER/NAME"),
+        (request_of(ollama="No Tag"), "model No Tag: it is"), (request_of(hub="x"), "--hub x: a repository of the Hub is OWNER/NAME"),
         (request_of(data=(str(tmp_path / "nowhere"),)), "nowhere"), (request_of(against="me"), "it is base, last, none"),
+        (request_of(gguf="Q9"), "--gguf Q9: must be one of F32"), (request_of(data_sets=("eval_shar=1",)), "did you mean 'eval_share'"),
+        (request_of(sets=("method=full",)), "--merge: the training leaves a whole model"),
     ]  # fmt: skip
     for request, words in wrong:
         with pytest.raises(UserError, match=words):
@@ -286,7 +288,7 @@ def test_what_a_later_stage_would_refuse_is_refused_before_anything_is_built(
     with pytest.raises(UserError, match="use a-z"):
         run_cycle(played.clone.context, CycleBook(played.clone.context, "../x", "local"), request_of(name="../x"))
     with pytest.raises(UserError, match="there is no cycle diary"):
-        went(played, None)
+        went(played, None)  # no round was begun
     assert not (played.clone.context.places.home / "x").exists() and played.begun == []
 
 

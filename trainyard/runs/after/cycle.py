@@ -20,8 +20,8 @@ from trainyard.runs.after import cyclerows, ollama
 from trainyard.runs.after.compareanswers import ComparisonWish, compare_answers, lines
 from trainyard.runs.after.cyclebook import CycleBook, CycleRequest, CycleRound, CycleStage
 from trainyard.runs.after.cycletimes import lines_of
-from trainyard.runs.after.gguf import MERGED, gguf_of
-from trainyard.runs.after.merge import merge_of
+from trainyard.runs.after.gguf import MERGED, gguf_of, refuse_quant
+from trainyard.runs.after.merge import leaves_whole, merge_of
 from trainyard.runs.after.ollama import OllamaWish, to_ollama
 from trainyard.runs.after.prompts import load_prompts
 from trainyard.runs.after.push import push_run, repository
@@ -161,11 +161,17 @@ def _refuse(context: CommandContext, request: CycleRequest) -> None:
 
 def _refuse_settings(context: CommandContext, request: CycleRequest) -> None:
     training = TrainRequest(request.stack, "lora", None, Path(request.config) if request.config else None, request.sets)
-    settings = context.settings(request.stack)
-    values = values_of(training, load_recipe(context.places.root, "lora"), settings, context.cloud(request.stack))
+    settings, root = context.settings(request.stack), context.places.root
+    values = values_of(training, load_recipe(root, "lora"), settings, context.cloud(request.stack))
     if request.init_from_last and values["base_model"] in MADE:
         said = f"--init-from last: {values['base_model']} is made anew from each round's rows, so no adapter fits the next one's"
         raise UserError(said, hint="Name a base that stays: --set base_model=Qwen/Qwen3-0.6B")
+    for option, asked in (("--init-from last", request.init_from_last), ("--merge", request.merge)):
+        if asked and leaves_whole(values):
+            raise UserError(f"{option}: the training leaves a whole model, no adapter", hint=f"Leave {option} out, or train an adapter.")
+    cyclerows.refuse_settings(context, request)
+    if request.gguf is not None:
+        refuse_quant("--gguf", request.gguf, root)
 
 
 def _is_at_work(context: CommandContext, current: CycleRound) -> bool:

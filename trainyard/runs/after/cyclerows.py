@@ -12,6 +12,7 @@ from trainyard.errors import UserError
 from trainyard.files import sync, write_atomic
 from trainyard.recipes import data
 from trainyard.recipes.contract import load_recipe
+from trainyard.recipes.values import resolve, sets_with
 from trainyard.runs.after.cyclebook import LEARNT, CycleRequest
 from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs.builddata import RECIPE, build_data
@@ -50,13 +51,23 @@ def build(context: CommandContext, request: CycleRequest, folder: Path, before: 
     Raises what build_data() raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    build_data(context, request.data, str(folder / ROWS), None, [*_shared(context, request), *request.data_sets])
+    build_data(context, request.data, str(folder / ROWS), None, _sets(context, request))
     known = _digests(before / LEARNT) if before is not None else set[str]()
     rows, old = _without(folder / ROWS, known)
     held, _ = _without(folder / HELD, known)
     learnt = known | {_digest(line) for line in _lines(folder / ROWS)}
     write_atomic(folder / LEARNT, "".join(f"{each}\n" for each in sorted(learnt)), durable=True)
     return CycleRows(rows, held, old)
+
+
+def refuse_settings(context: CommandContext, request: CycleRequest) -> None:
+    """Raise UserError for settings of the data builder that it would refuse."""
+    recipe = load_recipe(context.places.root, RECIPE)
+    resolve(recipe, None, sets_with(recipe, _sets(context, request), None))
+
+
+def _sets(context: CommandContext, request: CycleRequest) -> list[str]:
+    return [*_shared(context, request), *request.data_sets]
 
 
 def _shared(context: CommandContext, request: CycleRequest) -> Iterator[str]:

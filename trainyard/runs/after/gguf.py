@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trainyard.errors import UserError
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.data import OF_RUN
+from trainyard.recipes.variables import convert_text
 from trainyard.runs.after import merge
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.record import RunRecord
@@ -35,10 +39,19 @@ def gguf_of(context: CommandContext, reference: str, stack: str | None, what: st
     return TrainRequest(stack or record.environment, RECIPE, f"{OF_RUN}{key}", sets=sets)
 
 
+def refuse_quant(option: str, quant: str, root: Path) -> None:
+    """Raise UserError for a quantization that the recipe does not know."""
+    [variable] = [each for each in load_recipe(root, RECIPE).variables if each.name == "quant"]
+    try:
+        convert_text(variable, quant)
+    except ValueError as error:
+        raise UserError(f"{option} {quant}: {error}") from None
+
+
 def _no_adapter(record: RunRecord) -> str | None:
     """Return why what a run leaves cannot be an adapter of llama.cpp's, None where it can."""
     values = record.values
-    if record.recipe == merge.RECIPE or values.get("method") == "full" or values.get("output") == "merged":
+    if record.recipe == merge.RECIPE or merge.leaves_whole(values):
         return "leaves a whole model, no adapter"
     if values.get("use_dora"):
         return "is DoRA, which llama.cpp's adapters have no place for"

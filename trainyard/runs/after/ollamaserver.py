@@ -50,7 +50,7 @@ def check_tag(tag: str) -> str:
     name, _, label = tag.partition(":")
     parts = name.split("/")
     if len(parts) > 2 or not all(_PART.fullmatch(part) for part in [*parts, *([label] if ":" in tag else [])]):
-        raise UserError(f"--tag {tag}: it is NAME:TAG, of letters, digits, '-', '_' and '.'")
+        raise UserError(f"model {tag}: it is NAME:TAG, of letters, digits, '-', '_' and '.'")
     return tag
 
 
