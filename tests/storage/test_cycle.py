@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from tests.storage.conftest import Workspace, here
 from tests.storage.test_result_verbs import HASTE, Clone, claimed, fresh_clone
 from trainyard.config import Places
-from trainyard.errors import Busy, StoreError, TrainyardError, UserError
+from trainyard.errors import Busy, DiskFull, StoreError, TrainyardError, UserError
 from trainyard.runs.after import cycle, cyclerows
 from trainyard.runs.after.compareanswers import ComparisonWish
 from trainyard.runs.after.cycle import StageFailed, book_of, cron_lines, run_cycle
@@ -175,6 +177,24 @@ def test_a_stage_that_fails_is_gone_on_with_by_the_command_that_is_named(
     assert went(played, None).over
     twice = {"lora": "diary-1", "merge": "diary-1-merge", "gguf": "diary-1-gguf"}.get(stage)
     assert sorted(map(str, played.names)) == sorted(["diary-1", "diary-1-gguf", "diary-1-merge", *([twice] if twice else [])])
+
+
+def test_a_full_disk_in_a_stage_is_told_to_whom_it_concerns_and_gone_on_with(
+    played: Played, request_of: Callable[..., CycleRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(cycle, "announce", lambda _, notice: told.append(f"{notice.kind}: {notice.text}"))
+    full = OSError(errno.ENOSPC, "No space left on device", "answers")
+    monkeypatch.setattr(cycle, "compare_answers", Mock(side_effect=full))
+
+    with pytest.raises(DiskFull, match="No space left on device") as failed:
+        went(played, request_of())
+
+    assert str(failed.value.hint).endswith("Go on with: invoke cycle --name diary --stack local")
+    (notice,) = told
+    assert notice.startswith("failure: ") and "No space left on device" in notice
+    monkeypatch.setattr(cycle, "compare_answers", played.compare)
+    assert went(played, None).over and len(played.begun) == 3
 
 
 def test_a_training_that_failed_is_not_rented_for_again(played: Played, request_of: Callable[..., CycleRequest]) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainyard.clock import format_time
 from trainyard.config import AUTO, slug
-from trainyard.errors import Busy, Detached, TrainyardError, UserError
+from trainyard.errors import Busy, Detached, TrainyardError, UserError, outside
 from trainyard.recipes.basemodel import MADE
 from trainyard.recipes.contract import load_recipe
 from trainyard.runs.after import cyclerows, ollama
@@ -190,14 +191,16 @@ def _go_through(work: _Work, stage: CycleStage) -> None:
     except KeyboardInterrupt:
         ui.warn(f"cycle {name} was interrupted in stage {stage}; go on with: invoke cycle --name {name} --stack {work.book.stack}")
         raise
-    except TrainyardError as error:
+    except (TrainyardError, OSError) as raised:
+        error = raised if isinstance(raised, TrainyardError) else outside(raised) or StageFailed(f"{stage}: {raised}", 1)
         if not isinstance(error, (Busy, Detached)):
             current.note(stage, "failed", error=error.message)
-            work.book.save(current)
+            with suppress(OSError):  # what has failed may be this very disk: who is named is told all the same
+                work.book.save(current)
             _announce(work.context, current)
         again = f"Go on with: invoke cycle --name {name} --stack {work.book.stack}"
         error.hint = f"{error.hint}\n{again}" if error.hint else again
-        raise
+        raise error from None
     current.note(stage, "done", outcome=outcome)
     work.book.save(current)
     ui.say(f"cycle      {stage}: {outcome}")
