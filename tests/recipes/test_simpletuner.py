@@ -96,6 +96,7 @@ def test_each_flaw_is_named_with_its_file_before_anything_is_rented_and_can_be_l
         "sub/j.JPEG: is no whole image", "on_bad_row=skip",
     ):  # fmt: skip
         assert part in told, part
+    assert told.count("names z.png") == 1
 
     data = looked_at(top, "on_bad_row=skip")
     assert data.rows == 3 and data.skipped_rows == 10 and "image and caption" in data.describe()

@@ -51,7 +51,8 @@ def _twice(files: Sequence[DataFile], images: set[str]) -> list[str]:
 
 def _stop(flaws: Sequence[ImageFlaw], sources: Mapping[str, str], good: int) -> UserError:
     first = flaws[0]
-    lines = [f"{len(flaws)} are flawed, {good} are not:", *(f"{_place(flaw)}: {flaw.reason}" for flaw in flaws[:_SHOWN])]
+    others = [f"{_place(flaw)}: {flaw.reason}" for flaw in flaws[1:_SHOWN]]
+    lines = [f"{len(flaws)} are flawed, {good} are not; beside this one:", *others]
     more = [f"and {len(flaws) - _SHOWN} more"] if len(flaws) > _SHOWN else []
     hint = [*(lines if len(flaws) > 1 else []), *more, *(["To train without them: --set on_bad_row=skip."] if good else [])]
     where = Location(sources[first.name], first.line, 1, "") if first.line else None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Cloud
+from trainyard.errors import UserError
 from trainyard.reading import read
 from trainyard.recipes import basecheck, code, data, requirements
 from trainyard.recipes.configfile import ConfigDocument, recipe_named_in
@@ -29,6 +30,8 @@ from trainyard.settings.user import user_name
 
 if TYPE_CHECKING:
     from trainyard.ledger.keys import StartKey
+
+_SAMPLE = "the recipe's own sample: --data names yours"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def _plan(context: CommandContext, request: TrainRequest, cloud: Cloud, stated: 
 
         values, adapter = adapter_of(context, chosen, values, request.stack, user)
     dataset = _data(context, request, chosen, settings, values, user)
-    ui.say(f"recipe     {chosen.name}; data {dataset.describe()}")
+    ui.say(f"recipe     {chosen.name}; data {dataset.describe()}{f' ({_SAMPLE})' if _is_sample(dataset.reference, chosen) else ''}")
     own = code_of(context, chosen, values, request.base)
     for remark in dataset.remarks():
         ui.warn(remark)
@@ -217,10 +220,19 @@ def _data(context: CommandContext, request: TrainRequest, chosen: Recipe, settin
 
         earlier = earlier_data(context, request.stack, request.since)
     if reference is None or not reference.startswith(("s3://", "gs://", "https://")):
-        return data.inspect(reference, chosen, values=values, earlier=earlier)
+        try:
+            return data.inspect(reference, chosen, values=values, earlier=earlier)
+        except UserError as error:
+            if reference is None and chosen.sample is not None and earlier is None:
+                error.hint = "\n".join(filter(None, [error.hint, f"This is {_SAMPLE}."]))
+            raise
     from trainyard.runs.planning.bucketdata import resolver
 
     return data.inspect(reference, chosen, resolver(context, settings.store), values, earlier)
+
+
+def _is_sample(reference: str | None, recipe: Recipe) -> bool:
+    return recipe.sample is not None and reference == str(recipe.folder / recipe.sample)
 
 
 def _with_script_of_env(context: CommandContext, request: TrainRequest, chosen: Recipe) -> TrainRequest:
