@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -240,6 +241,22 @@ def test_a_package_index_that_is_not_reached_is_told_with_a_command_that_asks_it
     with pytest.raises(TrainyardError, match="network cannot be reached") as caught:
         venvs.ensure_code(collect(top), needs, places, lambda line: None, env={**env, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"})
     assert caught.value.exit_code == 69 and "python3 -m pip index versions uv" in str(caught.value.hint)
+
+
+def test_a_python_that_is_neither_here_nor_fetched_is_told_by_its_version_and_no_index_is_blamed(
+    tmp_path: Path, offline: dict[str, str]
+) -> None:
+    places = Places(tmp_path, tmp_path / "home", tmp_path / "outside", tmp_path / "settings")
+    (lock := tmp_path / "some.lock").write_text("")
+    other = "3.12" if sys.version_info[:2] != (3, 12) else "3.11"
+    nowhere = {
+        "UV_OFFLINE": "0", "UV_HTTP_RETRIES": "0", "UV_PYTHON_PREFERENCE": "only-managed",
+        "UV_PYTHON_INSTALL_DIR": str(tmp_path / "pythons"), "UV_PYTHON_INSTALL_MIRROR": "http://127.0.0.1:9",
+    }  # fmt: skip
+    with pytest.raises(TrainyardError, match="network cannot be reached") as caught:
+        venvs.ensure(lock, places, lambda line: None, python=other, env={**offline, **nowhere})
+    hint = str(caught.value.hint)
+    assert caught.value.exit_code == 69 and f"Install Python {other} " in hint and "index" not in hint
 
 
 @pytest.mark.parametrize(("text", "problem"), [(WHEEL, None), (WHEEL + "tinypack==2.0\n", "cannot be had together")])

@@ -33,6 +33,10 @@ from trainyard.setup import console, pipsettings
 
 STAMP = ".complete"
 _NETWORK = "The packages come from the index that pip is set up for; ask it with: python3 -m pip index versions uv\nThen say it again."
+_PYTHON = (
+    "uv finds no Python {version} here that works, and fetches one from github.com (UV_PYTHON_INSTALL_MIRROR names another place). "
+    "Install Python {version} so that it is on the PATH, then say it again."
+)
 _OWN = (
     "Correct what it names, then say it again. --set requirements=FILE names another file, --set requirements=none takes the packages "
     "that this Python has."
@@ -185,6 +189,10 @@ class _Build:
     imports: tuple[str, ...] = ()
     folder: Path | None = None
 
+    def network_hint(self, command: str) -> str:
+        """Return what helps where a command of uv does not reach the network: only ``venv`` fetches a Python."""
+        return _PYTHON.format(version=self.venv[self.venv.index("--python") + 1]) if command == "venv" else _NETWORK
+
 
 def _folder_name(digest: str, python: str | None = None) -> str:
     version = python if python and PLAIN_VERSION.fullmatch(python) else f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -234,7 +242,7 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
         # The children hold the lock too: were this process killed, uv would go on writing into the folder.
         done = console.run(command, doing, on_line=on_line, env=surroundings, cwd=build.folder, keep=(guard,))
         if done.rc != 0:
-            raise _failure(done, doing, build, path.parent)
+            raise _failure(done, doing, build, path.parent, network=build.network_hint(str(command[1])))
 
     on_line(f"building the Python environment of {build.name}: {'' if build.folder else 'some GB, '}once for this machine")
     if path.exists():
@@ -250,9 +258,9 @@ def _make(build: _Build, path: Path, guard: int, on_line: OnLine, env: Mapping[s
     on_line(f"environment ready after {time.monotonic() - began:.0f} s")
 
 
-def _failure(done: console.CommandEnd, doing: str, build: _Build, folder: Path) -> TrainyardError:
+def _failure(done: console.CommandEnd, doing: str, build: _Build, folder: Path, network: str) -> TrainyardError:
     """Return why an environment could not be made; what a person's own files ask for is theirs to correct."""
-    error = console.failure(done, f"{doing} of {build.name}", network=_NETWORK, space=_SPACE.format(folder=folder))
+    error = console.failure(done, f"{doing} of {build.name}", network=network, space=_SPACE.format(folder=folder))
     if build.folder is None or error.exit_code != console.FAILED:
         return error
     said = "\n".join("  " + line for line in done.output.strip().splitlines()[-_SHOWN:])
