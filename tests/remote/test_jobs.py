@@ -214,6 +214,13 @@ def test_the_verdict_waits_for_a_program_that_still_saves_after_its_shell_died(t
     assert jobs.verdict(state) == "exited 143" and (pod / "saved").exists()
 
 
+def test_what_a_killed_shell_has_left_is_told_to_stop_and_over_before_the_verdict(transport: Transport, pod: Path) -> None:
+    job, training = pod / "job", "trap 'sleep 0.5; echo saved; exit 75' TERM; echo up; while :; do sleep 0.1; done"
+    jobs.start(transport, str(job), 'sh -c "$TRAINING" & until grep -q up log; do sleep 0.05; done; kill -9 $$', {"TRAINING": training})
+    state = ended(transport, job)
+    assert (state.state, state.exit_code, (job / "log").read_text().endswith("saved\n")) == ("exited", 137, True)
+
+
 def test_what_ignores_term_is_killed_after_the_grace_and_the_verdict_is_still_written(transport: Transport, pod: Path) -> None:
     jobs.start(transport, str(pod / "job"), "trap '' TERM; sh -c 'trap \"\" TERM; echo ready; while :; do sleep 0.05; done'")
     until(lambda: "ready" in (pod / "job/log").read_text())
