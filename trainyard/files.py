@@ -99,3 +99,14 @@ def _write_draft(path: Path, content: str | bytes, durable: bool, mode: int, dra
         draft_path.unlink(missing_ok=True)
         raise
     return draft_path
+
+
+def is_gone(path: Path) -> bool:
+    """Tell whether a file is not there; one that cannot be asked for may be."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False

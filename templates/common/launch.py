@@ -1,4 +1,4 @@
-"""Start train.py: once, or once for each GPU of one node or of all of a Slurm job, as processes that live and die together.
+"""Start train.py: once, or once for each GPU of a node, of a Slurm job or of several pods, as processes that live and die together.
 
 Each is told RANK, LOCAL_RANK, WORLD_SIZE, LOCAL_WORLD_SIZE, MASTER_ADDR and MASTER_PORT, as torchrun tells them. What torchrun does
 otherwise, and a training on a rented machine cannot have: it kills after 30 seconds what was told to save and stop, ends with a code
@@ -28,7 +28,10 @@ OUTPUT_DIR = os.environ.get("OUTPUT_DIR") or os.path.join(RUN_DIR, "output")
 LOGS = os.path.join(os.environ.get("WORKSPACE") or RUN_DIR, ".trainyard", "ranks")
 NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "GROUP_RANK", "TORCHELASTIC_ERROR_FILE")
 STOPPED, REFUSED = 75, 2
+LOOPBACK = "127.0.0.1"
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+PODS, POD = "TRAINYARD_NODES", "TRAINYARD_NODE"
+"""Variables that say how many pods train together, and which of them this is."""
 NODE = "--node"
 """The word by which this program is one of those that a job has, one on each node."""
 GRACE = {REFUSED: 10.0}
@@ -42,16 +45,23 @@ def main() -> int:
     with open(os.path.join(RUN_DIR, "config.json"), encoding="utf-8") as file:
         config = json.load(file)
     count, nodes, place = processes(config), int(os.environ.get("SLURM_NNODES") or 1), os.environ.get("MASTER_ADDR")
-    if nodes > 1 and sys.argv[1:] != [NODE] and config.get("strategy") != "none":
+    pods = int(os.environ.get(PODS) or 1)
+    if pods == 1 and nodes > 1 and sys.argv[1:] != [NODE] and config.get("strategy") != "none":
         return lead(nodes)
     port = int(os.environ.get("MASTER_PORT") or 0)
     for name in NAMES:  # what an image or a cluster says of processes of its own
         os.environ.pop(name, None)
     if sys.argv[1:] == [NODE] and place:
         return Ranks(count, nodes, int(os.environ["SLURM_NODEID"]), (place, port)).run()
+    if pods > 1:
+        if config.get("strategy") == "none" or config.get("backend") == "unsloth":
+            print(f"train: {pods} pods train together, and strategy none or Unsloth train on one GPU", file=sys.stderr, flush=True)
+            return REFUSED
+        _begin(f"pod {int(os.environ[POD]) + 1} of {pods}")
+        return verdict(Ranks(count, pods, int(os.environ[POD]), (str(place), port)).run())
     if count > 1:
         _begin(f"{count} processes")
-        return verdict(Ranks(count, 1, 0, ("127.0.0.1", 0)).run())
+        return verdict(Ranks(count, 1, 0, (LOOPBACK, 0)).run())
     # Of several GPUs transformers would take all, in one process that waits for itself.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     os.environ["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"].partition(",")[0]
@@ -113,7 +123,7 @@ class Ranks:
         """Rank -> its exit code (negative: the signal that killed it), and when that was seen."""
         self._killed, self._told = set[int](), False
         # Rank 0 takes it over, so that nobody else can take the port in the seconds until then.
-        self._meeting = None if node else socket.create_server((meeting[0] if nodes == 1 else "", meeting[1]))
+        self._meeting = None if node else socket.create_server((meeting[0] if nodes == 1 or meeting[0] == LOOPBACK else "", meeting[1]))
         self._address = meeting[0], self._meeting.getsockname()[1] if self._meeting else meeting[1]
 
     def run(self) -> int:
@@ -152,7 +162,7 @@ class Ranks:
         os.environ |= {name: str(value) for name, value in zip(NAMES, told, strict=True)}
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // (2 * self._count))))
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # each rank would warn of the same
-        if sys.platform == "linux" and self._world == self._count:
+        if sys.platform == "linux" and (self._world == self._count or self._address[0] == LOOPBACK):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         if rank:
             log = os.open(_log(rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,20 @@ class RowTrainer(transformers.Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             weights.take_checkpoint(self.model, resume_from_checkpoint)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Have the state of chance of every process in the checkpoint of rank 0, whose folder the others need not share."""
+        super()._save_rng_state(output_dir)
+        own = os.path.join(output_dir, f"rng_state_{RANK}.pth")
+        if WORLD == 1:
+            return
+        with open(own, "rb") as file:
+            states = ranks.told(file.read())
+        for rank, state in enumerate(states):
+            path = os.path.join(output_dir, f"rng_state_{rank}.pth")
+            if RANK == 0 and not os.path.exists(path):
+                with open(path, "wb") as out:
+                    out.write(state)
 
     def broken_samples(self) -> list[int]:
         """Return the samples of the passes of this step whose loss is no number; those of all its passes where each loss is one."""

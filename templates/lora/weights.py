@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 import peft
+import ranks
 import safetensors.torch
 import transformers
 from telemetry import IS_MAIN
@@ -55,7 +56,9 @@ def keep(trainer: Any, folder: str) -> None:
 def final(trainer: Any, folder: str | None) -> tuple[dict[str, Any] | None, bool]:
     """Return the weights of the result where the model does not hold them itself, and whether they are those kept in a folder."""
     model, path = trainer.accelerator.unwrap_model(trainer.model), os.path.join(folder or "", _FILE)
-    is_kept = bool(folder) and os.path.exists(path)
+    is_kept = ranks.is_any(bool(folder) and os.path.exists(path))  # rank 0 has it; the others need not share its folder
+    if is_kept and not IS_MAIN:
+        return None, True
     if is_shared_out(model):
         return (safetensors.torch.load_file(path) if is_kept else whole(trainer)), is_kept
     if is_kept and is_adapted(model):

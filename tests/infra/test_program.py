@@ -109,6 +109,19 @@ def test_a_run_s_stack_is_lease_pod_endpoint_and_readiness(tmp_path: Path) -> No
     assert clear(command["inputs"]["connection"])["privateKey"] == "MINE"
 
 
+def test_pods_that_train_together_have_a_lease_each_and_their_part_of_the_budget(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("MINE")
+    config = {
+        "run": "alice/first", "hours": "2", "fence_id": "e" * 10, "ssh_public_key": "PUB", "ssh_key_file": str(key),
+        "host_key_seed": "5a" * 32, "cloud": "local", "budget": "3", "nodes": "3",
+    }  # fmt: skip
+    found = Declared("local.alice.first.1", **config)
+    assert found.exported == RUN_OUTPUTS | {"peers"}
+    assert sorted((one["name"], one["inputs"]["budget"]) for one in found.of("Lease")) == [("pod", 1), ("pod-1", 1), ("pod-2", 1)]
+    assert len(found.of("Pod")) == len(found.of("Endpoint")) == len(found.of("Command")) == 3
+
+
 def test_a_run_without_ssh_has_no_way_in_and_its_secrets_are_secret(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("MINE")

@@ -19,6 +19,7 @@ from trainyard.remote import jobs
 from trainyard.remote.protocol import CommandResult
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import follow
+from trainyard.runs.life.group import GroupWatch
 from trainyard.runs.life.sshlink import SshSession
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
@@ -53,7 +54,7 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
         transport: Any = SimpleNamespace(exec=answer)
         plan: Any = SimpleNamespace(tick=lambda: None)
         session = SshSession(pod, transport, plan)
-        watch = follow._Watch(context, record, folder, pod, session)
+        watch = follow._Watch(context, record, folder, pod, session, GroupWatch(context, record, []))
         stopped: list[float] = []
         monkeypatch.setattr(jobs, "stop", lambda t, folder, grace: stopped.append(grace))
         monkeypatch.setattr(follow, "_STOP_AGAIN", 0.0)

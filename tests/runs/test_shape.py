@@ -13,6 +13,7 @@ import pytest
 from trainyard.clouds.protocol import CostItem, Offer, OfferQuery
 from trainyard.errors import NoCapacity, UserError
 from trainyard.ledger.ledger import Ledger
+from trainyard.recipes.contract import load_recipe
 from trainyard.recipes.summaries import Values
 from trainyard.runs.planning import shape
 from trainyard.runs.planning.estimate import estimate, query_of
@@ -20,6 +21,7 @@ from trainyard.runs.records.identity import RunId
 from trainyard.runs.records.storagecost import StorageCost
 from trainyard.settings.table import StackSettings as Stack
 
+ROOT = Path(__file__).resolve().parents[2]
 RUN = RunId("ann", "a")
 NEEDS: Values = {"vram_gb": 32, "disk_gb": 100, "gpus": 1, "cuda": "13.0"}
 
@@ -46,6 +48,22 @@ class OneAccount:
 
 def account(*ids: str, volumes: Sequence[tuple[str, float]] = ()) -> Any:
     return OneAccount(*ids, volumes=volumes)
+
+
+def test_an_estimate_is_of_all_pods_that_train_together() -> None:
+    one, two = (estimate(account("a"), Stack(cloud="local", gpu=("H100",), nodes=nodes), 2.0) for nodes in (1, 2))
+    assert two.most == 2 * one.most > 0
+    assert two.text().startswith("2 pods, each 1x H100 at $2.00/h")
+
+
+def test_pods_that_would_not_train_together_or_would_be_left_are_refused() -> None:
+    lora, merge = (load_recipe(ROOT, name) for name in ("lora", "merge"))
+    with pytest.raises(UserError, match="nodes: 2, and recipe merge trains on one pod"):
+        shape.refuse_lone_pods(Stack(cloud="local", nodes=2), merge, "dev", detach=False)
+    with pytest.raises(UserError, match="--detach: 2 pods"):
+        shape.refuse_lone_pods(Stack(cloud="local", nodes=2), lora, "dev", detach=True)
+    shape.refuse_lone_pods(Stack(cloud="local", nodes=2), lora, "dev", detach=False)
+    shape.refuse_lone_pods(Stack(cloud="slurm", nodes=2), merge, "dev", detach=True)
 
 
 def test_nodes_that_a_recipe_would_leave_idle_are_refused() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pulumi
 
 from trainyard.program.environment import Environment, read_key
 from trainyard.program.pod import LeasedPod, LeasedPodArgs
-from trainyard.program.settings import NAMESPACE, environment_settings, is_run, run_settings
+from trainyard.program.settings import NAMESPACE, RunSettings, environment_settings, is_run, run_settings
+from trainyard.settings.ofcloud import pods_of_a_run
+from trainyard.settings.table import StackSettings
 
 
 def compose() -> None:
     """Declare the resources of the stack that is being worked on and export what the verbs read.
 
-    An environment, or (with the setting ``trainyard:run``) the pod of one attempt of a run. Raises RunError for
+    An environment, or (with the setting ``trainyard:run``) the pods of one attempt of a run. Raises RunError for
     settings that are wrong, before anything is declared.
     """
     stack = pulumi.get_stack()
@@ -32,11 +35,24 @@ def compose() -> None:
 
 def _run(stack: str) -> None:
     settings = run_settings(stack)
+    count = pods_of_a_run(settings.pod)
+    # Each pod keeps its part of the budget by itself.
+    own = settings.pod if settings.pod.budget is None else replace(settings.pod, budget=settings.pod.budget / count)
+    first = _pod("pod", settings, own)
+    # A peer writes next to nothing: whether the training stalls is seen on the first.
+    peers = [_pod(f"pod-{number}", settings, replace(own, stall_minutes=0.0, idle_minutes=0.0)) for number in range(1, count)]
+    for key, value in first.outputs.items():
+        pulumi.export(key, value)
+    if peers:
+        pulumi.export("peers", [peer.outputs for peer in peers])
+
+
+def _pod(name: str, settings: RunSettings, own: StackSettings) -> LeasedPod:
     keys = settings.keys
-    pod = LeasedPod(
-        "pod",
+    return LeasedPod(
+        name,
         LeasedPodArgs(
-            settings=settings.pod,
+            settings=own,
             fence_id=keys.fence_id,
             public_key=keys.ssh_public_key,
             private_key=read_key(Path(keys.ssh_key_file)),
@@ -48,5 +64,3 @@ def _run(stack: str) -> None:
             container_secrets=pulumi.Output.secret(keys.container_secrets) if keys.container_secrets else None,
         ),
     )
-    for key, value in pod.outputs.items():
-        pulumi.export(key, value)

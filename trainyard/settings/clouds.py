@@ -75,6 +75,8 @@ class CloudEntry:
     """A pod can end itself, with a key of its own or without any. Where not, the reaper, a worker or a schedule keeps the lease's end."""
     deadline: bool = False
     """The cloud itself ends a pod at its time."""
+    groups: bool = False
+    """Its pods reach each other: several can train one model (`nodes`), each under a lease of its own."""
     change_markers: bool = False
     """Stop and end of a pod that runs can be moved (`invoke extend`)."""
     bill: bool = False
@@ -126,8 +128,8 @@ _SLURM_EDITS = _edits("--partition=partition --account=account --qos=qos --gres=
 
 BUILT_IN: tuple[CloudEntry, ...] = (
     CloudEntry(
-        name="local", title="this machine", opener="trainyard.clouds.local:open_local", rented=False, settings=("volume",),
-        self_terminate=True, deadline=True, change_markers=True,
+        name="local", title="this machine", opener="trainyard.clouds.local:open_local", rented=False, settings=("volume", "nodes"),
+        groups=True, self_terminate=True, deadline=True, change_markers=True,
     ),
     CloudEntry(
         name="runpod", title="RunPod", opener="trainyard.clouds.runpod:open_runpod",

@@ -69,6 +69,12 @@ def starts_watchdog(cloud: str) -> bool:
     return row is None or row.starts
 
 
+def pods_of_a_run(settings: StackSettings) -> int:
+    """Return how many pods of its cloud a run has at once."""
+    row = entry(settings.cloud)
+    return settings.nodes if row is not None and row.groups else 1
+
+
 def longest_logical_name(cloud: str) -> int:
     """Return how many characters a pod's name on a cloud may have of what a program calls the pod."""
     row = entry(cloud)

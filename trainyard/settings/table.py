@@ -172,7 +172,10 @@ class StackSettings:
         "Slurm's `--gres` of each node, as it stands", unset="made of `gpu` and `gpu_count`", travels=True, some_clouds=True,
         readers="program runs",
     )  # fmt: skip
-    nodes: int = setting("Slurm's `--nodes`", 1, least=1, travels=True, some_clouds=True, readers="program runs")
+    nodes: int = setting(
+        "machines that train one model: Slurm's `--nodes`; on `local` so many pods, each under a lease of its own", 1,
+        least=1, travels=True, some_clouds=True, readers="program runs",
+    )  # fmt: skip
     sbatch: tuple[str, ...] = setting(
         "more options of sbatch, each as one text", (), pattern=r"-\S[^\n]*", looks_like="--cpus-per-task=8", travels=True,
         some_clouds=True, readers="program runs",

@@ -148,8 +148,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("TRAINYARD_STORE_READ", "TRAINYARD_STORE_WRITE"),
     ),
     VariableGroup(
-        sort="pod", of="run.sh", says="what a run's script may be told of Python, and of the checkpoint or adapter to go on from",
-        more=("TRAINYARD_ENVS", "TRAINYARD_LOCK", "TRAINYARD_UV", "TRAINYARD_RESUME", "TRAINYARD_INIT"),
+        sort="pod", of="run.sh", says="what a run's script may be told of Python, of what it goes on from, and of pods beside its own",
+        more=(
+            "TRAINYARD_ENVS", "TRAINYARD_LOCK", "TRAINYARD_UV", "TRAINYARD_RESUME", "TRAINYARD_INIT", "TRAINYARD_NODES", "TRAINYARD_NODE",
+        ),
     ),
     VariableGroup(
         sort="pod", of="image", says="what the entrypoint of the trainer image may be told", more=("TRAINYARD_SSHD", "TRAINYARD_ROOT"),

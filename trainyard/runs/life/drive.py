@@ -209,7 +209,7 @@ def _ask_the_pod(context: CommandContext, record: RunRecord, folder: RunFolder) 
 
 def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: Keepsake) -> Verdict:
     """Follow the training and bring its result to safety; return whose word ends the run."""
-    from trainyard.runs.life import follow
+    from trainyard.runs.life import follow, group
     from trainyard.runs.life.joblink import link_of
 
     try:
@@ -231,7 +231,8 @@ def _train(context: CommandContext, record: RunRecord, folder: RunFolder, kept: 
     with teardown.shielded(leaves, context.ui.fail, doing, code=Detached.exit_code):
         try:
             with folder.stage(record, "commit"):
-                return link.commit(known)
+                group.collect(context, record, folder)
+                return group.blamed(context, record, folder, link.commit(known))
         except Exception:
             over = follow.ended_from_outside(context, record, link.pod)
             if over is None:

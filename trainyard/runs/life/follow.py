@@ -18,6 +18,7 @@ from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.announcing import BudgetShares
+from trainyard.runs.life.group import GroupWatch, watched
 from trainyard.runs.life.joblink import JobLink, JobReader, JobSession
 from trainyard.runs.life.outlook import Outlook
 from trainyard.runs.life.verdict import Verdict
@@ -92,6 +93,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, link:
         _appending(folder.log) as log,
         _appending(folder.metrics) as metrics,
         _progress(context, record) as line,
+        watched(context, record) as group,
     ):
         line.feed(folder.metrics.read_bytes())
         outlook = Outlook(record, context.ui.warn, can_extend=link.pod.cloud.capabilities.change_markers)
@@ -107,7 +109,7 @@ def _follow(context: CommandContext, record: RunRecord, folder: RunFolder, link:
             line.feed(data)
             outlook.look(line.metrics)
 
-        watch = _Watch(context, record, folder, link.pod, session)
+        watch = _Watch(context, record, folder, link.pod, session, group)
         status = session.follow(
             {
                 "log": JobReader(take_log, folder.log.stat().st_size),
@@ -179,8 +181,10 @@ def _progress(context: CommandContext, record: RunRecord) -> ProgressLine:
 class _Watch:
     """What is looked after while bytes flow: is the pod still there, is the budget used up, do we live."""
 
-    def __init__(self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, session: JobSession) -> None:
-        self.context, self.record, self.folder, self.pod, self.session = context, record, folder, pod, session
+    def __init__(
+        self, context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, session: JobSession, group: GroupWatch
+    ) -> None:  # fmt: skip
+        self.context, self.record, self.folder, self.pod, self.session, self.group = context, record, folder, pod, session, group
         self.lost_since: float | None = None
         self.asked = time.monotonic()
         self.stopping: threading.Thread | None = None
@@ -220,8 +224,8 @@ class _Watch:
             self._stop("the run is cancelled")
         elif not self.lease.look(due=self._lease_stops(time.time())) and self._due(time.time()) and (why := self._due_by_the_pod()):
             self._stop(why)
-        elif stalled:
-            self._stop(stalled)
+        elif stalled or self.group.broken:
+            self._stop(stalled or self.group.broken)
 
     def _due(self, now: float) -> str:
         """Return why the training must stop at a moment, empty when it need not."""

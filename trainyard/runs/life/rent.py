@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from trainyard import yamlfile
@@ -61,8 +63,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
     """
     stack = context.run_stack(record, folder)
     mount_cache(context, record, folder)
-    avoid = _avoided(folder)
-    failures: list[str] = []
+    avoid, failures = _avoided(folder), list[str]()
     take_known(record, facade.resources(stack), context.places.intents)
     for attempt in range(BOOT_TRIES):
         leave_if_asked(context.ui.leaves)
@@ -88,11 +89,18 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
         failures.append(f"before that, with {offer}: {outcome.reason()}")
         context.ui.warn(f"{outcome.reason()}\nthe next offer is tried; {offer} is avoided")
         _avoid(folder, avoid)
-    record.pod = RunPod.of_outputs(facade.outputs(stack))
+    _take_outputs(record, facade.outputs(stack))
     take_begun(context, record)
     record.phase = "up"
     folder.save(record)
-    context.ui.say(f"rented     {_offer_line(record)}")
+    for pod in record.group:
+        context.ui.say(f"rented     {_offer_line(pod)}")
+
+
+def _take_outputs(record: RunRecord, outputs: Mapping[str, object]) -> None:
+    peers = outputs.get("peers")
+    record.peers = [RunPod.of_outputs(each) for each in peers] if isinstance(peers, list) else []
+    record.pod = replace(RunPod.of_outputs(outputs), meeting=_free_port() if record.peers else None)
 
 
 def refuse_replaced(context: CommandContext, record: RunRecord) -> None:
@@ -103,6 +111,12 @@ def refuse_replaced(context: CommandContext, record: RunRecord) -> None:
 
     if not holds_key(context.ledger().database, record.key, record.token):
         raise RefusedError(f"key '{record.key}' was used for another run since, as nothing was rented for this one; nothing is rented now")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def remember_lost(context: CommandContext, record: RunRecord) -> None:
@@ -123,9 +137,8 @@ def created_of(record: RunRecord) -> float:
     return min(time.time(), max(record.created, moment.timestamp()))
 
 
-def _offer_line(record: RunRecord) -> str:
+def _offer_line(pod: RunPod) -> str:
     """Say what was taken, at the price of the create's answer: the estimate may have named several."""
-    pod = record.pod
     gpu = f"{pod.gpu_count}x {pod.gpu}" if pod.gpu else "CPU"
     price = "price unknown" if pod.price_per_hour is None else f"${pod.price:.2f}/h"
     where = f" in {pod.pod_region}" if pod.pod_region not in (None, "", REGION) else ""

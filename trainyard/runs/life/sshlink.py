@@ -37,9 +37,13 @@ class SshLink:
     pod: ReachablePod
 
     def start(self) -> None:
-        """Prove the pod, put bundle and data on it with their hashes, start the job."""
+        """Prove the pod, put bundle and data on it with their hashes, start the job; that of pods that train with it before."""
         from trainyard.runs.life import start
+        from trainyard.runs.life.group import peers_of
 
+        # The first pod's is started last: while it is not, nothing trains, and all is done once more.
+        for number, peer in enumerate(peers_of(self.context, self.record), 1):
+            start.start(self.context, self.record, self.folder, peer, number)
         start.start(self.context, self.record, self.folder, self.pod)
 
     def status(self) -> JobStatus:

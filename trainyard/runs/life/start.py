@@ -17,6 +17,7 @@ from trainyard.remote.transfer import put_bytes
 from trainyard.retries import LINK
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life import alone, inputs, jobkeys, restore
+from trainyard.runs.life.group import env_of
 from trainyard.runs.life.heartbeat import beating, tell_budget
 from trainyard.runs.life.judge import declared_of
 from trainyard.runs.planning.consent import secret_values
@@ -36,8 +37,8 @@ class Unclear(TrainyardError):
     exit_code = Unreachable.exit_code
 
 
-def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod) -> None:
-    """Prove the pod, put bundle and data on it with their hashes, start the job.
+def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, number: int = 0) -> None:
+    """Prove the pod, put bundle and data on it with their hashes, start the job; ``number``: which of those that train together.
 
     A lost link is waited for a while, unless the cloud says that nothing runs there any more, and all of it done once more: what was
     done already is left as it is.
@@ -48,27 +49,29 @@ def start(context: CommandContext, record: RunRecord, folder: RunFolder, pod: Re
     leave_if_asked(context.ui.leaves)
     book = playbook.load(folder.playbooks / "train.yml")
     arguments = variables(context, record, folder, pod, declared_of(folder))
-    arguments["job_env"] |= jobkeys.issue(context, record, folder)
+    arguments["job_env"] |= env_of(record, number) | ({} if number else jobkeys.issue(context, record, folder))
     with context.ui.stage("start", "pre-flight, bundle, job"):
         for attempt in range(1, _TRIES + 1):
             try:
-                report = _play(context, record, folder, pod, book, arguments)
+                report = _play(context, record, folder, pod, book, arguments, number)
                 break
             except Unreachable as error:
                 if attempt == _TRIES or isinstance(error, HostKeyChanged) or pod.over() is not None:
                     raise
                 context.ui.warn(f"{error.message}; what starts the training is done once more")
                 time.sleep(LINK.pause(attempt))
-    tell_of_watchdog(context, record, report.facts["pod"].get("watchdog"))
+    if not number:
+        tell_of_watchdog(context, record, report.facts["pod"].get("watchdog"))
 
 
 def _play(
-    context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, book: Playbook, arguments: dict[str, Any]
-) -> Report:
+    context: CommandContext, record: RunRecord, folder: RunFolder, pod: ReachablePod, book: Playbook, arguments: dict[str, Any], number: int
+) -> Report:  # fmt: skip
     """Run the playbook over one connection; see ``start``."""
     with (folder.path / "playbook.log").open("a", encoding="utf-8") as log, pod.connect() as transport, beating(pod):
-        put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
-        alone.claim(context, record, folder, pod, transport)
+        if not number:  # whoever finds another pod of the run has nothing to go on with, and that one commits nothing
+            put_bytes(transport, pod.path(*RUN_FILE), pod_copy(record))
+            alone.claim(context, record, folder, pod, transport)
         tell_budget(transport, record, pod)
         reporter = TextReporter(lambda text: print(text, file=log, flush=True))
         if inputs.from_buckets(record) or record.resumed_from or record.init_from:

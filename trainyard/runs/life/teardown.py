@@ -20,7 +20,7 @@ from trainyard.errors import DiskFull, EngineError, StillThere, TrainyardError
 from trainyard.faults import readable
 from trainyard.leases.sweep import close_all
 from trainyard.runs.context import CommandContext
-from trainyard.runs.records.pods import Deletions, note_alive, note_deleted, note_ended, take_known, unproved_pods
+from trainyard.runs.records.pods import Deletions, leases_of, note_alive, note_deleted, note_ended, take_known, unproved_pods
 from trainyard.runs.records.record import RunFolder, RunRecord, all_folders
 from trainyard.runs.records.stackresources import leases_in
 from trainyard.runs.signals import departs_in_time, handled
@@ -210,7 +210,7 @@ def _readable(context: CommandContext) -> Iterator[RunRecord]:
 
 def _leases(context: CommandContext, record: RunRecord, stack: Stack | None) -> set[str]:
     """Return the leases of the run, as its record and its state know them."""
-    lease_ids = {record.pod.lease_id} if record.pod.lease_id else set()
+    lease_ids = leases_of(record)
     resources: Sequence[Event] = []
     with contextlib.suppress(OSError, TrainyardError):  # the engine says what is wrong with them
         resources = facade.readable_resources(stack) if stack is not None else []

@@ -7,11 +7,12 @@ import time
 from trainyard.clock import parse_time
 from trainyard.errors import Detached, DiskFull, StillThere, TrainyardError
 from trainyard.faults import readable
+from trainyard.files import is_gone
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import leaseend
 from trainyard.runs.records.pods import unproved_pods
 from trainyard.runs.records.progress import duration
-from trainyard.runs.records.record import RunFolder, RunRecord, is_gone
+from trainyard.runs.records.record import RunFolder, RunRecord
 
 
 def standing(record: RunRecord) -> str:

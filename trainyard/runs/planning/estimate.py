@@ -13,7 +13,7 @@ from trainyard.runs.planning.shape import avoidable
 from trainyard.runs.records.cacheplan import CachePlan
 from trainyard.runs.records.progress import duration
 from trainyard.runs.records.storagecost import StorageCost, dollars
-from trainyard.settings.ofcloud import options_of
+from trainyard.settings.ofcloud import options_of, pods_of_a_run
 from trainyard.settings.table import StackSettings
 from trainyard.storage.prices import GB
 
@@ -43,6 +43,8 @@ class Estimate:
     """What its result and data cost in their bucket: by the month, never in ``most``; None: it has none."""
     cache: CachePlan | None = None
     """The network volume of ours that its pod mounts."""
+    pods: int = 1
+    """How many such pods train together; all figures in dollars are of all of them."""
     ceiling: float | None = None
     """Dollars per hour above which no pod is kept, whatever its offer said; None before it is decided."""
 
@@ -50,7 +52,7 @@ class Estimate:
     def most(self) -> float:
         """Dollars."""
         price = self.dearest.price_per_hour if self.ceiling is None else self.ceiling
-        return (price + self.disks_per_hour) * max(self.hours + self.rescue_hours, self.prepaid_hours)
+        return self.pods * (price + self.disks_per_hour) * max(self.hours + self.rescue_hours, self.prepaid_hours)
 
     @property
     def prepaid_hours(self) -> float:
@@ -62,7 +64,7 @@ class Estimate:
         """Dollars that it will cost: the least, the likely and the most, within its lease; None where no like run is known."""
         if self.expected is None:
             return None
-        first, last = (offer.price_per_hour + self.disks_per_hour for offer in (self.offer, self.dearest))
+        first, last = (self.pods * (offer.price_per_hour + self.disks_per_hour) for offer in (self.offer, self.dearest))
         low, likely, high = (min(seconds / 3600, self.hours) for seconds in (self.expected.low, self.expected.likely, self.expected.high))
         return low * first, likely * first, min(high * last, self.most)
 
@@ -80,7 +82,7 @@ class Estimate:
     def _reckoned(self) -> str:
         if self.reckoned is None:
             return ""
-        low, high, price = self.reckoned.low, self.reckoned.high, self.offer.price_per_hour + self.disks_per_hour
+        low, high, price = self.reckoned.low, self.reckoned.high, self.pods * (self.offer.price_per_hour + self.disks_per_hour)
         money = f", ${low / 3600 * price:.2f} to ${high / 3600 * price:.2f}" if price else ""
         short = ", MORE than its lease has" if low / 3600 > self.hours else ""
         source = f"by {told_by(self.reckoned.runs)}" if self.reckoned.runs else "by the GPU's peak"
@@ -101,7 +103,8 @@ class Estimate:
         other = (
             "" if self.dearest.price_per_hour <= self.offer.price_per_hour else f" (where that is taken up to {_offer_name(self.dearest)})"
         )
-        text = f"{_offer_name(self.offer)}{other}, lease {lease}: {self._expectation()}at most ${self.most:.2f}"
+        each = "" if self.pods == 1 else f"{self.pods} pods, each "
+        text = f"{each}{_offer_name(self.offer)}{other}, lease {lease}: {self._expectation()}at most ${self.most:.2f}"
         if self.ceiling is not None and self.ceiling > self.dearest.price_per_hour:
             text += f" (no pod above ${self.ceiling:.2f}/h is kept)"
         if self.prepaid_hours:
@@ -162,7 +165,8 @@ def estimate(cloud: Cloud, settings: StackSettings, hours: float, failed: Sequen
     dearest = max(left, key=lambda offer: offer.price_per_hour)
     volume = next((item for item in cloud.costs() if item.kind == "volume" and item.id == query.volume), None) if query.volume else None
     disks = cloud.disks_per_hour(settings.disk_gb, gpu=bool(dearest.gpu), volume=bool(query.volume or cache))
-    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, disks, volume, tuple(avoided), cache=cache)
+    count = pods_of_a_run(settings)
+    return Estimate(left[0], dearest, hours, settings.rescue_minutes / 60, disks, volume, tuple(avoided), cache=cache, pods=count)
 
 
 def allowed_offers(offers: Sequence[Offer], settings: StackSettings) -> list[Offer]:

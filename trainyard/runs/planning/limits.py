@@ -92,7 +92,9 @@ def price_ceiling(
     if settings.max_price is not None:
         ceilings.append(settings.max_price)
     hours = expected.hours + expected.rescue_hours
-    ceilings += [rest.dollars / hours - expected.disks_per_hour for rest in _left(ledger, limits, before) if rest.limit.blocks]
+    ceilings += [
+        rest.dollars / hours / expected.pods - expected.disks_per_hour for rest in _left(ledger, limits, before) if rest.limit.blocks
+    ]
     return math.floor(min(ceilings) * 1e6 + 1e-3) / 1e6  # never up: what is left may be filled, and not passed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from trainyard.clouds.protocol import Offer
@@ -13,13 +14,17 @@ from trainyard.recipes.summaries import Values
 from trainyard.runs.planning import fit
 from trainyard.runs.planning.market import types_with
 from trainyard.runs.records.identity import RunId
+from trainyard.settings.ofcloud import pods_of_a_run
 from trainyard.settings.table import StackSettings, clouds_that_know, known_to
 
 if TYPE_CHECKING:
     from trainyard.ledger.ledger import Ledger
+    from trainyard.recipes.contract import Recipe
 
 REMEMBERED = 6 * 3600.0
 """Seconds for which an offer whose pod did not boot is not taken again, by any run of this checkout."""
+TOGETHER = "launch.py"
+"""The program that has processes of several pods train one model; a recipe that can has it."""
 _OLD_GPU, _OLD_TEMPLATE = "RUNPOD_GPU_TYPE", "RUNPOD_TEMPLATE_ID"
 _BOOT_FAILED = "boot failed"
 
@@ -73,6 +78,23 @@ def refuse_idle_nodes(settings: StackSettings, needs: Values, stack: str) -> Non
         raise UserError(
             f"nodes: {settings.nodes}, and the recipe trains on {most}: the others would be taken from everybody and do nothing",
             hint=f"Say trainyard:nodes: 1. Your own code on several nodes: invoke train --stack {stack} -- COMMAND (docs/clouds/slurm.md)",
+        )
+
+
+def refuse_lone_pods(settings: StackSettings, recipe: Recipe, stack: str, *, detach: bool) -> None:
+    """Raise UserError where several pods would not train together, or could not be left."""
+    count = pods_of_a_run(settings)
+    if count == 1:
+        return
+    if not any(PurePath(name).name == TOGETHER for name in recipe.files):
+        raise UserError(
+            f"nodes: {count}, and recipe {recipe.name} trains on one pod of {settings.cloud}; nothing was rented",
+            hint=f"Say trainyard:nodes: 1 in Pulumi.{stack}.yaml",
+        )
+    if detach:
+        raise UserError(
+            f"--detach: {count} pods that train together need somebody who sees to them; nothing was rented",
+            hint="Without --detach they are followed to their end.",
         )
 
 

@@ -6,11 +6,11 @@ import contextlib
 import errno
 from pathlib import Path
 
-from trainyard.files import write_atomic
+from trainyard.files import is_gone, write_atomic
 from trainyard.recipes.declaration import DECLARED
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import key_file
-from trainyard.runs.records.record import RunFolder, RunRecord, is_gone
+from trainyard.runs.records.record import RunFolder, RunRecord
 
 _TIMES = 20
 

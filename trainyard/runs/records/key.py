@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainyard.errors import EngineError, UserError
-from trainyard.files import write_atomic
+from trainyard.files import is_gone, write_atomic
 from trainyard.remote.keys import is_private_key
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.environment import EnvironmentOutputs
-from trainyard.runs.records.record import RunRecord, is_gone
+from trainyard.runs.records.record import RunRecord
 from trainyard.stacks import facade
 from trainyard.stacks.model import Stack
 

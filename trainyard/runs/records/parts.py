@@ -45,6 +45,8 @@ class RunPod:
     """The command that leads to a machine that sends the pod's files, where the pod itself reaches no store."""
     through: str | None = None
     """The machine whose sshd leads to the pod's own, as an address; None: it is dialled directly."""
+    meeting: int | None = None
+    """The port at which pods that train with it meet it; None: there are none."""
     workspace: str | None = None
     host_key: str | None = None
     ssh_key_file: str | None = None

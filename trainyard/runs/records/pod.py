@@ -14,6 +14,7 @@ from trainyard.errors import CloudError, EngineError, Unreachable, UserError
 from trainyard.remote.transport import Address, Transport, dial
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.key import private_key
+from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunRecord
 
 _SURE = 5.0
@@ -27,7 +28,13 @@ def pod_of(context: CommandContext, record: RunRecord) -> ReachablePod:
 
 def pod_with(context: CommandContext, record: RunRecord, key: Callable[[CommandContext, RunRecord], Path]) -> ReachablePod:
     """Do the same with another way to the key's file: whether it is there may not matter."""
-    known = record.pod
+    return reach(context, record, record.pod, key)
+
+
+def reach(
+    context: CommandContext, record: RunRecord, known: RunPod, key: Callable[[CommandContext, RunRecord], Path] = private_key
+) -> ReachablePod:  # fmt: skip
+    """Return one of the pods of a run."""
     if record.container is not None and known.pod_id and known.lease_id:
         return ReachablePod(known.pod_id, known.lease_id, known.workspace or "/workspace", None, context.cloud_of(record))
     if not (known.pod_id and known.lease_id and known.host and known.port and known.workspace):

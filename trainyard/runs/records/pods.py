@@ -27,13 +27,18 @@ from trainyard.stacks.model import Event, OnEvent
 def take_known(record: RunRecord, resources: Sequence[Event], root: Path) -> None:
     """Note the pods that intents (below ``root``) and the state of the run's stack name, booted or not."""
     named = {lease.lease_id for lease in leases_in(resources, replaced=True) if lease.lease_id}
-    for lease_id in sorted(named | ({record.pod.lease_id} if record.pod.lease_id else set())):
+    for lease_id in sorted(named | leases_of(record)):
         for taken in intents.accepted(root, lease_id):
             note(record, PaidPod(taken.id, taken.price, taken.at, offer=taken.offer, ended=taken.ended))
     for pod in pods_in(resources, replaced=True):
         if pod.id:
             accepted = _accepted(record, pod.created)
             note(record, PaidPod(pod.id, pod.price_per_hour, accepted, pod.gpu, pod.gpu_count, pod.region, pod.offer))
+
+
+def leases_of(record: RunRecord) -> set[str]:
+    """Return the leases that a record knows."""
+    return {pod.lease_id for pod in record.group if pod.lease_id}
 
 
 def take_from_cloud(record: RunRecord, pod: PodInfo) -> None:

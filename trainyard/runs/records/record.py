@@ -97,6 +97,8 @@ class RunRecord:
     deliver: str | None = None
     """Where the result goes after the run, as `invoke deliver RUN --to PLACE` takes it; a folder's path is absolute."""
     pod: RunPod = NO_POD
+    peers: list[RunPod] = field(default_factory=list)
+    """Pods that train with it; the result is the pod's alone."""
     container: RunContainer | None = None
     """Its cloud has no SSH: the run is its container's command; None: it is reached over SSH."""
     pods: list[PaidPod] = field(default_factory=list)
@@ -139,8 +141,13 @@ class RunRecord:
 
     @property
     def per_hour(self) -> float:
-        """Dollars an hour that its pod really costs: its price, and its disks where the cloud bills them."""
-        return self.pod.price + (self.disks_per_hour if self.pod.price else 0.0)
+        """Dollars an hour that its pods really cost: their price, and their disks where the cloud bills them."""
+        return sum(pod.price + (self.disks_per_hour if pod.price else 0.0) for pod in self.group)
+
+    @property
+    def group(self) -> list[RunPod]:
+        """The pods that train together, the one with the result first."""
+        return [self.pod, *self.peers]
 
     @property
     def begun(self) -> bool:
@@ -295,17 +302,6 @@ def as_json(record: RunRecord) -> dict[str, object]:
     """Return a record as ``run.json`` holds it."""
     fields = dataclasses.asdict(record)
     return {**fields.pop("unknown"), **fields}
-
-
-def is_gone(path: Path) -> bool:
-    """Tell whether a file is not there; one that cannot be asked for may be."""
-    try:
-        path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
 
 
 def all_folders(runs: Path) -> list[RunFolder]:

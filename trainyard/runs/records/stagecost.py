@@ -75,10 +75,11 @@ def as_costs(stages: Sequence[StageCost]) -> Mapping[str, float]:
 
 
 def _paid(record: RunRecord, now: float) -> tuple[float, float]:
-    """Return the seconds for which the pod was paid that the run was on, and its price: of those that were given up nothing was trained."""
+    """Return for how many seconds the pods were paid that the run was on, and their price: those that were given up trained nothing."""
     until = record.ended or paid_until(record, now)
     if record.pods:
         last = next((pod for pod in record.pods if pod.pod_id == record.pod.pod_id), record.pods[-1])
-        price = last.price_per_hour + record.disks_per_hour if last.price_per_hour else 0.0
+        group = {last.pod_id, *(peer.pod_id for peer in record.peers)}
+        price = sum(pod.price_per_hour + record.disks_per_hour for pod in record.pods if pod.pod_id in group and pod.price_per_hour)
         return max(0.0, (last.ended or last.deleted or until) - last.accepted), price
     return max(0.0, until - record.pod.created_epoch) if record.pod.created_epoch else 0.0, record.per_hour

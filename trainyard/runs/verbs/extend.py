@@ -121,6 +121,11 @@ def _next(record: RunRecord) -> str:
 
 def _refuse_cloud(context: CommandContext, record: RunRecord, by: str) -> None:
     cloud = context.cloud_of(record)
+    if record.peers:
+        raise RefusedError(
+            f"{record.id} trains on {len(record.group)} pods, each under a lease of its own: they are not moved together; nothing was done",
+            hint=f"At its stop ({record.pod.stop}) it saves a checkpoint; then: invoke resume {record.id} --hours {max(_hours(by), 1):g}",
+        )
     if not cloud.capabilities.change_markers:
         raise RefusedError(
             f"{cloud.name} cannot change the end that a running pod keeps for itself: {standing(record)} stays as it is",

@@ -54,6 +54,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     ledger, settings = context.ledger(), plan.settings
     needs = needs_of(plan.recipe, plan.values)
     shape.refuse_idle_nodes(settings, needs, plan.stack)
+    shape.refuse_lone_pods(settings, plan.recipe, plan.stack, detach=plan.detach)
     if cloud.name != "local" and not cloud.simulated and plan.resumed_from is None:  # what goes on has fitted once
         fit.refuse(plan.recipe, plan.values, needs.get("vram_gb"), settings)
     shaped = shape.raised(settings, needs, cloud.name)
@@ -98,7 +99,7 @@ def _with_history(
 
 def _look_for_time(context: CommandContext, plan: RunPlan, expected: Estimate) -> None:
     """Warn of a budget that the rescue time alone uses up; who goes on with a run is refused, as it would be stopped at once again."""
-    rescue = (expected.offer.price_per_hour + expected.disks_per_hour) * expected.rescue_hours
+    rescue = expected.pods * (expected.offer.price_per_hour + expected.disks_per_hour) * expected.rescue_hours
     if plan.budget is None or plan.budget > rescue:
         return
     said = (
