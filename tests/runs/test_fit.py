@@ -115,6 +115,25 @@ def test_auto_asks_for_every_type_with_enough_memory_and_takes_the_cheapest_fini
     assert [one.gpu for one in fit.cheapest_finish(offers, None)] == ["RTX 8000", "A40", "H100 SXM", "B200"], "nothing known: by price"
 
 
+def test_a_run_that_leaves_its_gpus_open_is_reckoned_on_all_that_its_pod_has(base: str) -> None:
+    four = StackSettings(gpu=("H100 SXM",), gpu_count=4)
+
+    def reckoned(settings: StackSettings, *sets: str) -> Any:
+        training = fit.training_of(fit.as_rented(values(base, *sets), settings), MIB)
+        assert training
+        return training
+
+    alone, many = reckoned(StackSettings(gpu=("H100 SXM",))), reckoned(four)
+    assert (alone.method.gpus, many.method.gpus, reckoned(four, "gpus=2").method.gpus, reckoned(four, "strategy=none").method.gpus) == (
+        1,
+        4,
+        2,
+        1,
+    )
+    assert many == reckoned(four, "gpus=4") and many.on("H100 SXM").likely < alone.on("H100 SXM").likely
+    assert needs_of(LORA, fit.as_rented(values(base), four))["gpus"] == 4
+
+
 def test_looks_at_rows_held_back_are_in_the_time(base: str, tmp_path: Path) -> None:
     def tokens(*sets: str, rows: int = 800, size: int = 800 * 400) -> float:
         training = fit.training_of(values(base, "num_train_epochs=1", *sets), size, rows=rows)

@@ -70,6 +70,13 @@ class PlannedTraining:
         )  # fmt: skip
 
 
+def as_rented(values: Values, settings: StackSettings) -> Values:
+    """Return the values with as many GPUs as train: where the run leaves them open, all that its pod has (templates/common/launch.py)."""
+    by_one = values.get("strategy", "none") == "none" or values.get("backend") == "unsloth" or values.get("device") == "cpu"
+    is_open = not by_one and values.get("gpus") == 0 and settings.gpu and settings.gpu_count > 1
+    return {**values, "gpus": settings.gpu_count} if is_open else values
+
+
 def declared(needs: Values, gpu: str | None, count: int) -> Duration | None:
     """Return how long a run takes whose recipe says how much arithmetic it is; None where it says none, or the GPU's speed is not known."""
     kind = next(iter(gpus.find(gpu or "")), None)

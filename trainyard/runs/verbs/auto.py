@@ -232,6 +232,7 @@ def _settings(context: CommandContext, run: RunNeeds) -> tuple[dict[str, StackSe
             settings, _ = shape.from_environment(settings, context.env, cloud.name)
             values = run.values(settings, cloud)
             baselook.look_up(context, values, settings)
+            values = fit.as_rented(values, settings)
             needs = needs_of(run.recipe, values)
             if not cloud.simulated:
                 fit.refuse(run.recipe, values, needs.get("vram_gb"), settings)

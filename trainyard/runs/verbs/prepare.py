@@ -236,7 +236,8 @@ def _write(
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             keep_minutes=minutes_of(plan.settings.keep_on_failure), commit_alone_minutes=plan.settings.commit_alone_minutes,
-            rerun_of=plan.rerun_of, entry=plan.entry, key=plan.key.key if plan.key else None, reckoned=fit.reckoned_of(plan.values),
+            rerun_of=plan.rerun_of, entry=plan.entry, key=plan.key.key if plan.key else None,
+            reckoned=fit.reckoned_of(fit.as_rented(plan.values, priced_plan.settings)),
         )  # fmt: skip
         take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)

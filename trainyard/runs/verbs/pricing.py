@@ -44,7 +44,8 @@ def _judged(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estim
     if plan.edited is not None:
         from trainyard.runs.planning.requestedits import as_edited
 
-        shaped = shape.raised(plan.settings, needs_of(plan.recipe, plan.values), cloud.name)
+        values = fit.as_rented(plan.values, plan.settings)
+        shaped = shape.raised(plan.settings, needs_of(plan.recipe, values), cloud.name)
         plan = replace(plan, settings=as_edited(plan.edited, cloud, shaped, plan.hours, plan.stack))
     return _estimate(context, cloud, plan)
 
@@ -52,11 +53,12 @@ def _judged(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estim
 def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Estimate, StackSettings]:
     """Return what the run costs at most, and the settings of its pod; what is to be known beforehand is said."""
     ledger, settings = context.ledger(), plan.settings
-    needs = needs_of(plan.recipe, plan.values)
+    values = fit.as_rented(plan.values, settings)
+    needs = needs_of(plan.recipe, values)
     shape.refuse_idle_nodes(settings, needs, plan.stack)
     shape.refuse_lone_pods(settings, plan.recipe, plan.stack, detach=plan.detach)
     if cloud.name != "local" and not cloud.simulated and plan.resumed_from is None:  # what goes on has fitted once
-        fit.refuse(plan.recipe, plan.values, needs.get("vram_gb"), settings)
+        fit.refuse(plan.recipe, values, needs.get("vram_gb"), settings)
     shaped = shape.raised(settings, needs, cloud.name)
     for warning in shape.warnings(settings, shaped, needs):
         context.ui.warn(warning)
@@ -64,7 +66,7 @@ def _estimate(context: CommandContext, cloud: Cloud, plan: RunPlan) -> tuple[Est
     shaped, cache = modelcache.plan(context, cloud, plan.stack, shaped, need, plan.hours)
     measured = measured_runs(ledger)
     summary = plan.data.summary()
-    training = fit.training_of(plan.values, summary.bytes, measured, summary.rows)
+    training = fit.training_of(values, summary.bytes, measured, summary.rows)
     if fit.is_auto(settings) and settings.only_offers is None:
         shaped = fit.chosen(shaped, cloud.offers(query_of(shaped)), training)
     expected = estimate(cloud, shaped, plan.hours, shape.failed_lately(ledger, cloud.name), cache)
