@@ -96,3 +96,17 @@ def test_gpus_that_share_a_model_hold_parts_of_it_and_those_that_do_not_gradient
     assert (two.gradients, four.optimizer) == (one.gradients / 2, one.optimizer / 4)
     assert one.weights / 4 < four.weights < two.weights < one.weights and four.activations == one.activations
     assert memory.memory(shape("Qwen3-8B"), method(gpus=2)).gradients == 2 * memory.memory(shape("Qwen3-8B"), method()).gradients
+
+
+def test_by_deepspeed_gpus_hold_parts_too_and_what_main_memory_holds_is_none_of_theirs() -> None:
+    found = shape("Qwen3-8B")
+
+    def of(strategy: str, **more: Any) -> memory.GpuMemory:
+        return memory.memory(found, method(method="full", gpus=4, strategy=strategy, **more))
+
+    two, three = of("zero2"), of("zero3")
+    assert two.weights == 2 * found.total + 4 * found.total / 4  # in 16 bits whole, and a part of what is stepped on
+    assert (two.gradients, two.optimizer) == (three.gradients, three.optimizer) == (found.total, 2 * found.total)
+    assert three.weights < two.weights and of("zero2", offload="optimizer").optimizer == 0
+    assert of("zero3", offload="all").total < of("zero3", offload="optimizer").total < three.total
+    assert len({method(gpus=2, strategy=each).kind for each in ("ddp", "fsdp", "zero2", "zero3")}) == 4

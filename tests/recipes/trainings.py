@@ -74,6 +74,9 @@ class Training:
 
     def start(self) -> subprocess.Popen[bytes]:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "TRAINYARD_ENVS": str(self.envs)}
+        if (self.folder / "run" / "deepspeed.lock").exists():  # built once, and kept by uv
+            uv = {"UV_CACHE_DIR": str(_kept() / "uv"), "TRAINYARD_UV": str(Path(sys.executable).with_name("uv"))}
+            env = for_uv(os.environ)[0] | uv | env
         with (self.folder / "log").open("ab") as log:
             return subprocess.Popen(["sh", self.folder / "run" / "run.sh"], env=env, stdout=log, stderr=log, start_new_session=True)
 

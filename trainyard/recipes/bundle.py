@@ -27,7 +27,7 @@ from trainyard.recipes.data import Data, hub_reference
 from trainyard.recipes.declaration import DECLARED, declaration
 from trainyard.recipes.requirements import Requirements
 from trainyard.recipes.summaries import Values
-from trainyard.recipes.values import artefacts_of, python_of
+from trainyard.recipes.values import artefacts_of, beside_of, python_of
 from trainyard.recipes.variables import FILES
 
 SHA256_LIST = "bundle.sha256"
@@ -77,6 +77,8 @@ def build(
         shutil.copyfile(recipe.shared("installer.lock"), dest / "installer.lock")
         for kind, lock in recipe.locks.items():
             shutil.copyfile(lock, dest / f"{kind}.lock")
+        if beside := beside_of(recipe, values):
+            shutil.copyfile(recipe.folder / beside, dest / beside)
     (dest / "watchdog.py").write_text(watchdog_source(), encoding="utf-8")
     return _seal(dest)
 
@@ -121,6 +123,7 @@ def _names(recipe: Recipe, values: Values, data: Data, code: Code | None, needs:
         "packages": needs,
         "install": [shlex.join(words) for words in requirements.install_arguments(needs)] if needs else [],
         "locks": sorted(recipe.locks),
+        "beside": beside_of(recipe, values),
         "env": dict(recipe.env),
         "exit_codes": list(recipe.verdict.exit_codes),
         "stopped": list(recipe.verdict.stopped),

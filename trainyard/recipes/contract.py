@@ -28,7 +28,7 @@ RowForm = Literal["answer", "summary", "pictures"]
 """What rows teach: answers of an assistant, in all forms of forms.py, or summaries of texts (articles.py). Files: images with captions."""
 # What templates are told beside the variables (bundle.py).
 RESERVED = frozenset(
-    "recipe program program_line shown locks env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
+    "recipe program program_line shown locks beside env exit_codes stopped artefacts data fetch imports values version size".split()  # noqa: SIM905
 ) | {"with_code", "packages", "install", "python_wanted"}
 POD_MODULES = ("rows.py", "forms.py", "preferences.py", "articles.py", "basemodel.py", "images.py", "rouge.py")
 """What the controller and the programs of recipes judge data and bases with alike."""

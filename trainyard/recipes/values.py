@@ -102,6 +102,14 @@ def python_of(recipe: Recipe) -> str:
     return str(recipe.needs.get("python") or ">=3.11")
 
 
+def beside_of(recipe: Recipe, values: Mapping[str, Value]) -> str | None:
+    """Return the lock in the recipe's folder whose packages are installed beside its environment for these values."""
+    name = values[f"{NEEDS}beside"] if f"{NEEDS}beside" in values else _lazy(recipe.needs.get("beside"), values, recipe)
+    if name and str(name) not in {path.name for path in recipe.folder.iterdir()}:
+        raise UserError(f"recipe {recipe.name} needs the packages of {name}, but its folder has no such file")
+    return str(name) if name else None
+
+
 def refuse(recipe: Recipe, values: Values) -> None:
     """Raise UserError where a recipe refuses these values together."""
     _refuse(recipe, values, {})

@@ -43,14 +43,17 @@ class Method:
     merged: bool
     """The result holds the base with the adapter in its weights."""
     gpus: int = 1
-    """That train, where the run says it; of those that a pod happens to have nothing is reckoned."""
-    shared: bool = False
-    """Each GPU holds but a part of what is trained and of the base (FSDP)."""
+    """That train."""
+    sharing: str = ""
+    """How each GPU holds but a part (fsdp, zero2, zero3); empty: it holds all."""
+    offload: str = "none"
+    """What main memory holds instead."""
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Method:
         """Return what the values of a run say, with what lora does where they do not."""
-        targets = values.get("target_modules") or ["all-linear"]
+        targets, gpus = values.get("target_modules") or ["all-linear"], max(1, int(values.get("gpus") or 1))
+        sharing = str(values.get("strategy")) if values.get("strategy") in ("fsdp", "zero2", "zero3") and gpus > 1 else ""
         return cls(
             four_bit=bool(values.get("load_in_4bit")), full=values.get("method") == "full",
             pairs=values.get("method") == "dpo", backend=str(values.get("backend") or ""), rank=int(values.get("lora_rank") or 8),
@@ -58,8 +61,8 @@ class Method:
             modules_to_save=len(values.get("modules_to_save") or ()), optimizer=str(values.get("optim") or "adamw_torch"),
             batch=int(values.get("per_device_train_batch_size") or 1), length=int(values.get("max_seq_length") or 2048),
             checkpointing=bool(values.get("gradient_checkpointing")), checkpoints=int(values.get("save_total_limit") or 1),
-            merged=values.get("output") in ("merged", "both"), gpus=max(1, int(values.get("gpus") or 1)),
-            shared=values.get("strategy") == "fsdp" and int(values.get("gpus") or 1) > 1,
+            merged=values.get("output") in ("merged", "both"), gpus=gpus, sharing=sharing,
+            offload=str(values.get("offload") or "none") if sharing else "none",
         )  # fmt: skip
 
     @property
@@ -67,8 +70,9 @@ class Method:
         """In words, what memory depends on beside sizes: of one kind and base, what one training took tells of another."""
         bits, kept = "4-bit" if self.four_bit else "16-bit", "checkpointing" if self.checkpointing else "all activations"
         what = "full" if self.full else "pairs" if self.pairs else "lora"
-        many = f"{'fsdp' if self.shared else 'ddp'} x {self.gpus}" if self.gpus > 1 else ""
-        return " ".join(word for word in (what, self.backend, bits, self.optimizer, kept, many) if word)
+        many = f"{self.sharing or 'ddp'} x {self.gpus}" if self.gpus > 1 else ""
+        aside = f"without {self.offload}" if self.offload != "none" else ""
+        return " ".join(word for word in (what, self.backend, bits, self.optimizer, kept, many, aside) if word)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +114,20 @@ def memory(shape: ModelShape, method: Method) -> GpuMemory:
     tokens = method.batch * method.length * (2 if method.pairs else 1)
     layer = _layer(shape, method)
     kept = 2.0 * shape.hidden * shape.layers + layer if method.checkpointing else layer * shape.layers
-    weights, part = quantised * NF4 + (4.0 if method.full else 2.0) * (shape.total - quantised), 1 / method.gpus if method.shared else 1.0
+    part, zero = 1 / method.gpus if method.sharing else 1.0, method.sharing.startswith("zero")
+    held = 0.0 if method.offload == "all" else 1.0 if method.sharing == "zero2" else part
+    weights = quantised * NF4 + (4.0 if method.full and not zero else 2.0) * (shape.total - quantised)
     # What is shared out is put together again for a moment: a layer, the next one ahead of its turn, and the embedding or the head.
-    whole = min(weights, 2 * weights / max(shape.layers, 1) + 2.0 * shape.embedding) if method.shared else 0.0
+    whole = min(weights, 2 * weights / max(shape.layers, 1) + 2.0 * shape.embedding) if held < 1 else 0.0
+    # DeepSpeed trains in 16 bits, and beside them has what its optimizer steps on in 32.
+    master = 4.0 * count * part if zero and method.offload == "none" else 0.0
     # Beside its gradients each GPU has them once more, in the pieces that are sent.
-    sent = 2.0 if method.gpus > 1 and not method.shared else 1.0
+    sent = 2.0 if method.gpus > 1 and not method.sharing else 1.0
     return GpuMemory(
-        weights=weights * part + whole,
-        # What is trained, an adapter and what is saved with it or all of it, is in 32 bits, and so are its gradients.
-        adapter=0.0 if method.full else 4.0 * count * part, gradients=4.0 * count * part * sent, optimizer=states * count * part,
+        weights=weights * held + whole + (master if method.full else 0.0),
+        # What is trained, an adapter and what is saved with it or all of it, is else in 32 bits, and so are its gradients.
+        adapter=0.0 if method.full else 2.0 * count * held + master if zero else 4.0 * count * part,
+        gradients=4.0 * count * part * sent, optimizer=states * count * part if method.offload == "none" else 0.0,
         activations=tokens * kept,
         # 16 bits, 32 bits and what their softmax leaves, all at once
         logits=10.0 * tokens * shape.vocabulary,
