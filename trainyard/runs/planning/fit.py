@@ -99,9 +99,9 @@ def training_of(values: Values, data_bytes: int, measured: Sequence[MeasuredRun]
     return PlannedTraining(name, shape, method, _tokens(values, method, data_bytes, rows), Calibration(measured))
 
 
-def reckoned_of(values: Values) -> ReckonedTraining | None:
+def reckoned_of(values: Values, settings: StackSettings) -> ReckonedTraining | None:
     """Return what is kept with a run; None where nothing can be reckoned."""
-    training = training_of(values, 0)
+    training = training_of(as_rented(values, settings), 0)
     return training.reckoned if training else None
 
 

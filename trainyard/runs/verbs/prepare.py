@@ -215,7 +215,7 @@ def _check_program(context: CommandContext, plan: RunPlan, built: Path | None, *
 def _write(
     context: CommandContext, priced_plan: PricedRun, name: str | None, outputs: EnvironmentOutputs, stored: StoredFiles
 ) -> RunFolder:
-    plan, runs = priced_plan.plan, context.places.runs
+    plan, runs, priced = priced_plan.plan, context.places.runs, priced_plan.estimate
     runs.mkdir(parents=True, exist_ok=True)
     label = new_label(runs, plan.user, name, datetime.now(), plan.stack)
     # The folder appears complete by one rename: a crash in here leaves no half run.
@@ -228,22 +228,21 @@ def _write(
         record = RunRecord(
             user=plan.user, label=label, attempt=attempt, token=draft.token, environment=plan.stack, recipe=plan.recipe.name,
             values=plan.values, bundle_sha256=content.sha256, hours=plan.hours, created=time.time(), budget=plan.budget,
-            disks_per_hour=priced_plan.estimate.disks_per_hour, cache=priced_plan.estimate.cache, spent_before=plan.spent_before,
-            resumes=plan.resumes, resumed_from=plan.resumed_from, init_from=plan.init_from, tracked_as=plan.tracked_as,
-            job_keys=jobkeys.asked(plan.settings), pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names,
+            disks_per_hour=priced.disks_per_hour, cache=priced.cache, spent_before=plan.spent_before, resumes=plan.resumes,
+            resumed_from=plan.resumed_from, init_from=plan.init_from, tracked_as=plan.tracked_as, job_keys=jobkeys.asked(plan.settings),
+            pod_secrets=priced_plan.pod_secrets, pod_env=priced_plan.settings.pod_env_names, rerun_of=plan.rerun_of, entry=plan.entry,
             data=replace(plan.data.summary(), stored=stored.data, expire_days=route.expire_days(plan.settings)), deliver=plan.deliver,
             code=_code_summary(plan, stored), bucket=outputs.results, container=containers.container_of(priced_plan.settings.cloud),
             cloud=priced_plan.settings.cloud, git_commit=git_commit(context.places.root), versions=versions(plan.recipe, plan.values),
             keep_checkpoints=plan.settings.keep_checkpoints, checkpoint_minutes=plan.settings.checkpoint_minutes,
             keep_minutes=minutes_of(plan.settings.keep_on_failure), commit_alone_minutes=plan.settings.commit_alone_minutes,
-            rerun_of=plan.rerun_of, entry=plan.entry, key=plan.key.key if plan.key else None,
-            reckoned=fit.reckoned_of(fit.as_rented(plan.values, priced_plan.settings)),
+            key=plan.key.key if plan.key else None, reckoned=fit.reckoned_of(plan.values, priced_plan.settings),
         )  # fmt: skip
         take_snapshot(context, plan, record, folder)
         write_run_settings(context, record, folder, outputs, priced_plan.settings)
         overlay(context.places.root, "playbooks", folder.playbooks)
         folder.save(record)
-        ledger, target, most = context.ledger(), record.id.folder(runs), priced_plan.estimate.most
+        ledger, target, most = context.ledger(), record.id.folder(runs), priced.most
         _reserve(ledger, plan, record, most)
         try:
             # Last of all: what was interrupted before is no run, and counts towards no limit.
