@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests.runs.road import STACK, Road
 from trainyard.errors import UserError
 from trainyard.runs.after.ask import ask
+from trainyard.runs.after.leftmodel import LeftModel, ModelProgram, run
 from trainyard.runs.after.merge import merge_of
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs import initfrom
@@ -54,3 +56,8 @@ def test_of_a_run_that_failed_there_is_nothing_to_merge_and_its_name_is_said_not
     monkeypatch.setattr(initfrom, "read_result", lambda *_: None)
     with pytest.raises(UserError, match=r"^ann/b/1 is no success: only what a run that succeeded has left can be taken$"):
         initfrom.data_of(road.context, "run:ann/b/1", STACK, "ann")
+
+
+def test_the_program_that_answers_is_not_told_of_a_keyboard_interrupt_and_ends_without_a_word() -> None:
+    program = ModelProgram([sys.executable, "-c", "import os; print(os.getpgid(0) == os.getpid())"], {})
+    assert run(program, b"", LeftModel(ResultKey("ann", "engines", 1), "base", STACK)) == b"True\n"

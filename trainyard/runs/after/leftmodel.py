@@ -97,7 +97,8 @@ def check(code: int, model: LeftModel, done: Literal["asked", "served"]) -> None
 
 def run(program: ModelProgram, order: bytes, model: LeftModel) -> bytes:
     """Return what a program answers to an order on its stdin; raises what check() does."""
-    done = subprocess.run(program.argv, env=dict(program.env), input=order, stdout=subprocess.PIPE, check=False)
+    # In a group of its own: Ctrl-C is told here, and the program is ended without a word.
+    done = subprocess.run(program.argv, env=dict(program.env), input=order, stdout=subprocess.PIPE, check=False, process_group=0)
     check(done.returncode, model, "asked")
     return done.stdout
 
