@@ -176,6 +176,19 @@ def test_names_of_other_files_are_understood_and_what_is_not_served_is_refused(t
         resolve(RECIPE, config)
 
 
+def test_of_several_gpus_the_first_trains_and_asking_for_more_is_refused(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT, "summarizer")
+    with pytest.raises(UserError, match="one GPU trains a summarizer"):
+        resolve(recipe, sets=["gpus=2"])
+    begins = (recipe.folder / "train.py.j2").read_text().partition("from telemetry import")[0]
+    (tmp_path / "train.py").write_text(begins + 'print(os.environ["CUDA_VISIBLE_DEVICES"])\n')
+    (tmp_path / "config.json").write_text('{"base_model": "tiny-bart"}')
+    for seen, used in (({}, "0"), ({"CUDA_VISIBLE_DEVICES": "2,3"}, "2"), ({"CUDA_VISIBLE_DEVICES": ""}, "")):
+        env = {"PATH": os.environ["PATH"], **seen}
+        said = subprocess.run([sys.executable, tmp_path / "train.py"], env=env, capture_output=True, text=True, check=True).stdout
+        assert said.strip() == used
+
+
 def test_a_base_of_another_kind_is_refused_before_its_weights_are_fetched() -> None:
     values = resolve(RECIPE, sets=["base_model=x/y", "max_source_length=2000"])
     decoder = {"model_type": "llama", "is_encoder_decoder": False, "max_position_embeddings": 4096}
