@@ -62,8 +62,8 @@ def extras(c: Context) -> int:
 @task
 @verb
 def recipes_long(c: Context) -> int:
-    """Run what takes recipes long: data sets of 1 GB, trainings by each method, and that fail (some: invoke recipes.long -- -k 200k)."""
-    return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", "tests/clouds/slurm", *(words_behind() or ()))
+    """Run what takes recipes long: data sets of 1 GB, each method, several pods, failures (some: invoke recipes.long -- -k 200k)."""
+    return python("pytest", "-q", "-s", "-m", "long", "tests/recipes", "tests/clouds/slurm", "tests/e2e", *(words_behind() or ()))
 
 
 @task
