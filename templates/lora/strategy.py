@@ -9,7 +9,6 @@ from typing import Any
 import session
 import torch
 import transformers
-from accelerate import PartialState
 from accelerate.utils import DistributedType
 from ranks import LOCAL_RANK
 from telemetry import WORLD
@@ -111,6 +110,7 @@ def _zero_without_gpus() -> bool:
     """Have accelerate take DeepSpeed's CPU accelerator, which it does not look for."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed.ops
+    from accelerate import PartialState
 
     # Else it compiles a way through shared memory, for minutes; gloo does.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
