@@ -63,6 +63,7 @@ def answer(folder: Path, question: str) -> str:
 
 
 @pytest.mark.torch
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_merged_model_says_what_its_base_says_with_the_adapter(tmp_path: Path, envs: Path, adapter: Path) -> None:
     code, log, output = merged(tmp_path, envs, adapter, "tiny-qwen3-moe")
