@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping, MutableMapping
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
@@ -93,3 +94,10 @@ def _checked(name: str, value: str) -> str:
         hint = "Name an http:// proxy by HTTPS_PROXY, or unset it (`env -u`) for this command."
         raise UserError(f"{name}: a proxy of kind '{parts.scheme}' is not supported", hint=hint)
     return address
+
+
+def free_port() -> int:
+    """Return a TCP port of loopback that nobody has now."""
+    with socket.socket() as free:
+        free.bind((LOOPBACK[0], 0))
+        return int(free.getsockname()[1])

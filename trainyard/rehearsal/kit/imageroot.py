@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import base64
 import os
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 from trainyard.clouds.local import launch, request
 from trainyard.errors import UserError
+from trainyard.network import free_port
 from trainyard.rehearsal.kit.cloud import Container, EmulatedCloud
 from trainyard.remote.protocol import with_values
 from trainyard.shellscript import load
@@ -41,7 +41,7 @@ def check_root(folder: Path, cloud: EmulatedCloud) -> Path:
 
 def from_image(container: Container, root: Path) -> tuple[Container, int]:
     """Return a container as one of that image, and the port on this machine where its SSH server will listen."""
-    port = _free_port()
+    port = free_port()
     script = with_values(load(__package__, "image"), rootfs=str(root), port=port, volume=container.volume or "")
     key = {"SSH_HOST_ED25519_KEY": base64.b64encode(container.host_key.encode()).decode()} if container.host_key else {}
     env = {**IMAGE_ENV, **container.env, **key, **({"PUBLIC_KEY": container.public_key} if container.public_key else {})}
@@ -49,9 +49,3 @@ def from_image(container: Container, root: Path) -> tuple[Container, int]:
     if container.job:
         return replace(container, env=env, job=(*start, *container.job)), port
     return replace(container, env=env, boot=start), port
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,6 +12,7 @@ from trainyard.clock import parse_time
 from trainyard.clouds.local.hardware import REGION
 from trainyard.config import PROJECT
 from trainyard.errors import BootFailed, EngineError, NoCapacity, RefusedError, TrainyardError
+from trainyard.network import free_port
 from trainyard.runs.context import CommandContext
 from trainyard.runs.life.modelcache import mount_cache
 from trainyard.runs.planning.shape import remember_failure
@@ -100,7 +100,7 @@ def rent(context: CommandContext, record: RunRecord, folder: RunFolder) -> None:
 def _take_outputs(record: RunRecord, outputs: Mapping[str, object]) -> None:
     peers = outputs.get("peers")
     record.peers = [RunPod.of_outputs(each) for each in peers] if isinstance(peers, list) else []
-    record.pod = replace(RunPod.of_outputs(outputs), meeting=_free_port() if record.peers else None)
+    record.pod = replace(RunPod.of_outputs(outputs), meeting=free_port() if record.peers else None)
 
 
 def refuse_replaced(context: CommandContext, record: RunRecord) -> None:
@@ -111,12 +111,6 @@ def refuse_replaced(context: CommandContext, record: RunRecord) -> None:
 
     if not holds_key(context.ledger().database, record.key, record.token):
         raise RefusedError(f"key '{record.key}' was used for another run since, as nothing was rented for this one; nothing is rented now")
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def remember_lost(context: CommandContext, record: RunRecord) -> None:
