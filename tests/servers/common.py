@@ -103,3 +103,19 @@ def unpack(name: str, says: str, packages: Sequence[str]) -> None:
         for package in sorted(archive.glob("*.deb")):
             run(["dpkg", "-x", package, root])
         root.rename(cache() / name)
+
+
+def built_by_go(name: str, package: str, version: str, seconds: float) -> Path:
+    """Return a program that Go builds from the module proxy, built once per user; raises Unavailable without Go."""
+    final = cache() / f"{name}-{version}"
+    if os.access(final / name, os.X_OK):
+        return final / name
+    if shutil.which("go") is None:
+        raise Unavailable(f"{name} is built by Go, and there is no 'go' on PATH")
+    cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=cache()) as folder:
+        env = {**os.environ, "GOBIN": folder, "GOFLAGS": "", "CGO_ENABLED": "0"}
+        run(["go", "install", "-trimpath", "-ldflags", "-s -w", f"{package}@{version}"], env, seconds)
+        final.mkdir(exist_ok=True)
+        (Path(folder) / name).replace(final / name)
+    return final / name

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers.common import ACCESS_KEY, SECRET_KEY, Unavailable, cache, child, free_port, run, settings_of, wait_for_answer
+from tests.servers.common import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    Unavailable,
+    built_by_go,
+    cache,
+    child,
+    free_port,
+    settings_of,
+    wait_for_answer,
+)
 from trainyard.storage.client import StoreSettings
 
 VERSION = "v0.0.0-20260212201848-7aac2a2c5b7c"
@@ -28,18 +36,7 @@ def find() -> Path:
 
 def obtain() -> Path:
     """Return the program, built by Go from the module proxy where it is not there: 5 minutes, 150 MB, once per user."""
-    with contextlib.suppress(Unavailable):
-        return find()
-    if shutil.which("go") is None:
-        raise Unavailable("MinIO is built by Go, and there is no 'go' on PATH")
-    cache().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=cache()) as folder:
-        env = {**os.environ, "GOBIN": folder, "GOFLAGS": "", "CGO_ENABLED": "0"}
-        run(["go", "install", "-trimpath", "-ldflags", "-s -w", f"{MODULE}@{VERSION}"], env, BUILD_SECONDS)
-        final = cache() / f"minio-{VERSION}"
-        final.mkdir(exist_ok=True)
-        (Path(folder) / "minio").replace(final / "minio")
-    return find()
+    return built_by_go("minio", MODULE, VERSION, BUILD_SECONDS)
 
 
 @contextlib.contextmanager

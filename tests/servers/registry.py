@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.servers.common import Unavailable, cache, child, free_port, run, wait_for_answer
+from tests.servers.common import Unavailable, built_by_go, cache, child, free_port, wait_for_answer
 
 VERSION = "v3.1.2"
 MODULE = "github.com/distribution/distribution/v3/cmd/registry"
@@ -32,18 +30,7 @@ def find() -> Path:
 
 def obtain() -> Path:
     """Return the program, built by Go from the module proxy where it is not there: 2 minutes, 80 MB, once per user."""
-    with contextlib.suppress(Unavailable):
-        return find()
-    if shutil.which("go") is None:
-        raise Unavailable("the registry is built by Go, and there is no 'go' on PATH")
-    cache().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".new-", dir=cache()) as folder:
-        env = {**os.environ, "GOBIN": folder, "GOFLAGS": "", "CGO_ENABLED": "0"}
-        run(["go", "install", "-trimpath", "-ldflags", "-s -w", f"{MODULE}@{VERSION}"], env, BUILD_SECONDS)
-        final = cache() / f"registry-{VERSION}"
-        final.mkdir(exist_ok=True)
-        (Path(folder) / "registry").replace(final / "registry")
-    return find()
+    return built_by_go("registry", MODULE, VERSION, BUILD_SECONDS)
 
 
 @contextlib.contextmanager
