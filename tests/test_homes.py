@@ -80,6 +80,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
             "setup/s3server.py": "before any package is there; what Go says",
         },
     ),
+    "trees of Python programs, one thread at a time": (r"\bast\.parse\(", "pythontext.py", {}),
     "nearest words": (r"\bget_close_matches\(", "nearest.py", {}),
     "amounts of bytes": (
         r"\b[KMG]iB\b(?!.*\b(window|argument|\d))|/ 1e9:\.1f\} GB",

@@ -73,6 +73,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "textfile",
         "shipped",
         "shellscript",
+        "pythontext",
         "phrasing",
         "secret",
         "problems",

@@ -19,6 +19,7 @@ from typing import Protocol, runtime_checkable
 from trainyard import yamlfile
 from trainyard.clouds.protocol import Offer, OfferQuery, PodSpec
 from trainyard.errors import Location, UserError
+from trainyard.pythontext import parse_python
 from trainyard.yamlfile import MOST_DIGITS, Map, Node, Seq, YamlSource, too_long
 
 PROGRAM = "program"
@@ -71,7 +72,7 @@ def parse(text: str, name: str) -> Map:
 def _program(text: str, name: str) -> Map:
     """Read the constants at a program's beginning; the rest is one text."""
     try:
-        statements = _in_letters(ast.parse(text), text).body
+        statements = _in_letters(parse_python(text), text).body
     except (SyntaxError, ValueError) as error:
         where = YamlSource(name, text).at(getattr(error, "lineno", None) or 1, getattr(error, "offset", None) or 1)
         if (number := _NUMBER.search(where.text or "")) is not None:

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from trainyard.pythontext import parse_python
 from trainyard.shellscript import load
 
 OUR_IMAGE = "trainyard-trainer"
@@ -78,7 +79,7 @@ def _pack(source: str) -> str:
 def _without_docstrings(source: str) -> str:
     """Return a program's text without the lines that only people read; what a create request may have is little."""
     lines = source.splitlines(keepends=True)
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parse_python(source)):
         body = getattr(node, "body", None)
         for one in body if isinstance(body, list) and len(body) > 1 else []:
             if isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant) and isinstance(one.value.value, str):
