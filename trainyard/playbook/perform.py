@@ -14,6 +14,7 @@ from trainyard.playbook import placing
 from trainyard.playbook.steps import (
     AssertAction,
     CommandAction,
+    Edit,
     Get,
     Job,
     Outcome,
@@ -60,7 +61,7 @@ def perform(step: Step, scene: Scene) -> Outcome:
             return _script(step, scene)
         case Wait():
             return _wait(step, scene)
-        case PutText() | PutFile() | PutTree() | Get():
+        case PutText() | PutFile() | PutTree() | Get() | Edit():
             return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
         case Job():
             return _job(step, scene)
@@ -145,10 +146,10 @@ def _idle(step: CommandAction) -> str:
 
 
 def _script(step: Script, scene: Scene) -> Outcome:
-    done = scene.transport.exec(with_values(step.text, check=int(scene.check), **step.values))
+    done = scene.transport.exec(with_values(step.text, check=int(scene.check), **step.values), step.stdin)
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
-    return {"changed": b"changed" in done.stdout.split()}
+    return step.read(done)
 
 
 def _wait(step: Wait, scene: Scene) -> Outcome:

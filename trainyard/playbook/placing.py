@@ -8,15 +8,17 @@ from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
-from trainyard.playbook.steps import Get, Outcome, PutFile, PutText, PutTree
+from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer, tree
 from trainyard.remote.protocol import Transport, with_values
 from trainyard.shellscript import load
 
 _DIFF_LIMIT = 256 * 1024
+_EDIT_LIMIT = 16 * 1024 * 1024
+"""Bytes of a file whose lines are changed here."""
 
 
-def place(step: PutText | PutFile | PutTree | Get, t: Transport, *, check: bool, diff: bool) -> Outcome:
+def place(step: PutText | PutFile | PutTree | Get | Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
     """Carry out one of the steps that move files; with ``check`` only say what would change."""
     match step:
         case PutText():
@@ -27,6 +29,8 @@ def place(step: PutText | PutFile | PutTree | Get, t: Transport, *, check: bool,
             return _put_tree(step, t, check=check)
         case Get():
             return _get(step, t, check=check)
+        case Edit():
+            return _edit(step, t, check=check, diff=diff)
 
 
 def _put(step: PutText, t: Transport, *, check: bool, diff: bool) -> Outcome:
@@ -38,6 +42,19 @@ def _put(step: PutText, t: Transport, *, check: bool, diff: bool) -> Outcome:
     else:
         changed = transfer.put_bytes(t, step.path, step.data, mode, keep_mode=keep)
     return {"changed": changed, "dest": step.path, "sha256": digest, **(shown if changed else {})}
+
+
+def _edit(step: Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
+    """Read the file, compute what shall be there, and put it: the expressions are Python's, the host has only sh."""
+    done = t.exec(with_values(load(__package__, "text"), path=step.path, limit=_EDIT_LIMIT))
+    if done.rc:
+        raise PodFailed(done.error_text or f"exit code {done.rc}")
+    there = done.stdout.startswith(b"+")
+    edited = step.change(done.stdout[1:] if there else None)
+    if edited.data is None:
+        return {"changed": False, **edited.result}
+    outcome = _put(PutText(step.path, edited.data, step.mode), t, check=check, diff=diff)
+    return {**outcome, **edited.result}
 
 
 def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:

@@ -41,6 +41,8 @@ class Schema:
     """Of each group exactly one must be given."""
     needs: Mapping[str, str] = field(default_factory=dict)
     """Argument -> the argument that it goes with."""
+    does: str = ""
+    """What the action does, in a line of the documentation."""
 
 
 Args = Mapping[str, Value | Condition]

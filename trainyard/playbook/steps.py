@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from trainyard.remote.protocol import CommandResult
+
+Outcome = dict[str, object]
+"""A plain mapping, because templates read it: changed, failed, skipped, msg, and for commands rc, stdout, stderr,
+stdout_lines, stderr_lines."""
+
+
+def word_changed(done: CommandResult) -> Outcome:
+    """Read what most scripts of ours say: ``changed``, or nothing."""
+    return {"changed": b"changed" in done.stdout.split()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +32,30 @@ class CommandAction:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """Run a script of our own that prints ``changed`` when it did (or, with check=1, would do) something."""
+    """Run a script of our own, which with check=1 only says what it would do; one that ends with another code than 0 has failed."""
 
     text: str
     values: Mapping[str, object] = field(default_factory=dict)
+    stdin: bytes | None = None
+    read: Callable[[CommandResult], Outcome] = word_changed
+    """Returns the task's result of what the script said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Change the text of a file of the host: what is there (None: nothing) goes into ``change``, what it returns is put there."""
+
+    path: str
+    change: Callable[[bytes | None], Edited]
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """A file's new content (None: it stays as it is), and what else belongs into the task's result."""
+
+    data: bytes | None
+    result: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +142,4 @@ class AssertAction:
     success_message: str | None = None
 
 
-Step = CommandAction | Script | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction
-Outcome = dict[str, object]
-"""A plain mapping, because templates read it: changed, failed, skipped, msg, and for commands rc, stdout, stderr,
-stdout_lines, stderr_lines."""
+Step = CommandAction | Script | Edit | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction
