@@ -1,11 +1,26 @@
-"""The door to the transports: addresses, results, and the ways to run a command."""
+"""The door to the transports: addresses, results, and the ways to run a command.
+
+What speaks SSH is loaded when it is first asked for: a playbook on this machine, or one that is only checked, needs none of it.
+"""
 
 from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
 
 from trainyard.remote.frame import NotRun
 from trainyard.remote.local import CommandTransport, LocalTransport
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
-from trainyard.remote.ssh import SshTransport, connect
+
+if TYPE_CHECKING:
+    from trainyard.remote.ssh import SshTransport, connect
+else:
+
+    def __getattr__(name: str) -> object:
+        if name in ("SshTransport", "connect"):
+            return getattr(importlib.import_module("trainyard.remote.ssh"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "Address",
@@ -30,4 +45,8 @@ def dial(address: Address, *, timeout: float = 20.0) -> Transport:
 
     A command is not tried before the first line is sent: it knows the way, the keys and its patience.
     """
-    return CommandTransport(address.command, str(address)) if address.command else connect(address, timeout=timeout)
+    if address.command:
+        return CommandTransport(address.command, str(address))
+    from trainyard.remote.ssh import connect
+
+    return connect(address, timeout=timeout)
