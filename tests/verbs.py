@@ -244,6 +244,13 @@ def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int
     return python("tests.faults.limits", *_options({"--rounds": rounds, "--seed": seed}))
 
 
+@task(help=help_of(write="write what comes of them as what is expected"))
+@verb
+def playbook_cases(c: Context, write: bool = False) -> int:
+    """Run tests/cases/ok: playbooks, and beside each what comes of it (some: invoke playbook.cases -- NAME NAME)."""
+    return python("tests.cases", *(("--write",) if write else ()), *(words_behind() or ()))
+
+
 def _server(name: str, text: str) -> Any:
     @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
     @verb
@@ -287,6 +294,7 @@ def development(ns: Collection) -> None:
             "lora": bench_lora,
         },
         "recipes": {"long": recipes_long},
+        "playbook": {"cases": playbook_cases},
         "servers": {
             "minio": servers_minio,
             "ceph": servers_ceph,
