@@ -153,7 +153,8 @@ def test_what_stands_around_a_task_is_inherited(tmp_path: Path) -> None:
     assert [condition.sources for condition in task.when] == [("one",), ("two",)]
     assert [value.render({}) for value in task.environment] == [{"E": "play"}, {"E": "block"}]
     assert {name: value.render({}) for name, value in task.vars.items()} == {"v": "task", "w": "include"}
-    assert (task.no_log, task.delegate_to, task.folder) == (True, "localhost", tmp_path / "sub")
+    assert task.delegate_to is not None and task.delegate_to.render({}) == "localhost"
+    assert (task.no_log, task.folder) == (True, tmp_path / "sub")
 
 
 @pytest.mark.parametrize("word", sorted(set(keywords.INSTEAD) - {"ansible.builtin", "include"}))

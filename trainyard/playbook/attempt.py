@@ -109,9 +109,10 @@ def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
 
 
 def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> TaskEnd:
-    assert task.loop is not None
+    loop = task.loop
+    assert loop is not None
     try:
-        items = task.loop.render(variables)
+        items = loop.items.render(variables)
     except UserError:
         # What a skipped task would have registered need not exist for a loop that is skipped by the same condition.
         if _skipped_anyway(task, variables):
@@ -119,14 +120,14 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
         else:
             raise
     if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
-        raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=task.loop.where)
+        raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=loop.items.where)
     ends = []
     for item in items:
-        inside = {**variables, task.loop_var: item}
-        label = HIDDEN if task.no_log else str(item if task.loop_label is None else task.loop_label.render(inside))
+        inside = {**variables, loop.var: item}
+        label = HIDDEN if task.no_log else str(item if loop.label is None else loop.label.render(inside))
         ends.append(_one(task, host, settings, inside, label))
-        if task.loop_var != "item":
-            ends[-1].result[task.loop_var] = item
+        if loop.var != "item":
+            ends[-1].result[loop.var] = item
         ends[-1].result["item"] = item
     statuses = [end.status for end in ends]
     result: Outcome = {

@@ -10,7 +10,7 @@ from typing import cast
 
 from trainyard.errors import Unreachable
 from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, run_task
-from trainyard.playbook.model import Node, Play, Playbook, Task
+from trainyard.playbook.model import Block, Node, Play, Playbook, Task
 from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
 from trainyard.remote.protocol import Transport
@@ -98,7 +98,7 @@ class _Course:
                 break
             if isinstance(node, Task):
                 hosts, failed = self._task(node, hosts, rescued=rescued)
-            else:
+            elif isinstance(node, Block):
                 hosts, failed = self._block(node.block, node.rescue, node.always, hosts, rescued=rescued)
             lost += failed
         return hosts, lost

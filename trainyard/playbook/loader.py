@@ -12,7 +12,7 @@ from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.playbook import keywords
 from trainyard.playbook.actions import ACTIONS
-from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
+from trainyard.playbook.model import Block, Loop, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.schema import compile_args
 from trainyard.playbook.values import Condition, Literal, Value, boolean, compile_condition, compile_value
 from trainyard.reading import SAID, Kind, display
@@ -34,7 +34,7 @@ class _Inherited:
     ignore_errors: Value | None = None
     timeout: Value | None = None
     no_log: bool = False
-    delegate_to: str | None = None
+    delegate_to: Value | None = None
 
 
 def load(path: Path) -> Playbook:
@@ -118,17 +118,13 @@ def _task(node: Map, around: _Inherited) -> Task:
     (action,) = actions
     schema = ACTIONS[action].schema
     scope = _merge(node, around)
-    loop = _value(node, "loop")
-    if isinstance(loop, Literal):
-        raise UserError("'loop' is a list or an expression", where=node.where("loop", value=True))
-    label, loop_var = _loop_control(node)
     register = _text(node, "register")
     if register is not None and not _NAME.match(register):
         raise UserError(f"'{register}' is not a variable name", where=node.where("register", value=True))
     return Task(
         name=_text(node, "name") or action, action=action, where=node.where(), folder=scope.folder,
         args=compile_args(schema, node[action], node.where(action, value=True)), when=scope.when, vars=scope.vars,
-        environment=scope.environment, tags=scope.tags, register=register, loop=loop, loop_var=loop_var, loop_label=label,
+        environment=scope.environment, tags=scope.tags, register=register, loop=_loop(node),
         until=_condition(node, "until"), retries=_value(node, "retries"), delay=_value(node, "delay"),
         changed_when=_condition(node, "changed_when"), failed_when=_condition(node, "failed_when"),
         ignore_errors=scope.ignore_errors, notify=_texts(node, "notify"), timeout=scope.timeout, no_log=scope.no_log,
@@ -136,20 +132,23 @@ def _task(node: Map, around: _Inherited) -> Task:
     )  # fmt: skip
 
 
-def _loop_control(node: Map) -> tuple[Value | None, str]:
+def _loop(node: Map) -> Loop | None:
+    items = _value(node, "loop")
+    if isinstance(items, Literal):
+        raise UserError("'loop' is a list or an expression", where=node.where("loop", value=True))
     if "loop_control" not in node:
-        return None, "item"
+        return Loop(items) if items else None
     control = _map(node["loop_control"], node.where("loop_control", value=True), "loop_control")
     yamlfile.reject_unknown(control, keywords.LOOP_CONTROL, "word in loop_control")
     name = _text(control, "loop_var") or "item"
     if not _NAME.match(name):
         raise UserError(f"'{name}' is not a variable name", where=control.where("loop_var", value=True))
-    return _value(control, "label"), name
+    return Loop(items, var=name, label=_value(control, "label")) if items else None
 
 
 def _merge(node: Map, around: _Inherited) -> _Inherited:
-    delegate = _text(node, "delegate_to")
-    if delegate not in (None, "localhost", "127.0.0.1"):
+    delegate = _value(node, "delegate_to")
+    if delegate and not (isinstance(delegate, Literal) and delegate.value in ("localhost", "127.0.0.1")):
         raise UserError("'delegate_to' can only be localhost", where=node.where("delegate_to", value=True))
     no_log = boolean(node["no_log"], node.where("no_log", value=True)) if "no_log" in node else around.no_log
     when = _condition(node, "when")

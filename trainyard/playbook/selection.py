@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
-from trainyard.playbook.model import Block, Node, Play, Playbook, Task, tasks_of
+from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.values import Condition, Value, guarded_names, names_in
 
 BUILT_IN = frozenset({"inventory_hostname", "check_mode", "result", "failed_task", "failed_result", "item"})
@@ -50,8 +50,9 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
                 if block.block or block.always:
                     kept.append(block)
                 continue
-            started = started or node.name == start_at
-            if started and tags.choose(node):
+            task = node.task if isinstance(node, Include) else node
+            started = started or task.name == start_at
+            if started and tags.choose(task):
                 kept.append(node)
         return tuple(kept)
 
@@ -84,7 +85,7 @@ def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]
     for task in everything:
         known |= {task.register} if task.register else set()
         known |= set(task.args) if task.action == "set_fact" else set()
-        known |= {task.loop_var} | set(task.vars)
+        known |= ({task.loop.var} if task.loop else set()) | set(task.vars)
     values: list[Value | Condition] = [value for play in playbook.plays for value in play.vars.values()]
     values += [value for task in everything for value in _values_of(task)]
     guarded = {name for value in values for name in guarded_names(value)}
@@ -95,8 +96,11 @@ def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]
 
 
 def _values_of(task: Task) -> list[Value | Condition]:
-    single = (task.loop, task.loop_label, task.until, task.retries, task.delay, task.changed_when, task.failed_when,
-              task.ignore_errors, task.timeout)  # fmt: skip
+    loop = task.loop
+    single = (
+        loop.items if loop else None, loop.label if loop else None, task.until, task.retries, task.delay, task.changed_when,
+        task.failed_when, task.ignore_errors, task.timeout,
+    )  # fmt: skip
     return [
         *task.args.values(), *task.when, *task.vars.values(), *task.environment, *(value for value in single if value is not None),
     ]  # fmt: skip
