@@ -27,7 +27,7 @@ MISTAKES = [
     ("shell: ls\n      with_items: [1]", "4:7", "'with_items' is not supported: use 'loop'"),
     ("ansible.builtin.shell: ls", "3:7", "'ansible.builtin.shell' is not supported: leave the prefix out"),
     ("s3: {pull: x}", "3:7", "'s3' is not supported in a task: results and data travel by"),
-    ("apt: {name: vim}", "3:7", "packages belong into the image"),
+    ("ufw: {rule: allow}", "3:7", "use 'command: ufw ...'"),
     ("include_tasks: x.yml", "3:7", "use 'include: file.yml'"),
     ("include: none.yml", "3:16", "there is no file"),
     ("include: '{{ x }}.yml'", "3:16", "its name cannot be an expression"),

@@ -64,8 +64,6 @@ INSTEAD = {
     "synchronize": "use 'copy' with a folder as 'src'",
     "git": "use 'shell: git ...' with 'creates'",
     "pip": "use 'shell: uv pip ...' with 'creates'",
-    "apt": "packages belong into the image; use 'shell' with 'creates'",
-    "package": "packages belong into the image; use 'shell' with 'creates'",
     "service": "pods have no service manager; use 'job'",
     "systemd": "pods have no service manager; use 'job'",
     "setup": "use 'shell' with 'register'",
@@ -74,6 +72,11 @@ INSTEAD = {
     "meta": "handlers run at the end of the play",
     "async_status": "use 'job: {wait: FOLDER}'",
     "slurp": "use 'fetch', or 'shell: cat' with 'register'",
+    "ufw": "use 'command: ufw ...' with 'changed_when'",
+    "npm": "use 'command: npm ...' with 'creates'",
+    "docker_container": "use 'command: docker ...' with 'changed_when'",
+    "docker_image": "use 'command: docker pull ...' with 'changed_when'",
+    "docker_compose_v2": "use 'command: docker compose ...' with 'changed_when'",
     "include": "a file is included by a task of its own",
 }
 """What people know from elsewhere, and the word for it here."""

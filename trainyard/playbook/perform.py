@@ -146,7 +146,8 @@ def _idle(step: CommandAction) -> str:
 
 
 def _script(step: Script, scene: Scene) -> Outcome:
-    done = scene.transport.exec(with_values(step.text, check=int(scene.check), **step.values), step.stdin)
+    text = with_environment(with_values(step.text, check=int(scene.check), **step.values), scene.environment)
+    done = scene.transport.exec(text, step.stdin)
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
     return step.read(done)

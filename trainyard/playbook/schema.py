@@ -13,7 +13,7 @@ from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, 
 from trainyard.reading import Shape, display, not_one_of, read
 from trainyard.yamlfile import Map, Node
 
-Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path"]
+Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path", "words"]
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 
 
@@ -27,6 +27,8 @@ class Arg:
     choices: tuple[str, ...] = ()
     empty: bool = False
     """Whether a path may be empty, which means that it is not given."""
+    aliases: tuple[str, ...] = ()
+    """Other names of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +58,16 @@ def compile_args(schema: Schema, node: Node, where: Location | None) -> Args:
             raise UserError(f"'{schema.action}' takes {_listed(schema)}", where=where)
         return {schema.free: _compile_arg(schema, schema.free, node, where)}
     args: dict[str, Value | Condition] = {}
-    known = [arg.name for arg in schema.args]
-    for name, item in node.items():
-        if not schema.open_ and name not in known:
-            raise UserError(f"'{schema.action}' has no argument '{name}'{suggest(name, known)}", where=node.where(name))
-        if schema.open_ and not _NAME.match(name):
-            raise UserError(f"'{name}' is not a variable name", where=node.where(name))
-        args[name] = _compile_arg(schema, name, item, node.where(name, value=True))
+    known = {name: arg.name for arg in schema.args for name in (arg.name, *arg.aliases)}
+    for written, item in node.items():
+        if not schema.open_ and written not in known:
+            raise UserError(f"'{schema.action}' has no argument '{written}'{suggest(written, known)}", where=node.where(written))
+        if schema.open_ and not _NAME.match(written):
+            raise UserError(f"'{written}' is not a variable name", where=node.where(written))
+        name = known.get(written, written)
+        if name in args:
+            raise UserError(f"'{schema.action}': '{written}' is given twice, by two of its names", where=node.where(written))
+        args[name] = _compile_arg(schema, name, item, node.where(written, value=True))
     _check_presence(schema, args, where)
     return args
 
@@ -88,7 +93,7 @@ def _compile_arg(schema: Schema, name: str, node: Node, where: Location | None) 
     value = compile_value(node, where)
     if isinstance(value, Literal):
         _checked(schema, name, value.value, where)
-    if isinstance(value, (MapOf, ListOf)) and _kind(schema, name) not in ("map" if isinstance(value, MapOf) else "list", "any"):
+    if isinstance(value, (MapOf, ListOf)) and _kind(schema, name) not in _HOLDS[type(value)]:
         raise UserError(f"'{name}' of '{schema.action}': expected one value", where=where)
     return value
 
@@ -123,10 +128,22 @@ def _typed(kind: Kind, value: object, subject: str) -> object:
             return boolean(value, None)
         except UserError as error:
             raise UserError(f"{subject}: {error.message}") from None
+    if kind == "words":
+        return _words(value, subject)
     if kind in _AS_WRITTEN and not isinstance(value, str):
         raise UserError(f"{subject} must be {_SHAPES[kind].looks_like}, not {display(value)}")
     typed = read(_SHAPES[kind], value, subject)
     return int(str(typed), 8) if kind == "mode" else typed
+
+
+def _words(value: object, subject: str) -> list[str]:
+    """Return a list of texts; a plain text is one whose items stand between commas."""
+    if value is None:
+        return []
+    items = value if isinstance(value, list) else str(value).split(",") if isinstance(value, (str, int, float)) else None
+    if items is None or any(not isinstance(item, (str, int, float)) or isinstance(item, bool) for item in items):
+        raise UserError(f"{subject} must be a text or a list of texts, not {display(value)}")
+    return [text for item in items if (text := str(item).strip())]
 
 
 def _check_presence(schema: Schema, args: Args, where: Location | None) -> None:
@@ -157,5 +174,6 @@ _SHAPES: Mapping[Kind, Shape] = {
     "map": Shape(kind="map"),
     "sha256": Shape(kind="text", pattern=r"[0-9a-f]{64}", looks_like="the 64 hex characters of a sha256"),
 }
+_HOLDS: Mapping[type, tuple[Kind, ...]] = {MapOf: ("map", "any"), ListOf: ("list", "words", "any")}
 _AS_WRITTEN = ("name", "mode", "sha256")
 """Kinds of which a number is none, whatever its digits are: YAML has read 0644 and 644 each in its own way."""

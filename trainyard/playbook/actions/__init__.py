@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, files, job, waiting
+from trainyard.playbook.actions import commands, control, files, job, packages, waiting
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
 from trainyard.playbook.values import Variables
@@ -34,4 +34,9 @@ ACTIONS: dict[str, Action] = {
     "debug": Action(control.DEBUG, control.debug),
     "set_fact": Action(control.SET_FACT, control.set_fact),
     "job": Action(job.JOB, job.job),
+    "apt": Action(packages.APT, packages.apt),
+    "package": Action(packages.PACKAGE, packages.package),
+    "dnf": Action(packages.DNF, packages.dnf),
+    "yum": Action(packages.YUM, packages.yum),
+    "apk": Action(packages.APK, packages.apk),
 }

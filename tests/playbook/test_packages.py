@@ -1,0 +1,61 @@
+"""Packages by the real apt-get and dpkg on a root of the test's own, with a repository of one tiny package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.playbook.conftest import Run, Shown
+from tests.recipes.test_distribution import apt, deb, machine  # noqa: F401 (a fixture)
+
+root = pytest.mark.skipif(os.geteuid() != 0, reason="who is not root installs nothing")
+
+
+@pytest.fixture
+def tasks(run: Run, machine: dict[str, str]) -> Run:  # noqa: F811 (the fixture)
+    """Run tasks in the environment in which apt-get sees that root."""
+
+    def run_tasks(text: str, **options: object) -> Shown:
+        indented = "\n".join(f"    {line}" for line in text.strip().splitlines())
+        return run(f"- hosts: all\n  environment: {machine!r}\n  tasks:\n{indented}", **options)
+
+    return run_tasks
+
+
+def changes(shown: Shown) -> int:
+    assert not shown.report.reason()
+    return shown.report.tallies["pod"].changed
+
+
+@apt
+@root
+def test_a_package_is_there_once_and_gone_once_and_check_mode_only_says_so(tasks: Run, tmp_path: Path) -> None:
+    file = tmp_path / "machine/root/opt/tinytool"
+    install = "- apt: {name: tinytool=1.*, update_cache: true, cache_valid_time: 3600}"
+    assert changes(tasks("- apt: {update_cache: true}")) == 1
+    assert changes(tasks(install, check=True)) == 1 and not file.exists()
+    assert changes(tasks(install)) == 1 and file.read_text() == "1.2"
+    assert changes(tasks(install)) == 0 and changes(tasks("- package: {name: [tinytool], state: latest}")) == 0
+    remove = "- apt: {pkg: tinytool, state: absent, purge: true}"
+    assert changes(tasks(remove, check=True)) == 1 and file.exists()
+    assert [changes(tasks(remove)) for _ in range(2)] == [1, 0] and not file.exists()
+
+
+@apt
+@root
+def test_a_package_file_is_installed_unless_that_version_is_there(tasks: Run, tmp_path: Path) -> None:
+    text = f"- apt: {{deb: '{deb(tmp_path, 'other', '3')}'}}"
+    assert [changes(tasks(text)) for _ in range(2)] == [1, 0]
+    assert (tmp_path / "machine/root/opt/other").read_text() == "3"
+
+
+@apt
+@root
+def test_what_apt_says_is_the_reason_and_nothing_is_half_told(tasks: Run) -> None:
+    shown = tasks("- apt: {name: nothing-of-that-name}")
+    assert "Unable to locate package nothing-of-that-name" in shown.text
+    assert "is no name of a package" in tasks("- apt: {name: --help}").report.reason()
+    assert "must be one of yes, safe" in tasks("- apt: {upgrade: all}").report.reason()
+    assert "this machine has no dnf" in tasks("- dnf: {name: x}").report.reason()

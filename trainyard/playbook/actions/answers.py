@@ -1,0 +1,41 @@
+"""What the scripts of actions say of themselves: names and values, each ended by a NUL (``shell/answer.sh`` writes them)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import cast
+
+from trainyard.playbook.steps import Outcome, Script
+from trainyard.remote.protocol import CommandResult
+from trainyard.shellscript import load
+
+_FIELD = re.compile(rb"([a-z_]+)([=#?*])(.*)", re.DOTALL)
+
+
+def fields(done: CommandResult) -> Outcome:
+    """Return the task's result: ``=`` a text, ``#`` a number, ``?`` yes or no, ``*`` one more item of a list."""
+    result: Outcome = {"changed": False}
+    for part in done.stdout.split(b"\0"):
+        if match := _FIELD.fullmatch(part):
+            name, text = match[1].decode(), match[3].decode(errors="backslashreplace")
+            if match[2] == b"*":
+                cast(list[str], result.setdefault(name, [])).append(text)
+            else:
+                result[name] = text if match[2] == b"=" else text == "1" if match[2] == b"?" else int(text or 0)
+    return result
+
+
+def script(
+    name: str, values: Mapping[str, object], *, stdin: bytes | None = None, read: Callable[[CommandResult], Outcome] = fields
+) -> Script:
+    """Return the script of this name with its values: yes and no as 1 and 0, lists a line each, what is not given empty."""
+    return Script(load(__package__, name), {key: _plain(value) for key, value in values.items()}, stdin, read)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, list):
+        return "\n".join(str(item) for item in value)
+    return "" if value is None else value

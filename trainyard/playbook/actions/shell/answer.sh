@@ -1,0 +1,12 @@
+# What this program says of itself goes to its stdout, each word ended by a NUL; what tools print goes to stderr, for the message.
+# shellcheck disable=SC2329 # each program calls those it needs
+: "${check?}"
+exec 3>&1 1>&2
+say() { printf '%s=%s\0' "$1" "$2" >&3; }
+say_number() { printf '%s#%s\0' "$1" "$2" >&3; }
+say_flag() { printf '%s?%s\0' "$1" "$2" >&3; }
+say_item() { printf '%s*%s\0' "$1" "$2" >&3; }
+changed() { say_flag changed 1; }
+# With $check nothing else is done.
+change() { changed; [ "$check" -eq 1 ] && exit 0; return 0; }
+fail() { printf '%s\n' "$*" >&2; exit 1; }
