@@ -116,9 +116,9 @@ class _CuttingAt:
     def __init__(self, inner: SshTransport, proxy: Proxy, mark: str) -> None:
         self._inner, self._proxy, self._mark, self.name = inner, proxy, mark, inner.name
 
-    def exec(self, command, stdin=None, *, timeout=None, on_stdout=None):  # type: ignore[no-untyped-def]
-        cut = (lambda data: self._proxy.cut()) if self._mark in command else on_stdout
-        return self._inner.exec(command, stdin, timeout=timeout, on_stdout=cut)
+    def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+        cut = {"on_stdout": lambda data: self._proxy.cut()} if self._mark in command else {}
+        return self._inner.exec(command, stdin, **{**more, **cut})
 
     def close(self) -> None:
         self._inner.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.remote.quiet import is_quiet
 from trainyard import playbook
 from trainyard.errors import PodFailed, UserError
 from trainyard.playbook import Host
-from trainyard.remote.transport import CommandResult, LocalTransport, OnBytes, SshTransport, Stdin
+from trainyard.remote.transport import CommandResult, LocalTransport, SshTransport
 from trainyard.secret import Secret
 
 
@@ -204,11 +205,9 @@ def test_hosts_work_on_a_task_at_the_same_time(run: Run) -> None:
     class Meeting(LocalTransport):
         """Comes to the end of a command only when two others run one, too."""
 
-        def exec(
-            self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None
-        ) -> CommandResult:
+        def exec(self, *words: Any, **more: Any) -> CommandResult:
             meeting.wait()
-            return super().exec(command, stdin, timeout=timeout, on_stdout=on_stdout)
+            return super().exec(*words, **more)
 
     shown = run("- command: 'true'", hosts={name: Host(Meeting()) for name in "abc"})
     assert shown.report.exit_code == 0

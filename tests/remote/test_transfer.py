@@ -29,11 +29,14 @@ class Counting(LocalTransport):
         self.sent = 0
         self.commands = 0
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         self.commands += 1
         data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b""
         self.sent += len(data)
-        return super().exec(command, data, timeout=timeout, on_stdout=on_stdout)
+        return super().exec(command, data, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
 
 
 @pytest.fixture(scope="module")

@@ -206,11 +206,14 @@ class Cut:
     def __init__(self, losses: list[str]) -> None:
         self.losses, self.inner, self.name = losses, here(), "pod"
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         loss = self.losses.pop(0) if self.losses else ""
         if loss == "before":
             raise NotSent("no route")
-        done = self.inner.exec(command, stdin, timeout=timeout, on_stdout=(lambda _: None) if loss else on_stdout)
+        done = self.inner.exec(command, stdin, timeout=timeout, on_stdout=(lambda _: None) if loss else on_stdout, on_stderr=on_stderr)
         if loss:
             raise Unreachable("lost")
         return done
@@ -241,8 +244,11 @@ def test_a_lost_link_is_waited_for(settings: StoreSettings, tmp_path: Path, monk
 class Chatty(Cut):
     """A transport to a pod whose shell says something before each command."""
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
-        return super().exec(f"echo welcome; echo 42; echo []; {command}", stdin, timeout=timeout, on_stdout=on_stdout)
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
+        return super().exec(f"echo welcome; echo 42; echo []; {command}", stdin, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
 
 
 def test_what_a_pods_shell_says_is_no_event_even_if_it_is_json(settings: StoreSettings, tmp_path: Path) -> None:

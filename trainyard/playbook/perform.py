@@ -80,12 +80,15 @@ class Deadlined:
         self._inner, self._until = inner, time.monotonic() + seconds
         self.name = inner.name
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         """Run a command within what is left; see Transport."""
         left = self._until - time.monotonic()
         if left <= 0:
             raise NoAnswer(f"{self.name}: the task's time is over")
-        return self._inner.exec(command, stdin, timeout=left if timeout is None else min(left, timeout), on_stdout=on_stdout)
+        return self._inner.exec(command, stdin, timeout=left if timeout is None else min(left, timeout), on_stdout=on_stdout, on_stderr=on_stderr)
 
     def close(self) -> None:
         """The inner transport stays open."""

@@ -35,6 +35,19 @@ def _outer() -> bytes:
     return " ".join(load(__package__, "frame").splitlines()).encode()
 
 
+def packed(command: str) -> bytes:
+    """Return a command as any login shell passes it on. Raises UserError for one that none can."""
+    word = command.encode(errors="surrogateescape")
+    if b"\0" in word:
+        raise UserError("a command cannot hold a NUL character")
+    return _ESCAPED.sub(lambda match: b"\\0%03o" % match[0][0], word)
+
+
+def sign(nonce: bytes) -> bytes:
+    """Return the mark with this nonce in it."""
+    return _SIGN + nonce + b"."
+
+
 class NotRun(Unreachable):
     """Something answered, but not the command that was sent; nothing is known of what it did, if it ran at all.
 
@@ -49,25 +62,22 @@ class NotRun(Unreachable):
 class Frame:
     """One command on its way to a target and the answer on its way back."""
 
-    def __init__(self, name: str, command: str, on_stdout: OnBytes | None = None) -> None:
+    def __init__(self, name: str, command: str, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None) -> None:
         self._name = name
-        packed = command.encode(errors="surrogateescape")
-        if b"\0" in packed:
-            raise UserError("a command cannot hold a NUL character")
-        packed = _ESCAPED.sub(lambda match: b"\\0%03o" % match[0][0], packed)
-        if len(packed) > LONGEST:
-            raise UserError(f"the command is {len(packed)} bytes long, {LONGEST} can be sent: put it into a file and run that")
+        word = packed(command)
+        if len(word) > LONGEST:
+            raise UserError(f"the command is {len(word)} bytes long, {LONGEST} can be sent: put it into a file and run that")
         self._halves = secrets.token_hex(12).encode(), secrets.token_hex(12).encode()
-        self.words: list[bytes] = [b"sh", b"-c", _outer(), b"sh", *self._halves, packed]
+        self.words: list[bytes] = [b"sh", b"-c", _outer(), b"sh", *self._halves, word]
         """The command as a program with its arguments."""
         first, second = self._halves
-        self.line = b"exec sh -c '%s' sh %s %s '%s'" % (_outer(), first, second, packed)
+        self.line = b"exec sh -c '%s' sh %s %s '%s'" % (_outer(), first, second, word)
         """The command as a line for any login shell."""
-        mark = _SIGN + first + second + b"."
+        mark = sign(b"".join(self._halves))
         self._chunks: list[bytes] = []
         self._errors: list[bytes] = []
-        self._out = _Stream(mark, "out", on_stdout or self._chunks.append)
-        self._err = _Stream(mark, "err", self._errors.append)
+        self._out = Marked(mark, "out", on_stdout or self._chunks.append)
+        self._err = Marked(mark, "err", on_stderr or self._errors.append)
 
     def out(self, data: bytes) -> None:
         """Take bytes of the target's stdout."""
@@ -100,7 +110,7 @@ class Frame:
             raise Unreachable(f"{self._name}: the command began, and its end was not told: was its shell killed?")
         raise self._not_run(status)
 
-    def _take(self, stream: _Stream, data: bytes) -> None:
+    def _take(self, stream: Marked, data: bytes) -> None:
         stream.feed(data)
         if not stream.begun and len(stream.held) > _NOISE:
             raise self._not_run(None)
@@ -118,8 +128,11 @@ class Frame:
         )  # fmt: skip
 
 
-class _Stream:
-    """One stream: what comes before the first mark is held, what lies between goes to the sink at once."""
+class Marked:
+    """One stream with marks in it: what comes before the first is held, what lies between goes to the sink at once.
+
+    When ``code`` has come, ``held`` is what came behind it.
+    """
 
     def __init__(self, mark: bytes, kind: str, sink: OnBytes) -> None:
         self._mark, self._sink = mark, sink

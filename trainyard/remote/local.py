@@ -30,9 +30,12 @@ class LocalTransport:
         self._env = dict(env) if env is not None else None
         self._cwd = cwd
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         """Run a POSIX sh command to its end; see Transport. After ``timeout`` its process group is killed."""
-        frame = Frame(self.name, command, on_stdout)
+        frame = Frame(self.name, command, on_stdout, on_stderr)
         process = _started(frame.words, env=self._env, cwd=self._cwd)
         status = _finish(process, frame, stdin, timeout, self.name)
         return frame.result(status if status >= 0 else 128 - status)
@@ -60,9 +63,12 @@ class CommandTransport:
         self._closed = False
         self._lock = threading.Lock()
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         """Run a POSIX sh command to its end; see Transport. After ``timeout`` the program here is killed, the command runs on."""
-        frame = Frame(self.name, command, on_stdout)
+        frame = Frame(self.name, command, on_stdout, on_stderr)
         with self._lock:
             if self._closed:
                 raise Unreachable(f"{self.name}: the connection was closed here")

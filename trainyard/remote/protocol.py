@@ -81,8 +81,11 @@ class Transport(Protocol):
 
     name: str
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
-        """Run a POSIX sh command to its end; with ``on_stdout`` the output goes there instead of into the result.
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
+        """Run a POSIX sh command to its end; with ``on_stdout`` (``on_stderr``) the output goes there instead of into the result.
 
         The result is the command's own, proven by a frame around it (frame.py). Raises Unreachable when the link is
         lost, and as one of its kinds NotSent, NoAnswer after ``timeout`` seconds, NotRun when something else answered.

@@ -23,12 +23,15 @@ class Reconnecting:
         self._closed = False
         self.name = name
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         """Run a command on the present connection (made now if there is none or it was lost meanwhile); see Transport."""
         for again in (True, False):
             transport = self._connected()
             try:
-                return transport.exec(command, stdin, timeout=timeout, on_stdout=on_stdout)
+                return transport.exec(command, stdin, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
             except NoAnswer:
                 raise
             except Unreachable as error:

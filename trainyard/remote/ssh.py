@@ -96,10 +96,13 @@ class SshTransport:
         self._watch.start()
         self._open_spare()
 
-    def exec(self, command: str, stdin: Stdin = None, *, timeout: float | None = None, on_stdout: OnBytes | None = None) -> CommandResult:
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
         """Run a POSIX sh command to its end; see Transport."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        frame = Frame(self.name, command, _guarded(on_stdout) if on_stdout else None)
+        frame = Frame(self.name, command, *(_guarded(sink) if sink else None for sink in (on_stdout, on_stderr)))
         with self._slots, self._lost_link():
             channel = orderly(self._channel())
             feeder = None

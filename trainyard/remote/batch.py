@@ -1,0 +1,104 @@
+"""Several commands in one round trip: run one after the other, each with an answer of its own, up to the first that fails.
+
+A command sees what it would see alone: a shell of its own, its own input, its own exit code. Its answer lies between marks with a
+nonce of its own and is handed out when its end is there; one without both marks is none.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from trainyard.remote.frame import LONGEST, Marked, packed, sign
+from trainyard.remote.protocol import CommandResult, Transport, quote, with_values
+from trainyard.shellscript import load
+
+OnAnswer = Callable[[CommandResult], None]
+"""Called with the answers in turn, from the thread that runs the batch."""
+MOST_INPUT = 1 << 20
+"""Bytes of input that a batch may have: all of it lies in memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command with its input."""
+
+    command: str
+    stdin: bytes = b""
+
+
+class Batch:
+    """Commands that go together; ``add`` takes them as long as there is room."""
+
+    def __init__(self) -> None:
+        self._halves = secrets.token_hex(12), secrets.token_hex(12)
+        self._lines: list[str] = []
+        self._inputs: list[bytes] = []
+        self._size = len(packed(self._command([])))
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def add(self, request: Request) -> bool:
+        """Take one more command; return whether there was room for it."""
+        line = f"p {len(self._lines)} {len(request.stdin)} {quote(request.command)}"
+        size = self._size + len(packed(line + "\n"))
+        if size > LONGEST or sum(map(len, self._inputs)) + len(request.stdin) > MOST_INPUT:
+            return False
+        self._size = size
+        self._lines.append(line)
+        self._inputs.append(request.stdin)
+        return True
+
+    def run(self, t: Transport, on_answer: OnAnswer) -> None:
+        """Run them. Raises what ``exec`` does; then what has no answer may have run, with all behind it, or not."""
+        answers = _Answers([f"{''.join(self._halves)}{number}" for number in range(len(self))], on_answer)
+        t.exec(self._command(self._lines), b"".join(self._inputs) or None, on_stdout=answers.out, on_stderr=answers.err)
+        answers.finish()
+
+    def _command(self, lines: Sequence[str]) -> str:
+        a, b = self._halves
+        fed = int(any(self._inputs))
+        return with_values(load(__package__, "batch"), a=a, b=b, fed=fed) + "\n".join(lines)
+
+
+class _Answers:
+    """Cut the streams of a batch into answers."""
+
+    def __init__(self, marks: Sequence[str], on_answer: OnAnswer) -> None:
+        self._on_answer, self._told = on_answer, 0
+        self._chunks: list[tuple[list[bytes], list[bytes]]] = [([], []) for _ in marks]
+        self._out, self._err = (
+            [Marked(sign(mark.encode()), kind, chunks[side].append) for mark, chunks in zip(marks, self._chunks, strict=True)]
+            for side, kind in enumerate(("out", "err"))
+        )
+
+    def out(self, data: bytes) -> None:
+        """Take bytes of stdout."""
+        self._take(self._out, data)
+
+    def err(self, data: bytes) -> None:
+        """Take bytes of stderr."""
+        self._take(self._err, data)
+
+    def finish(self) -> None:
+        """Hand out what is known when both streams have ended: a target that joins them has no end of stderr."""
+        while self._told < len(self._out) and self._out[self._told].code is not None:
+            self._tell()
+
+    def _take(self, streams: Sequence[Marked], data: bytes) -> None:
+        for stream in streams:
+            if stream.code is None:
+                stream.feed(data)
+                if stream.code is None:
+                    break
+                data = stream.held
+        while self._told < len(self._out) and self._out[self._told].code is not None and self._err[self._told].code is not None:
+            self._tell()
+
+    def _tell(self) -> None:
+        code, (out, err) = self._out[self._told].code, self._chunks[self._told]
+        assert code is not None
+        self._told += 1
+        self._on_answer(CommandResult(code, b"".join(out), b"".join(err)))
