@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -28,6 +28,7 @@ from trainyard.playbook.steps import (
     Wait,
 )
 from trainyard.remote import jobs
+from trainyard.remote.batch import Request
 from trainyard.remote.follow import Tail, follow
 from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
 from trainyard.shellscript import load
@@ -50,27 +51,52 @@ class Scene:
     environment: Mapping[str, object] = field(default_factory=dict)
 
 
-def perform(step: Step, scene: Scene) -> Outcome:
-    """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
-    if scene.timeout is not None and not isinstance(step, (CommandAction, Job)):
-        scene = Scene(Deadlined(scene.transport, scene.timeout), scene.check, scene.diff, None, scene.environment)
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The one command that a step is, and how its answer is read; a code other than 0 says that it failed."""
+
+    request: Request
+    read: Callable[[CommandResult], Outcome]
+    timeout: float | None = None
+
+
+def asked(step: Step, scene: Scene) -> Question | Outcome | None:
+    """Return what a step asks its host, its outcome when that is nothing, or None when it asks more than once."""
     match step:
         case CommandAction():
-            return _run(step, scene)
-        case Script():
-            return _script(step, scene)
-        case Wait():
-            return _wait(step, scene)
-        case PutText() | PutFile() | PutTree() | Get() | Edit():
-            return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
-        case Job():
-            return _job(step, scene)
+            return _command(step, scene)
+        case Script() if scene.timeout is None:
+            text = with_environment(with_values(step.text, check=int(scene.check), **step.values), scene.environment)
+            return Question(Request(text, step.stdin or b""), lambda done: step.read(_expected(done)))
+        case PutText() | PutFile() if scene.timeout is None and not (scene.check or scene.diff):
+            put = placing.putting(step, scene.transport.name)
+            return put and Question(*put)
         case Say():
             return {"changed": False, "msg": step.message}
         case SetFacts():
             return {"changed": False, "facts": dict(step.values)}
         case AssertAction():
             return _check(step)
+    return None
+
+
+def perform(step: Step, scene: Scene) -> Outcome:
+    """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
+    question = asked(step, scene)
+    if isinstance(question, Question):
+        return question.read(scene.transport.exec(question.request.command, question.request.stdin or None, timeout=question.timeout))
+    if question is not None:
+        return question
+    if scene.timeout is not None and not isinstance(step, Job):
+        return perform(step, Scene(Deadlined(scene.transport, scene.timeout), scene.check, scene.diff, None, scene.environment))
+    match step:
+        case Wait():
+            return _wait(step, scene)
+        case PutText() | PutFile() | PutTree() | Get() | Edit():
+            return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
+        case Job():
+            return _job(step, scene)
+    raise AssertionError(step)
 
 
 class Deadlined:
@@ -88,7 +114,9 @@ class Deadlined:
         left = self._until - time.monotonic()
         if left <= 0:
             raise NoAnswer(f"{self.name}: the task's time is over")
-        return self._inner.exec(command, stdin, timeout=left if timeout is None else min(left, timeout), on_stdout=on_stdout, on_stderr=on_stderr)
+        return self._inner.exec(
+            command, stdin, timeout=left if timeout is None else min(left, timeout), on_stdout=on_stdout, on_stderr=on_stderr
+        )
 
     def close(self) -> None:
         """The inner transport stays open."""
@@ -100,7 +128,7 @@ class Deadlined:
         self.close()
 
 
-def _run(step: CommandAction, scene: Scene) -> Outcome:
+def _command(step: CommandAction, scene: Scene) -> Question | Outcome:
     guarded = step.creates is not None or step.removes is not None
     nonce = secrets.token_hex(16)
     unless = (
@@ -109,21 +137,27 @@ def _run(step: CommandAction, scene: Scene) -> Outcome:
     if scene.check:
         if not guarded:
             return {"changed": False, "skipped": True, "msg": "commands do not run in check mode"}
-        idle = scene.transport.exec(unless).text == nonce
-        return {"changed": not idle, "msg": _idle(step) if idle else "would run"}
+        return Question(Request(unless), lambda done: _foreseen(step, idle=done.text == nonce))
     text = step.command if step.chdir is None else f"cd {quote(step.chdir)} || exit 1\n{step.command}"
     text = unless + with_environment(text, scene.environment)
     if scene.timeout is not None:
         # On the pod itself, by process group: closing the channel would leave the command running there.
         text = f"exec timeout -k 5 {scene.timeout:g} sh -c {quote(text)}"
     begun = time.monotonic()
-    done = scene.transport.exec(text, step.stdin, timeout=None if scene.timeout is None else scene.timeout + _GRACE)
-    if guarded and done.text == nonce:
-        return {"changed": False, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
-    outcome = command_outcome(done)
-    if scene.timeout is not None and done.rc in (124, 137) and time.monotonic() - begun >= scene.timeout:
-        outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
-    return outcome
+
+    def read(done: CommandResult) -> Outcome:
+        if guarded and done.text == nonce:
+            return {"changed": False, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
+        outcome = command_outcome(done)
+        if scene.timeout is not None and done.rc in (124, 137) and time.monotonic() - begun >= scene.timeout:
+            outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
+        return outcome
+
+    return Question(Request(text, step.stdin or b""), read, None if scene.timeout is None else scene.timeout + _GRACE)
+
+
+def _foreseen(step: CommandAction, *, idle: bool) -> Outcome:
+    return {"changed": not idle, "msg": _idle(step) if idle else "would run"}
 
 
 def command_outcome(done: CommandResult) -> Outcome:
@@ -148,12 +182,10 @@ def _idle(step: CommandAction) -> str:
     return f"{step.creates} is there already" if step.creates is not None else f"{step.removes} is not there"
 
 
-def _script(step: Script, scene: Scene) -> Outcome:
-    text = with_environment(with_values(step.text, check=int(scene.check), **step.values), scene.environment)
-    done = scene.transport.exec(text, step.stdin)
+def _expected(done: CommandResult) -> CommandResult:
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
-    return step.read(done)
+    return done
 
 
 def _wait(step: Wait, scene: Scene) -> Outcome:
@@ -164,8 +196,7 @@ def _wait(step: Wait, scene: Scene) -> Outcome:
     elapsed = round(time.monotonic() - begun, 1)
     if done.rc == 1:
         return {"changed": False, "failed": True, "elapsed": elapsed, "msg": f"waited {step.timeout:g} s in vain for {step.what}"}
-    if done.rc:
-        raise PodFailed(done.error_text or f"exit code {done.rc}")
+    _expected(done)
     return {"changed": False, "elapsed": elapsed}
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer, tree
-from trainyard.remote.protocol import Transport, with_values
+from trainyard.remote.batch import Request
+from trainyard.remote.protocol import CommandResult, Transport, with_values
 from trainyard.shellscript import load
 
 _DIFF_LIMIT = 256 * 1024
@@ -31,6 +33,27 @@ def place(step: PutText | PutFile | PutTree | Get | Edit, t: Transport, *, check
             return _get(step, t, check=check)
         case Edit():
             return _edit(step, t, check=check, diff=diff)
+
+
+def putting(step: PutText | PutFile, name: str) -> tuple[Request, Callable[[CommandResult], Outcome]] | None:
+    """Return the command that puts a text or a small file in its place and what reads its answer; None for what needs more."""
+    mode = 0o644
+    try:
+        if isinstance(step, PutText):
+            data = step.data
+        elif (status := step.src.stat()).st_size <= transfer.SMALL:
+            data, mode = step.src.read_bytes(), transfer.mode_of(status)
+        else:
+            return None
+    except OSError:
+        return None  # said in words when it is carried out
+    digest = hashlib.sha256(data).hexdigest()
+    if isinstance(step, PutFile) and step.sha256 not in (None, digest):
+        return None
+    command = transfer.putting(step.path, data, mode if step.mode is None else step.mode, keep_mode=step.mode is None)
+    return Request(command, data), lambda done: {
+        "changed": transfer.was_put(name, step.path, done), "dest": step.path, "sha256": digest,
+    }  # fmt: skip
 
 
 def _put(step: PutText, t: Transport, *, check: bool, diff: bool) -> Outcome:

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.files import sha256_of, write_atomic
-from trainyard.remote.protocol import Transport, expect, with_values
+from trainyard.remote.protocol import CommandResult, Transport, expect, with_values
 from trainyard.remote.stream import StreamedFile, get_stream, streams
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, Upload, beside, folder_of, octal
 from trainyard.shellscript import load
@@ -39,10 +39,19 @@ def put_bytes(t: Transport, path: str, data: bytes, mode: int = 0o644, *, keep_m
 
     With ``keep_mode`` a file that is there keeps the mode it has.
     """
+    return was_put(t.name, path, t.exec(putting(path, data, mode, keep_mode=keep_mode), data))
+
+
+def putting(path: str, data: bytes, mode: int, *, keep_mode: bool) -> str:
+    """Return the command that puts its stdin there; see put_bytes."""
     part = beside(path, f"part-{os.urandom(6).hex()}")
     values = {"path": path, "folder": folder_of(path), "part": part, "size": len(data), "mode": octal(mode), "keep": int(keep_mode)}
-    text = with_values(load(__package__, "put_small"), **values)
-    return expect(t.exec(text, data), f"{t.name}: {path} cannot be written").stdout.strip() == b"changed"
+    return with_values(load(__package__, "put_small"), **values)
+
+
+def was_put(name: str, path: str, done: CommandResult) -> bool:
+    """Return whether the file changed; raises PodFailed when it could not be written."""
+    return expect(done, f"{name}: {path} cannot be written").stdout.strip() == b"changed"
 
 
 def put_file(
