@@ -16,22 +16,22 @@ from tests.remote import sshd
 from tests.remote.proxy import Proxy
 from tests.remote.quiet import is_quiet
 from trainyard.errors import Unreachable, UserError
-from trainyard.remote.batch import Batch, Request
+from trainyard.remote.batch import Batch, BatchCommand
 from trainyard.remote.transport import CommandResult, LocalTransport, Transport, connect
 
 
-def run(t: Transport, *requests: Request | str) -> list[CommandResult]:
+def run(t: Transport, *requests: BatchCommand | str) -> list[CommandResult]:
     """Run commands as one batch and return their answers."""
     batch, answers = Batch(), list[CommandResult]()
     for request in requests:
-        assert batch.add(request if isinstance(request, Request) else Request(request))
+        assert batch.add(request if isinstance(request, BatchCommand) else BatchCommand(request))
     batch.run(t, answers.append)
     return answers
 
 
 def test_each_command_answers_for_itself_on_every_kind_of_way(transport: Transport) -> None:
     answers = run(
-        transport, "echo a; echo b >&2", Request("cat", b"\0\xff'\n\n"), "cd /; umask 077; x=1; exec 2>&1; set -e",
+        transport, "echo a; echo b >&2", BatchCommand("cat", b"\0\xff'\n\n"), "cd /; umask 077; x=1; exec 2>&1; set -e",
         'pwd; echo "$x"; cat', "printf 'no end of line'", "exit 7", "echo never",
     )  # fmt: skip
     home = transport.exec("pwd").stdout
@@ -42,7 +42,14 @@ def test_each_command_answers_for_itself_on_every_kind_of_way(transport: Transpo
 
 def test_a_command_leaves_nothing_of_its_input_to_the_next_and_takes_nothing_of_it(transport: Transport) -> None:
     first, second = os.urandom(300_000), os.urandom(70_000)
-    answers = run(transport, Request("head -c 3", first), Request("cat", second), "cat", Request("true", first), Request("cat", b"z"))
+    answers = run(
+        transport,
+        BatchCommand("head -c 3", first),
+        BatchCommand("cat", second),
+        "cat",
+        BatchCommand("true", first),
+        BatchCommand("cat", b"z"),
+    )
     assert [one.stdout for one in answers] == [first[:3], second, b"", b"", b"z"]
 
 
@@ -51,7 +58,7 @@ def test_any_bytes_of_output_come_back_as_they_are(transport: Transport) -> None
     chance = random.Random(seed)
     pieces = [b"\x1e", b"\n", b"\0", b"\xff", b"x0", b"0.o\n", b"text", os.urandom(5000)]
     inputs = [b"".join(chance.choices(pieces, k=chance.randrange(1, 30))) for _ in range(20)]
-    answers = run(transport, *(Request("tee /dev/stderr", data) for data in inputs))
+    answers = run(transport, *(BatchCommand("tee /dev/stderr", data) for data in inputs))
     assert [(one.stdout, one.stderr) for one in answers] == [(data, data) for data in inputs], f"seed {seed}"
 
 
@@ -60,7 +67,7 @@ def test_answers_are_handed_out_as_they_come(transport: Transport, tmp_path: Pat
     os.mkfifo(fifo)
     batch, seen, came = Batch(), list[bytes](), threading.Event()
     for command in ("echo one", f"cat {fifo}; echo two"):
-        batch.add(Request(command))
+        batch.add(BatchCommand(command))
 
     def take(answer: CommandResult) -> None:
         seen.append(answer.stdout)
@@ -88,7 +95,7 @@ def test_when_the_way_is_closed_no_further_command_begins(server: sshd.Server, t
         pytest.skip("the asyncssh server of the tests keeps the pipes of a session open")
     batch, first = Batch(), threading.Event()
     for command in ("true", f"while sleep 0.1; do [ -e {tmp_path}/go ] && exit 0; done", f"touch {tmp_path}/far"):
-        batch.add(Request(command))
+        batch.add(BatchCommand(command))
     lost = list[BaseException]()
     with connect(server.address) as t:
 
@@ -110,7 +117,7 @@ def test_a_link_that_is_cut_leaves_the_answers_that_had_come(server: sshd.Server
     proxy = Proxy(server.address)
     batch, answers = Batch(), list[CommandResult]()
     for command in ("echo a", "echo b", "sleep 30", "echo c"):
-        batch.add(Request(command))
+        batch.add(BatchCommand(command))
 
     def take(answer: CommandResult) -> None:
         answers.append(answer)
@@ -131,17 +138,17 @@ def test_a_target_without_the_dd_that_is_needed_runs_none_of_them(tmp_path: Path
     (tools / "dd").write_text("#!/bin/sh\ncase $* in *fullblock*) exit 1 ;; esac\n")
     (tools / "dd").chmod(stat.S_IRWXU)
     t = LocalTransport(env={"PATH": str(tools)})
-    assert run(t, f"touch {tmp_path}/ran", Request("cat", b"x")) == [] and not (tmp_path / "ran").exists()
+    assert run(t, f"touch {tmp_path}/ran", BatchCommand("cat", b"x")) == [] and not (tmp_path / "ran").exists()
     assert len(run(t, "true", "true")) == 2
 
 
 def test_a_batch_takes_what_one_command_line_holds() -> None:
     batch = Batch()
-    taken = sum(1 for _ in itertools.takewhile(batch.add, itertools.repeat(Request("x" * 1000))))
-    assert 100 < taken < 120 and len(batch) == taken and batch.add(Request("y"))
+    taken = sum(1 for _ in itertools.takewhile(batch.add, itertools.repeat(BatchCommand("x" * 1000))))
+    assert 100 < taken < 120 and len(batch) == taken and batch.add(BatchCommand("y"))
     answers = list[CommandResult]()
     batch.run(LocalTransport(), answers.append)
     assert [one.rc for one in answers] == [127]
-    assert Batch().add(Request("cat", bytes(1 << 20))) and not Batch().add(Request("cat", bytes((1 << 20) + 1)))
+    assert Batch().add(BatchCommand("cat", bytes(1 << 20))) and not Batch().add(BatchCommand("cat", bytes((1 << 20) + 1)))
     with pytest.raises(UserError, match="NUL"):
-        Batch().add(Request("a\0b"))
+        Batch().add(BatchCommand("a\0b"))

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
-from jinja2 import TemplateError
-
 from trainyard.errors import TrainyardError, Unreachable, UserError
-from trainyard.playbook.actions import ACTIONS
-from trainyard.playbook.model import Task
-from trainyard.playbook.paths import expanded
-from trainyard.playbook.perform import Scene, perform
+from trainyard.playbook.ahead import HostOutlook, SentAhead
+from trainyard.playbook.model import Node, Task
+from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
-from trainyard.playbook.schema import render_args
-from trainyard.playbook.steps import Get, Outcome, Step
+from trainyard.playbook.stepping import environment_of, step_of
+from trainyard.playbook.steps import Get, Outcome
 from trainyard.playbook.values import Value, Variables, boolean
 from trainyard.remote.frame import NotRun
 from trainyard.remote.protocol import NoAnswer, Transport
@@ -71,6 +68,7 @@ class HostState:
     play_vars: Mapping[str, Value] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
     notified: set[str] = field(default_factory=set)
+    ahead: SentAhead = field(default_factory=SentAhead)
 
     def variables(self, task: Task, settings: PlayOptions) -> dict[str, object]:
         """Return all variables of a task, the weakest first: play, host, facts, task, extra."""
@@ -86,6 +84,15 @@ class TaskEnd:
 
     status: Status
     result: Outcome
+
+
+def look_ahead(nodes: Sequence[Node], host: HostState, settings: PlayOptions) -> None:
+    """Send what the next tasks of a host ask and what needs no answer of the others', before they have their turn.
+
+    This machine is asked at once: there is nothing to be saved, and its commands may make the files that the next task reads here.
+    """
+    if not isinstance(host.transport, LocalTransport):
+        host.ahead.look(nodes, HostOutlook(lambda task: host.variables(task, settings), host.transport, settings.check, settings.diff))
 
 
 def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
@@ -190,21 +197,15 @@ def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dic
 
 
 def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> Outcome:
-    action = ACTIONS[task.action]
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
-    environment: dict[str, object] = {}
-    for value in task.environment:
-        rendered = value.render(variables)
-        if not isinstance(rendered, Mapping):
-            raise UserError("'environment' is a mapping of names to values", where=value.where)
-        environment |= rendered
+    environment = environment_of(task, variables)
     transport = LocalTransport() if task.delegate_to else host.transport
     try:
-        args = expanded(action.schema, render_args(action.schema, task.args, variables), transport, environment)
-        step = _built(task, args, variables)
+        step = step_of(task, variables, transport, environment)
         if isinstance(step, Get):
             settings.claim(step.dest, host.name)
-        outcome = perform(step, Scene(transport, settings.check, settings.diff, timeout, environment))
+        item = None if task.loop is None else variables.get(task.loop.var)
+        outcome = host.ahead.perform(task, item, step, Scene(transport, settings.check, settings.diff, timeout, environment))
     except NoAnswer as error:
         # Too slow, or nobody there? Only who answers has failed.
         transport.exec(":", timeout=ALIVE)
@@ -217,16 +218,6 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
     if isinstance(facts, dict):
         host.facts.update(facts)
     return outcome
-
-
-def _built(task: Task, args: Mapping[str, object], variables: Variables) -> Step:
-    """Return the step of the arguments; what cannot be made of them is a mistake in the playbook, whatever is raised."""
-    try:
-        return ACTIONS[task.action].build(args, task.folder, variables)
-    except TrainyardError:
-        raise
-    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, TemplateError) as error:
-        raise UserError(f"'{task.action}': {error or type(error).__name__}", where=task.where) from None
 
 
 def _judge(task: Task, result: Outcome, known: Variables) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from trainyard.errors import Unreachable
-from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, run_task
+from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, look_ahead, run_task
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task
 from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
@@ -93,10 +93,12 @@ class _Course:
     def _nodes(self, nodes: tuple[Node, ...], hosts: list[HostState], *, rescued: bool) -> tuple[list[HostState], list[_DroppedHost]]:
         """Run nodes one after the other; return the hosts that got through and those that failed on the way."""
         lost: list[_DroppedHost] = []
-        for node in nodes:
+        for number, node in enumerate(nodes):
             if not hosts:
                 break
             if isinstance(node, Task):
+                if len(hosts) == 1:
+                    look_ahead(nodes[number:], hosts[0], self._settings)
                 hosts, failed = self._task(node, hosts, rescued=rescued)
             elif isinstance(node, Block):
                 hosts, failed = self._block(node.block, node.rescue, node.always, hosts, rescued=rescued)

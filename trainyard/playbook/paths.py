@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from trainyard.errors import UserError
 from trainyard.playbook.schema import Schema
 from trainyard.remote.protocol import Transport, expect, with_environment
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
+
+
+_HOMES: WeakKeyDictionary[Transport, str] = WeakKeyDictionary()
+"""What ``~`` is at the other end of a connection; nothing that a task does there changes it."""
 
 
 def expanded(schema: Schema, args: Mapping[str, object], t: Transport, environment: Mapping[str, object]) -> dict[str, object]:
@@ -25,15 +30,24 @@ def expanded(schema: Schema, args: Mapping[str, object], t: Transport, environme
     names |= {"HOME"} if any(path.startswith("~") for path in paths.values()) else set()
     if not names:
         return dict(args)
-    asked = sorted(names)
+    known = {"HOME": _HOMES[t]} if t in _HOMES and "HOME" not in environment else {}
+    known |= _asked(sorted(names - set(known)), t, environment)
+    if "HOME" in known and "HOME" not in environment:
+        _HOMES[t] = known["HOME"]
+    return {**args, **{name: _written_out(path, known) for name, path in paths.items()}}
+
+
+def _asked(names: Sequence[str], t: Transport, environment: Mapping[str, object]) -> dict[str, str]:
+    """Return the values of the variables that the host has."""
+    if not names:
+        return {}
     # "x" before each value tells one that is empty from one that is not there.
     answer = expect(
-        t.exec(with_environment("printf '%s\\0' " + " ".join(f'"${{{name}+x}}${{{name}-}}"' for name in asked), environment)), t.name
+        t.exec(with_environment("printf '%s\\0' " + " ".join(f'"${{{name}+x}}${{{name}-}}"' for name in names), environment)), t.name
     )
-    full_paths = {
-        name: value[1:].decode(errors="surrogateescape") for name, value in zip(asked, answer.stdout.split(b"\0"), strict=False) if value
+    return {
+        name: value[1:].decode(errors="surrogateescape") for name, value in zip(names, answer.stdout.split(b"\0"), strict=False) if value
     }
-    return {**args, **{name: _written_out(path, full_paths) for name, path in paths.items()}}
 
 
 def _written_out(path: str, full_paths: Mapping[str, str]) -> str:

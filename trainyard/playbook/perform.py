@@ -28,7 +28,7 @@ from trainyard.playbook.steps import (
     Wait,
 )
 from trainyard.remote import jobs
-from trainyard.remote.batch import Request
+from trainyard.remote.batch import BatchCommand
 from trainyard.remote.follow import Tail, follow
 from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
 from trainyard.shellscript import load
@@ -52,25 +52,25 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Asking:
     """The one command that a step is, and how its answer is read; a code other than 0 says that it failed."""
 
-    request: Request
+    request: BatchCommand
     read: Callable[[CommandResult], Outcome]
     timeout: float | None = None
 
 
-def asked(step: Step, scene: Scene) -> Question | Outcome | None:
+def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
     """Return what a step asks its host, its outcome when that is nothing, or None when it asks more than once."""
     match step:
         case CommandAction():
             return _command(step, scene)
         case Script() if scene.timeout is None:
             text = with_environment(with_values(step.text, check=int(scene.check), **step.values), scene.environment)
-            return Question(Request(text, step.stdin or b""), lambda done: step.read(_expected(done)))
+            return Asking(BatchCommand(text, step.stdin or b""), lambda done: step.read(_expected(done)))
         case PutText() | PutFile() if scene.timeout is None and not (scene.check or scene.diff):
             put = placing.putting(step, scene.transport.name)
-            return put and Question(*put)
+            return put and Asking(*put)
         case Say():
             return {"changed": False, "msg": step.message}
         case SetFacts():
@@ -83,7 +83,7 @@ def asked(step: Step, scene: Scene) -> Question | Outcome | None:
 def perform(step: Step, scene: Scene) -> Outcome:
     """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
     question = asked(step, scene)
-    if isinstance(question, Question):
+    if isinstance(question, Asking):
         return question.read(scene.transport.exec(question.request.command, question.request.stdin or None, timeout=question.timeout))
     if question is not None:
         return question
@@ -128,7 +128,7 @@ class Deadlined:
         self.close()
 
 
-def _command(step: CommandAction, scene: Scene) -> Question | Outcome:
+def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
     guarded = step.creates is not None or step.removes is not None
     nonce = secrets.token_hex(16)
     unless = (
@@ -137,7 +137,7 @@ def _command(step: CommandAction, scene: Scene) -> Question | Outcome:
     if scene.check:
         if not guarded:
             return {"changed": False, "skipped": True, "msg": "commands do not run in check mode"}
-        return Question(Request(unless), lambda done: _foreseen(step, idle=done.text == nonce))
+        return Asking(BatchCommand(unless), lambda done: _foreseen(step, idle=done.text == nonce))
     text = step.command if step.chdir is None else f"cd {quote(step.chdir)} || exit 1\n{step.command}"
     text = unless + with_environment(text, scene.environment)
     if scene.timeout is not None:
@@ -153,7 +153,7 @@ def _command(step: CommandAction, scene: Scene) -> Question | Outcome:
             outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
         return outcome
 
-    return Question(Request(text, step.stdin or b""), read, None if scene.timeout is None else scene.timeout + _GRACE)
+    return Asking(BatchCommand(text, step.stdin or b""), read, None if scene.timeout is None else scene.timeout + _GRACE)
 
 
 def _foreseen(step: CommandAction, *, idle: bool) -> Outcome:

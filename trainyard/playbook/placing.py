@@ -11,7 +11,7 @@ from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutText, PutTree
 from trainyard.remote import transfer, tree
-from trainyard.remote.batch import Request
+from trainyard.remote.batch import BatchCommand
 from trainyard.remote.protocol import CommandResult, Transport, with_values
 from trainyard.shellscript import load
 
@@ -35,7 +35,7 @@ def place(step: PutText | PutFile | PutTree | Get | Edit, t: Transport, *, check
             return _edit(step, t, check=check, diff=diff)
 
 
-def putting(step: PutText | PutFile, name: str) -> tuple[Request, Callable[[CommandResult], Outcome]] | None:
+def putting(step: PutText | PutFile, name: str) -> tuple[BatchCommand, Callable[[CommandResult], Outcome]] | None:
     """Return the command that puts a text or a small file in its place and what reads its answer; None for what needs more."""
     mode = 0o644
     try:
@@ -51,7 +51,7 @@ def putting(step: PutText | PutFile, name: str) -> tuple[Request, Callable[[Comm
     if isinstance(step, PutFile) and step.sha256 not in (None, digest):
         return None
     command = transfer.putting(step.path, data, mode if step.mode is None else step.mode, keep_mode=step.mode is None)
-    return Request(command, data), lambda done: {
+    return BatchCommand(command, data), lambda done: {
         "changed": transfer.was_put(name, step.path, done), "dest": step.path, "sha256": digest,
     }  # fmt: skip
 

@@ -21,7 +21,7 @@ MOST_INPUT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class BatchCommand:
     """A command with its input."""
 
     command: str
@@ -40,7 +40,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self._lines)
 
-    def add(self, request: Request) -> bool:
+    def add(self, request: BatchCommand) -> bool:
         """Take one more command; return whether there was room for it."""
         line = f"p {len(self._lines)} {len(request.stdin)} {quote(request.command)}"
         size = self._size + len(packed(line + "\n"))

@@ -1,0 +1,39 @@
+"""From a task to its step: the environment and the arguments rendered, paths written out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from jinja2 import TemplateError
+
+from trainyard.errors import TrainyardError, UserError
+from trainyard.playbook.actions import ACTIONS
+from trainyard.playbook.model import Task
+from trainyard.playbook.paths import expanded
+from trainyard.playbook.schema import render_args
+from trainyard.playbook.steps import Step
+from trainyard.playbook.values import Variables
+from trainyard.remote.protocol import Transport
+
+
+def environment_of(task: Task, variables: Variables) -> dict[str, object]:
+    """Return the environment of a task, the inner mapping over the outer ones."""
+    environment: dict[str, object] = {}
+    for value in task.environment:
+        rendered = value.render(variables)
+        if not isinstance(rendered, Mapping):
+            raise UserError("'environment' is a mapping of names to values", where=value.where)
+        environment |= rendered
+    return environment
+
+
+def step_of(task: Task, variables: Variables, t: Transport, environment: Mapping[str, object]) -> Step:
+    """Return the step of a task; what cannot be made of its arguments is a mistake in the playbook, whatever is raised."""
+    action = ACTIONS[task.action]
+    args = expanded(action.schema, render_args(action.schema, task.args, variables), t, environment)
+    try:
+        return action.build(args, task.folder, variables)
+    except TrainyardError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, TemplateError) as error:
+        raise UserError(f"'{task.action}': {error or type(error).__name__}", where=task.where) from None
