@@ -50,13 +50,16 @@ def _coverage() -> int:
 @verb
 def extras(c: Context) -> int:
     """Run the tests of what extras bring (plots, sweep, modal, trackers), with their pinned packages in a folder apart (build/extras)."""
+    return _install_extras() or python("pytest", "-q", "-m", "extras")
+
+
+def _install_extras() -> int:
+    """Bring the packages to where the processes that are started from now on find them."""
     place, pinned = find_root() / "build" / "extras", Path("tests") / "requirements-extras.txt"
     install = ("uv", "pip", "install", "--quiet", "--python", sys.executable, "--target", str(place), "--require-hashes", "-r", str(pinned))
     surroundings, more = for_uv(os.environ)  # a proxy or certificates that only pip was told of are uv's, too
-    if code := subprocess.run([sys.executable, "-m", *install, *more], env=surroundings, cwd=find_root(), check=False).returncode:
-        return code
     os.environ["PYTHONPATH"] = str(place)
-    return python("pytest", "-q", "-m", "extras")
+    return subprocess.run([sys.executable, "-m", *install, *more], env=surroundings, cwd=find_root(), check=False).returncode
 
 
 @task
@@ -244,11 +247,19 @@ def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int
     return python("tests.faults.limits", *_options({"--rounds": rounds, "--seed": seed}))
 
 
-@task(help=help_of(write="write what comes of them as what is expected"))
+@task(
+    help=help_of(
+        write="write what comes of them as what is expected", ansible="hold them against ansible-core, and ask it for those that changed",
+        again="with --ansible: ask it for all of them",
+    )
+)  # fmt: skip
 @verb
-def playbook_cases(c: Context, write: bool = False) -> int:
+def playbook_cases(c: Context, write: bool = False, ansible: bool = False, again: bool = False) -> int:
     """Run tests/cases/ok: playbooks, and beside each what comes of it (some: invoke playbook.cases -- NAME NAME)."""
-    return python("tests.cases", *(("--write",) if write else ()), *(words_behind() or ()))
+    if ansible and (code := _install_extras()):
+        return code
+    given = {"--write": write, "--ansible": ansible, "--again": again}
+    return python("tests.cases", *(name for name, value in given.items() if value), *(words_behind() or ()))
 
 
 def _server(name: str, text: str) -> Any:

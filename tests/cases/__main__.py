@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.cases import golden, ours
+from tests.cases import compared, golden, ours, peer
 from tests.cases.golden import Course, GoldenCase, Place
 
 
@@ -18,16 +18,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="invoke playbook.cases", description="Run cases of playbooks and compare what comes of them.")
     parser.add_argument("names", nargs="*", help="which cases (default: all)")
     parser.add_argument("--write", action="store_true", help="write what comes of them as what is expected")
+    parser.add_argument("--ansible", action="store_true", help="hold them against ansible-core; those that changed are asked for again")
+    parser.add_argument("--again", action="store_true", help="with --ansible: ask for all of them again")
     options = parser.parse_args(argv)
+    chosen = list(_chosen(options.names))
+    code = _ours(chosen, write=options.write)
+    return _against_ansible(chosen, again=options.again) or code if options.ansible else code
+
+
+def _ours(chosen: list[GoldenCase], *, write: bool) -> int:
     code = 0
-    for case in _chosen(options.names):
+    for case in chosen:
         text = played(case, ours.run)
-        if options.write:
+        if write:
             case.expected.write_text(text, encoding="utf-8")
         elif text != (expected := case.expected.read_text(encoding="utf-8") if case.expected.exists() else ""):
             code = 1
             print("\n".join(difflib.unified_diff(expected.splitlines(), text.splitlines(), str(case.expected), "now", lineterm="")))
     return code
+
+
+def _against_ansible(chosen: list[GoldenCase], *, again: bool) -> int:
+    if (asked := chosen if again else compared.stale(chosen)) and not peer.installed():
+        sys.exit(f"{len(asked)} cases are to be asked for, and ansible-core is not installed: invoke extras")
+    compared.record(asked, lambda case: played(case, peer.run))
+    known, meant = compared.recorded(), compared.differences()
+    found = [sentence for case in chosen if (sentence := compared.wrong(case, known, meant))]
+    for sentence in found:
+        print(sentence)
+        case = next(case for case in chosen if case.name == sentence.partition(":")[0])
+        if case.peer.exists():
+            texts = (path.read_text(encoding="utf-8").splitlines() for path in (case.peer, case.expected))
+            print("\n".join(difflib.unified_diff(*texts, "ansible-core", "ours", lineterm="")))
+    print(f"{len(chosen)} cases, {len(asked)} asked for now, {len(found)} to be explained")
+    return 1 if found else 0
 
 
 def played(case: GoldenCase, run: Callable[[Place], Course]) -> str:

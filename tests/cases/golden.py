@@ -44,6 +44,11 @@ class GoldenCase:
         """Return the file that holds what comes of it."""
         return self.path.with_suffix(".out")
 
+    @property
+    def peer(self) -> Path:
+        """Return the file that holds what ansible-core does, where that is something else."""
+        return self.path.with_suffix(".ansible")
+
     def key(self) -> str:
         """Return the sha256 of all that belongs to it."""
         beside = self.path.with_suffix(".d")

@@ -56,7 +56,8 @@ def _play(node: Map, path: Path) -> Play:
     handlers = tuple(_handlers(node, base))
     _check_notifications((*tasks_of(tasks), *handlers), [handler.name for handler in handlers])
     variables = {**_vars(node), **_vars_files(node, path.parent)}
-    return Play(_text(node, "name") or path.stem, _texts(node, "hosts"), tasks, handlers, variables, node.where())
+    hosts = _texts(node, "hosts")
+    return Play(_text(node, "name") or ",".join(hosts), hosts, tasks, handlers, variables, node.where())
 
 
 def _handlers(node: Map, base: _Inherited) -> list[Task]:

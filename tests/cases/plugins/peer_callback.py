@@ -29,7 +29,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         if result.task.action.rpartition(".")[2] == "debug" and status == "ok":
             var = result.task.args.get("var")
             said = result.result.get("msg") if var is None else {key: value for key, value in result.result.items() if key == var}
-        label = str(result.result.get("_ansible_item_label")) if item else None
+        label = ("hidden (no_log)" if result.task.no_log else str(result.result.get("_ansible_item_label"))) if item else None
         self._event("outcome", result.host.get_name(), status, label, said)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
