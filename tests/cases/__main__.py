@@ -34,8 +34,12 @@ def _ours(chosen: list[GoldenCase], *, write: bool) -> int:
             case.expected.write_text(text, encoding="utf-8")
         elif text != (expected := case.expected.read_text(encoding="utf-8") if case.expected.exists() else ""):
             code = 1
-            print("\n".join(difflib.unified_diff(expected.splitlines(), text.splitlines(), str(case.expected), "now", lineterm="")))
+            _show(expected, text, str(case.expected), "now")
     return code
+
+
+def _show(old: str, new: str, before: str, after: str) -> None:
+    print("\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), before, after, lineterm="")))
 
 
 def _against_ansible(chosen: list[GoldenCase], *, again: bool) -> int:
@@ -48,8 +52,7 @@ def _against_ansible(chosen: list[GoldenCase], *, again: bool) -> int:
         print(sentence)
         case = next(case for case in chosen if case.name == sentence.partition(":")[0])
         if case.peer.exists():
-            texts = (path.read_text(encoding="utf-8").splitlines() for path in (case.peer, case.expected))
-            print("\n".join(difflib.unified_diff(*texts, "ansible-core", "ours", lineterm="")))
+            _show(case.peer.read_text(encoding="utf-8"), case.expected.read_text(encoding="utf-8"), "ansible-core", "ours")
     print(f"{len(chosen)} cases, {len(asked)} asked for now, {len(found)} to be explained")
     return 1 if found else 0
 

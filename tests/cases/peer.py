@@ -21,7 +21,12 @@ from tests.cases.golden import Course, Place
 
 _ENDED = {0: "ok", 2: "failed", 4: "unreachable"}
 _SECONDS = 300
-_IMPORTED = ["ansible.cli.playbook", "ansible.executor.playbook_executor", "ansible.plugins.strategy.linear", "ansible.plugins.action.normal"]
+_IMPORTED = [
+    "ansible.cli.playbook",
+    "ansible.executor.playbook_executor",
+    "ansible.plugins.strategy.linear",
+    "ansible.plugins.action.normal",
+]
 
 
 def installed() -> bool:
