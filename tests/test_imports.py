@@ -70,6 +70,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "faults",
         "templating",
         "yamlfile",
+        "yamltags",
         "textfile",
         "shipped",
         "shellscript",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -29,18 +29,14 @@ def environment(folder: Path | None = None) -> jinja2.Environment:
     return env
 
 
-def render_file(folder: Path, name: str, variables: Mapping[str, object], *, base: jinja2.Environment | None = None) -> str:
-    """Render one template of a folder, with another environment's filters if ``base`` is given.
-
-    Raises UserError with file:line for syntax errors and undefined names.
-    """
-    env = _of_folder(folder) if base is None else base.overlay(loader=jinja2.FileSystemLoader(folder))
-    return _guarded(lambda: env.get_template(name).render(variables), str(folder / name))
+def render_file(folder: Path, name: str, variables: Mapping[str, object]) -> str:
+    """Render one template of a folder. Raises UserError with file:line for syntax errors and undefined names."""
+    return guarded(lambda: _of_folder(folder).get_template(name).render(variables), str(folder / name))
 
 
 def render_text(text: str, variables: Mapping[str, object], *, name: str = "<text>") -> str:
     """Render a text. Raises UserError like render_file()."""
-    return _guarded(lambda: environment().from_string(text).render(variables), name)
+    return guarded(lambda: environment().from_string(text).render(variables), name)
 
 
 @lru_cache(16)
@@ -49,9 +45,10 @@ def _of_folder(folder: Path) -> jinja2.Environment:
     return environment(folder)
 
 
-def _guarded(call: object, name: str) -> str:
+def guarded(call: Callable[[], str], name: str) -> str:
+    """Return what a call renders; whatever it raises becomes a UserError at its line of the template."""
     try:
-        return call()  # type: ignore[operator,no-any-return]
+        return call()
     except jinja2.TemplateNotFound as error:
         raise UserError(f"{name}: there is no template '{error.name}'") from None
     except jinja2.TemplateSyntaxError as error:

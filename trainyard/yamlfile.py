@@ -2,23 +2,29 @@
 
 PyYAML's defaults follow YAML 1.1 and bite in training files: ``lr: 1e-4`` is a string there, ``no`` is
 False, ``12:30`` is 750, ``0644`` is 420 and a repeated key wins silently. Here numbers, booleans and null
-are those of the YAML 1.2 core schema, all else stays text, and a repeated key is an error.
+are those of the YAML 1.2 core schema, all else stays text, and a repeated key is an error. Playbooks, whose words people bring from
+Ansible, are read by the rules of YAML 1.1 where these say something that somebody may mean (``yes``, ``0644``, ``1e-4`` as a text, ``<<``),
+dates stay text, and ``12:30`` is refused: as a number it is meant by nobody.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Literal, TypeVar
 
 import yaml
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.textfile import read_text
+from trainyard.yamltags import Octal, Unsafe, Vaulted
 
 MOST_DIGITS = 400
 """No number that is written has more: of thousands Python makes none."""
+_T = TypeVar("_T")
+Rules = Literal["1.2", "1.1"]
 Scalar = str | int | float | bool | None
 Node = Scalar | list["Node"] | dict[str, "Node"]
 
@@ -96,6 +102,18 @@ for _tag, _pattern, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 
+class _OldLoader(_Loader):
+    """Reads scalars by the rules of YAML 1.1, as Ansible does."""
+
+
+_MERGE = "tag:yaml.org,2002:merge"
+_OldLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in pairs if tag.rpartition(":")[2] in ("bool", "null", "int", "float", "merge")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_OLD_WORDS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes a text that either rule book, YAML 1.1 or the one above, would read as something else (``1e5``)."""
 
@@ -119,19 +137,40 @@ def _construct_map(loader: _Loader, node: yaml.Node) -> Map:
         raise _unfit(loader, node)
     result = Map()
     result.source, result.mark = loader.source, _mark(node)
+    for base in _bases(loader, node):
+        for key in base:
+            if key not in result:
+                result[key], result.key_marks[key], result.value_marks[key] = base[key], base.key_marks[key], base.value_marks[key]
+    inherited = set(result)
     for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             if isinstance(key, (list, dict)):
                 raise UserError("a key must be a plain word", where=loader.source.at(*_mark(key_node)))
             key = key_node.value
-        if key in result:
+        if key in result and key not in inherited:
             first = result.key_marks[key][0]
             raise UserError(f"key '{key}' is given twice (first in line {first})", where=loader.source.at(*_mark(key_node)))
         result.key_marks[key] = _mark(key_node)
         result.value_marks[key] = _mark(value_node)
         result[key] = loader.construct_object(value_node, deep=True)
+        inherited.discard(key)
     return result
+
+
+def _bases(loader: _Loader, node: yaml.MappingNode) -> list[Map]:
+    """Return the mappings that ``<<`` names, of which the first counts most."""
+    bases: list[Map] = []
+    for key_node, value_node in node.value:
+        if key_node.tag == _MERGE:
+            value: Node = loader.construct_object(value_node, deep=True)
+            named = list(value) if isinstance(value, Seq) else [value]
+            bases += [base for base in named if isinstance(base, Map)]
+            if not all(isinstance(base, Map) for base in named):
+                raise UserError("'<<' takes a mapping, or a list of mappings", where=loader.source.at(*_mark(value_node)))
+    return bases
 
 
 def _construct_seq(loader: _Loader, node: yaml.Node) -> Seq:
@@ -175,22 +214,70 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value.replace(".inf", "inf").replace(".nan", "nan")))
 
 
+def _old_bool(loader: _Loader, node: yaml.ScalarNode) -> bool:
+    if node.value.lower() not in _OLD_WORDS:
+        raise _unfit(loader, node)
+    return _OLD_WORDS[node.value.lower()]
+
+
+def _old_number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    digits = node.value.lstrip("+-")
+    if ":" in digits:
+        raise UserError(
+            f"'{node.value}' is a number to base 60 by Ansible's rules: put it into quotes", where=loader.source.at(*_mark(node))
+        )
+    if len(digits) > MOST_DIGITS:
+        raise too_long(len(digits), loader.source.at(*_mark(node)))
+    if node.tag.endswith(":float"):
+        return float(yaml.SafeLoader.construct_yaml_float(loader, node))
+    if re.fullmatch(r"0[0-7_]+", node.value):
+        return Octal(node.value)
+    return int(yaml.SafeLoader.construct_yaml_int(loader, node))
+
+
+_OldLoader.add_constructor("tag:yaml.org,2002:bool", _old_bool)
+_OldLoader.add_constructor("tag:yaml.org,2002:int", _old_number)
+_OldLoader.add_constructor("tag:yaml.org,2002:float", _old_number)
+_OldLoader.add_constructor("!unsafe", lambda loader, node: Unsafe(loader.construct_scalar(node)))  # type: ignore[arg-type]
+_OldLoader.add_constructor("!vault", lambda loader, node: Vaulted(loader.construct_scalar(node)))  # type: ignore[arg-type]
+
+
 def too_long(digits: int, where: Location) -> UserError:
     """Return what is said of a number that is too long to be one."""
     return UserError(f"a number of {digits:,} digits: none that is meant has more than {MOST_DIGITS}", where=where)
 
 
-def parse(text: str, name: str) -> Node:
+def parse(text: str, name: str, *, rules: Rules = "1.2") -> Node:
     """Parse one YAML document; ``name`` is what error messages call it.
 
     Raises UserError with file:line:col for bad syntax, a duplicate key or a second document.
     """
+    return _read(text, name, rules, _single)
+
+
+def _single(loader: _Loader) -> Node:
+    return loader.get_single_data()  # type: ignore[no-any-return]
+
+
+def parse_all(text: str, name: str, *, rules: Rules = "1.2") -> list[Node]:
+    """Parse all documents of a text; see parse()."""
+
+    def documents(loader: _Loader) -> list[Node]:
+        nodes = []
+        while loader.check_data():  # type: ignore[no-untyped-call]
+            nodes.append(loader.get_data())
+        return nodes
+
+    return _read(text, name, rules, documents)
+
+
+def _read(text: str, name: str, rules: Rules, take: Callable[[_Loader], _T]) -> _T:
     source = YamlSource(name, text)
     loader: _Loader | None = None
     try:
-        loader = _Loader(text)
+        loader = (_Loader if rules == "1.2" else _OldLoader)(text)
         loader.source = source
-        return loader.get_single_data()  # type: ignore[no-any-return]
+        return take(loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = source.at(mark.line + 1, mark.column + 1) if mark else Location(name, 1)
@@ -205,19 +292,19 @@ def parse(text: str, name: str) -> Node:
             loader.dispose()
 
 
-def load(path: Path, *, name: str | None = None) -> Node:
+def load(path: Path, *, name: str | None = None, rules: Rules = "1.2") -> Node:
     """Read a YAML file; see parse()."""
     shown = name or str(path)
     try:
         text = read_text(path, shown)
     except FileNotFoundError:
         raise UserError(f"{shown}: there is no such file") from None
-    return parse(text, shown)
+    return parse(text, shown, rules=rules)
 
 
-def load_map(path: Path, *, name: str | None = None) -> Map:
+def load_map(path: Path, *, name: str | None = None, rules: Rules = "1.2") -> Map:
     """Read a YAML file whose top level is a mapping (an empty file is an empty mapping)."""
-    return _as_map(load(path, name=name), name or str(path))
+    return _as_map(load(path, name=name, rules=rules), name or str(path))
 
 
 def parse_map(text: str, name: str) -> Map:

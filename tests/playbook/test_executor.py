@@ -84,18 +84,19 @@ def test_a_variable_defined_by_itself_is_told(run: Run) -> None:
     assert "is defined by itself" in shown.report.reason()
 
 
-def test_precedence_is_play_then_host_then_result_then_task_then_extra(run: Run) -> None:
-    def value(extra: dict[str, object], task: str, fact: str, host: dict[str, object]) -> object:
-        shown = run(f"- hosts: all\n  vars: {{v: play}}\n  tasks:\n{fact}    - set_fact: {{out: '{{{{ v }}}}'}}\n{task}",
+def test_precedence_is_host_then_play_then_task_then_result_then_extra(run: Run) -> None:
+    def value(extra: dict[str, object], task: str, fact: str, host: dict[str, object], play: str = "v: play") -> object:
+        shown = run(f"- hosts: all\n  vars: {{{play}}}\n  tasks:\n{fact}    - set_fact: {{out: '{{{{ v }}}}'}}\n{task}",
                     hosts={"pod": Host(LocalTransport(), host)}, extra=extra)  # fmt: skip
         return shown.facts()["out"]
 
     fact = "    - set_fact: {v: fact}\n"
     task = "      vars: {v: task}\n"
     assert value({}, "", "", {}) == "play"
-    assert value({}, "", "", {"v": "host"}) == "host"
-    assert value({}, "", fact, {"v": "host"}) == "fact"
-    assert value({}, task, fact, {"v": "host"}) == "task"
+    assert value({}, "", "", {"v": "host"}, "w: 1") == "host"
+    assert value({}, "", "", {"v": "host"}) == "play"
+    assert value({}, task, "", {"v": "host"}) == "task"
+    assert value({}, task, fact, {"v": "host"}) == "fact"
     assert value({"v": "extra"}, task, fact, {"v": "host"}) == "extra"
 
 

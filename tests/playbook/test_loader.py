@@ -55,7 +55,7 @@ MISTAKES = [
     ("debug: '{{ x + }}'", "3:14", "broken expression"),
     ("debug: |\n        one\n        {{ two", "5:1", "broken expression"),
     ("shell: ls\n      when: x ==", "4:13", "broken expression"),
-    ("shell: ls\n      when: '{{ x }}'", "4:13", "a condition is a bare expression"),
+    ("shell: ls\n      when: '{{ x }} and y'", "4:13", "a condition is a bare expression"),
     ("shell: ls\n      when: 3", "4:13", "expected a condition"),
     ("shell: ls\n      loop: 3", "4:13", "'loop' is a list or an expression"),
     ("shell: ls\n      loop: [1]\n      loop_control: {lable: x}", "5:22", "did you mean 'label'"),

@@ -290,8 +290,8 @@ def test_a_path_means_what_it_means_in_a_shell_of_the_host(run: Run, tmp_path: P
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ("debug: {var: 'a b'}", "'debug': chunk after expression"),
-        ("copy: {content: '{{ range(3) }}', dest: '{{ tmp }}/o'}", "'copy': Object of type range"),
+        ("debug: {var: 'a b'}", "broken expression: something stands behind"),
+        ("copy: {content: '{{ range(3) }}', dest: '{{ tmp }}/o'}", "a range is no value"),
         ("copy: {content: x, dest: '{{ nothing }}'}", "'dest' of 'copy': is empty"),
         ("shell: {cmd: 'true', stdin: '{{ half }}'}", "'shell': 'utf-8' codec can't encode"),
         ("shell: 'echo {{ nul }}'", "a command cannot hold a NUL character"),

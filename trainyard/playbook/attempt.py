@@ -10,12 +10,13 @@ from typing import Protocol, cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.ahead import HostOutlook, SentAhead
-from trainyard.playbook.model import Node, Task
+from trainyard.playbook.expressions import SEARCHED
+from trainyard.playbook.model import Node, Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.stepping import environment_of, step_of
 from trainyard.playbook.steps import Get, Outcome
-from trainyard.playbook.values import Value, Variables, boolean
+from trainyard.playbook.values import Value, Variables, boolean, look_up
 from trainyard.remote.frame import NotRun
 from trainyard.remote.protocol import NoAnswer, Transport
 from trainyard.remote.transport import LocalTransport
@@ -65,16 +66,29 @@ class HostState:
     name: str
     transport: Transport
     vars: Mapping[str, object]
-    play_vars: Mapping[str, Value] = field(default_factory=dict)
+    play: Play | None = None
+    """The one it is in now."""
+    prompted: Mapping[str, object] = field(default_factory=dict)
+    from_files: Mapping[str, object] = field(default_factory=dict)
+    """Of vars_files whose names are expressions."""
+    included: dict[str, object] = field(default_factory=dict)
+    """What include_vars has read."""
     facts: dict[str, object] = field(default_factory=dict)
     notified: set[str] = field(default_factory=set)
     ahead: SentAhead = field(default_factory=SentAhead)
 
     def variables(self, task: Task, settings: PlayOptions) -> dict[str, object]:
-        """Return all variables of a task, the weakest first: play, host, facts, task, extra."""
+        """Return all variables of a task, the weakest first: this is Ansible's order, and the only place that knows it."""
+        play, role = self.play, task.role
         return {
-            **self.play_vars, **self.vars, **self.facts, **task.vars, **settings.extra,
-            "inventory_hostname": self.name, "check_mode": settings.check,
+            **(play.role_defaults if play else {}), **(role.defaults if role else {}),
+            **self.vars,
+            **(play.vars if play else {}), **self.prompted,
+            **{name: value for file in (play.vars_files if play else ()) for name, value in (file.known or {}).items()}, **self.from_files,
+            **(play.role_vars if play else {}), **(role.vars if role else {}),
+            **task.vars, **self.included, **self.facts,
+            **(role.params if role else {}), **task.include_params, **settings.extra,
+            "inventory_hostname": self.name, "check_mode": settings.check, SEARCHED: task.search or (task.folder,),
         }  # fmt: skip
 
 
@@ -120,6 +134,8 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
     assert loop is not None
     try:
         items = loop.items.render(variables)
+        if loop.lookup is not None:
+            items = look_up(loop.lookup, items, variables, loop.items.where)
     except UserError:
         # What a skipped task would have registered need not exist for a loop that is skipped by the same condition.
         if _skipped_anyway(task, variables):

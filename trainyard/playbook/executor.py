@@ -67,7 +67,7 @@ class _Course:
             return
         self._settings.reporter.play(play.name)
         for host in hosts:
-            host.play_vars = play.vars
+            host.play = play
         alive, failed = self._nodes(play.tasks, hosts, rescued=False)
         self._drop(failed)
         for handler in play.handlers:

@@ -9,9 +9,11 @@ from typing import Literal as OneOf
 
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
+from trainyard.playbook.natives import OMIT
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
 from trainyard.reading import Shape, display, not_one_of, read
 from trainyard.yamlfile import Map, Node
+from trainyard.yamltags import Octal
 
 Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path", "words"]
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -74,9 +76,11 @@ def compile_args(schema: Schema, node: Node, where: Location | None) -> Args:
 
 def render_args(schema: Schema, args: Args, variables: Variables) -> dict[str, object]:
     """Render the arguments and check their kinds. Raises UserError at the argument."""
+    rendered = {name: value if isinstance(value, Condition) else value.render(variables) for name, value in args.items()}
     return {
-        name: value if isinstance(value, Condition) else _checked(schema, name, value.render(variables), value.where)
-        for name, value in args.items()
+        name: value if isinstance(value, Condition) else _checked(schema, name, value, args[name].where)  # type: ignore[arg-type]
+        for name, value in rendered.items()
+        if value is not OMIT
     }
 
 
@@ -130,6 +134,8 @@ def _typed(kind: Kind, value: object, subject: str) -> object:
             raise UserError(f"{subject}: {error.message}") from None
     if kind == "words":
         return _words(value, subject)
+    if kind == "mode" and isinstance(value, Octal):
+        value = value.written
     if kind in _AS_WRITTEN and not isinstance(value, str):
         raise UserError(f"{subject} must be {_SHAPES[kind].looks_like}, not {display(value)}")
     typed = read(_SHAPES[kind], value, subject)

@@ -11,7 +11,7 @@ from trainyard.nearest import suggest
 from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.values import Condition, Value, guarded_names, names_in
 
-BUILT_IN = frozenset({"inventory_hostname", "check_mode", "result", "failed_task", "failed_result", "item"})
+BUILT_IN = frozenset({"inventory_hostname", "check_mode", "result", "failed_task", "failed_result", "item", "vars"})
 
 
 @dataclass(frozen=True, slots=True)

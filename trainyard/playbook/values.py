@@ -7,31 +7,25 @@ becomes text. Only what stands in a YAML file is ever taken for a template: outp
 
 from __future__ import annotations
 
-import json
-import posixpath
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
-from jinja2 import meta, nodes
 
-from trainyard import templating
-from trainyard.clock import parse_time
 from trainyard.errors import Location, TrainyardError, UserError
-from trainyard.jsontext import parse_json
+from trainyard.playbook import expressions
+from trainyard.playbook.expressions import Call, free_names, guarded_in
+from trainyard.playbook.natives import OMIT, LazyMap, Written, plain
+from trainyard.playbook.natives import Variables as Variables
 from trainyard.yamlfile import Map, Node, Seq
+from trainyard.yamltags import Unsafe
 
-Variables = Mapping[str, object]
-_COMPILED = 1024
-"""So many texts are compiled once only: a worker loads the same playbook for every run, and a playbook says most of its words twice."""
-_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_YES, _NO = ("1", "true", "yes", "on", "y", "t"), ("0", "false", "no", "off", "n", "f")
 
 
 @dataclass(frozen=True, slots=True)
-class Literal:
+class Literal(Written):
     """A value without Jinja."""
 
     value: object
@@ -41,42 +35,59 @@ class Literal:
         """Return the value."""
         return self.value
 
+    def lazily(self, variables: Variables, open_: tuple[Written, ...]) -> object:
+        """Return the value."""
+        return self.render(variables)
+
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Written):
     """A text with Jinja in it."""
 
     source: str
     where: Location | None
-    call: Callable[[Variables], object] = field(repr=False, compare=False)
+    call: Call = field(repr=False, compare=False)
 
     def render(self, variables: Variables) -> object:
         """Return what the text means with these variables; raises UserError at its place."""
-        return _guarded(lambda: self.call(variables), self.where)
+        return _guarded(lambda: plain(self.call(variables)), self.where)
+
+    def lazily(self, variables: Variables, open_: tuple[Written, ...]) -> object:
+        """Return what the text means, which may be something undefined."""
+        return _guarded(lambda: self.call(variables, open_), self.where)
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf:
+class ListOf(Written):
     """A list of values."""
 
     items: tuple[Value, ...]
     where: Location | None = None
 
     def render(self, variables: Variables) -> object:
-        """Return the list of the rendered items."""
-        return [item.render(variables) for item in self.items]
+        """Return the list of the rendered items, without those that are omitted."""
+        return [value for item in self.items if (value := item.render(variables)) is not OMIT]
+
+    def lazily(self, variables: Variables, open_: tuple[Written, ...]) -> object:
+        """Return the list; mappings in it are rendered when they are read."""
+        return [item.lazily(variables, open_) for item in self.items]
 
 
 @dataclass(frozen=True, slots=True)
-class MapOf:
+class MapOf(Written):
     """A mapping of values."""
 
     items: Mapping[str, Value]
     where: Location | None = None
 
     def render(self, variables: Variables) -> object:
-        """Return the mapping with rendered values."""
-        return {key: value.render(variables) for key, value in self.items.items()}
+        """Return the mapping with rendered values, without those that are omitted."""
+        return {key: value for key, item in self.items.items() if (value := item.render(variables)) is not OMIT}
+
+    def lazily(self, variables: Variables, open_: tuple[Written, ...]) -> object:
+        """Return a mapping that renders a value when it is read."""
+        # Not this mapping itself is open then: one of its values may well read another one of it.
+        return LazyMap(self.items, variables, tuple(one for one in open_ if one is not self))
 
 
 Value = Literal | Text | ListOf | MapOf
@@ -88,7 +99,7 @@ class Condition:
 
     sources: tuple[str, ...]
     where: tuple[Location | None, ...]
-    calls: tuple[Callable[[Variables], object], ...] = field(repr=False, compare=False)
+    calls: tuple[Call, ...] = field(repr=False, compare=False)
 
     def holds(self, variables: Variables) -> bool:
         """Return whether all hold. A result that is not true or false is an error, not truth."""
@@ -97,9 +108,10 @@ class Condition:
     def each(self, variables: Variables) -> Iterator[bool]:
         """Yield the outcome of each expression in turn."""
         for source, where, call in zip(self.sources, self.where, self.calls, strict=True):
-            result = _guarded(lambda call=call: call(variables), where)  # type: ignore[misc]
+            result = _guarded(lambda call=call: plain(call(variables)), where)  # type: ignore[misc]
             if not isinstance(result, bool):
-                raise UserError(f"the condition '{source}' is {result!r}, which is neither true nor false", where=where)
+                hint = ": write '... | bool'" if isinstance(result, (str, int)) else ""
+                raise UserError(f"the condition '{source}' is {result!r}, which is neither true nor false{hint}", where=where)
             yield result
 
 
@@ -109,9 +121,9 @@ def compile_value(node: Node, where: Location | None) -> Value:
         return MapOf({key: compile_value(item, node.where(key, value=True)) for key, item in node.items()}, where)
     if isinstance(node, Seq):
         return ListOf(tuple(compile_value(item, node.where(index)) for index, item in enumerate(node)), where)
-    if not isinstance(node, str) or not any(mark in node for mark in ("{{", "{%", "{#")):
+    if not isinstance(node, str) or isinstance(node, Unsafe) or not any(mark in node for mark in expressions.MARKS):
         return Literal(node, where)
-    return Text(node, where, _compiled(lambda: _template(node), where))
+    return Text(node, where, _compiled(lambda: expressions.template(node), where))
 
 
 def compile_condition(node: Node, where: Location | None) -> Condition:
@@ -125,108 +137,67 @@ def compile_condition(node: Node, where: Location | None) -> Condition:
         )
     if isinstance(node, bool):
         return Condition((str(node).lower(),), (where,), (lambda variables: node,))
-    if not isinstance(node, str):
+    if not isinstance(node, str) or not node.strip():
         raise UserError("expected a condition: an expression, true, false, or a list of them", where=where)
-    if "{{" in node or "{%" in node:
-        raise UserError("a condition is a bare expression: leave out the braces", where=where)
-    return Condition((node,), (where,), (_compiled(lambda: _expression(node), where),))
+    source, call = node.strip(), expressions.expression
+    if "{{" in source or "{%" in source:
+        inner = _compiled(lambda: expressions.in_braces(source), where)
+        if inner is None:
+            raise UserError("a condition is a bare expression: leave out the braces", where=where)
+        source, call = inner.strip(), expressions.indirect
+    return Condition((source,), (where,), (_compiled(lambda: call(source), where),))
+
+
+def evaluate(source: str, variables: Variables, where: Location | None = None) -> Any:
+    """Return what an expression is, something undefined as jinja2.Undefined."""
+    result = _guarded(lambda: _compiled(lambda: expressions.expression(source), where)(variables), where)
+    return result if isinstance(result, jinja2.Undefined) else plain(result)
+
+
+def look_up(lookup: str, terms: object, variables: Variables, where: Location | None) -> list[Any]:
+    """Return the items of ``with_LOOKUP: terms``."""
+    known = terms if isinstance(terms, list) else [terms]
+    hits = _guarded(lambda: expressions.look_up(lookup, known, variables), where)
+    assert isinstance(hits, list)
+    return hits
 
 
 def names_in(value: Value | Condition) -> Iterator[tuple[str, Location | None]]:
     """Yield each variable that a value reads, with the place, but those it reads only to see whether they exist."""
-    if isinstance(value, Condition):
-        for source, where in zip(value.sources, value.where, strict=True):
-            yield from ((name, where) for name in _free_names("{{ " + source + " }}"))
-    elif isinstance(value, Text):
-        yield from ((name, value.where) for name in _free_names(value.source))
-    elif isinstance(value, (ListOf, MapOf)):
-        for item in value.items if isinstance(value, ListOf) else value.items.values():
-            yield from names_in(item)
+    for source, where in _sources(value):
+        yield from ((name, where) for name in free_names(source))
 
 
 def guarded_names(value: Value | Condition) -> set[str]:
     """Return the variables that a value tests with ``is defined`` or gives a ``default``."""
-    if isinstance(value, (ListOf, MapOf)):
-        items = value.items if isinstance(value, ListOf) else value.items.values()
-        return {name for item in items for name in guarded_names(item)}
-    sources = ["{{ " + source + " }}" for source in value.sources] if isinstance(value, Condition) else []
-    sources += [value.source] if isinstance(value, Text) else []
-    return {name for source in sources for name in _guarded_in(jinja_environment().parse(source))}
+    return {name for source, _ in _sources(value) for name in guarded_in(source)}
 
 
-@cache
-def jinja_environment() -> jinja2.Environment:
-    """Return the Jinja environment of playbooks: that of all templates here, lazy variables, a few more filters."""
-    env = templating.environment()
-    env.context_class = _LazyContext
-    env.undefined = _Undefined
-    env.filters.update(_FILTERS)
-    env.tests.update(_TESTS)
-    return env
-
-
-class _Undefined(jinja2.StrictUndefined):
-    """What is not there; of a task that was skipped its result says why."""
-
-    @property
-    def _undefined_message(self) -> str:
-        result = self._undefined_obj
-        if isinstance(result, Mapping) and result.get("skipped") and "msg" in result:
-            return f"there is no '{self._undefined_name}': the task that registers it was skipped ({result['msg']})"
-        return str(super()._undefined_message)
-
-
-class _LazyContext(jinja2.runtime.Context):
-    """Variables of the playbook are rendered when they are read, so that their order does not matter."""
-
-    def resolve_or_missing(self, key: str) -> Any:
-        """Return the variable, rendered if it stands in a YAML file."""
-        resolved = super().resolve_or_missing(key)
-        if not isinstance(resolved, (Literal, Text, ListOf, MapOf)):
-            return resolved
-        variables = self.get_all()
-        if key in (open_ := variables.get("__open__", ())):
-            raise UserError(f"the variable '{key}' is defined by itself", where=resolved.where)
-        return resolved.render({**variables, "__open__": (*open_, key)})
-
-
-@lru_cache(_COMPILED)
-def _expression(source: str) -> Callable[[Variables], object]:
-    compiled = jinja_environment().compile_expression(source, undefined_to_none=False)
-
-    def call(variables: Variables) -> object:
-        result = compiled(**variables)
-        if isinstance(result, jinja2.Undefined):
-            str(result)  # a strict Undefined raises here, with its own words
-        return result
-
-    return call
-
-
-@lru_cache(_COMPILED)
-def _template(source: str) -> Callable[[Variables], object]:
-    """Compile a text; one that is a single expression to its last character keeps the expression's own type."""
-    if source.startswith("{{") and source.endswith("}}"):
-        body = jinja_environment().parse(source).body
-        output = body[0] if len(body) == 1 else None
-        if isinstance(output, nodes.Output) and len(output.nodes) == 1 and not isinstance(output.nodes[0], nodes.TemplateData):
-            return _expression(source[2:-2].strip("-+"))
-    return jinja_environment().from_string(source).render
+def _sources(value: Value | Condition) -> Iterator[tuple[str, Location | None]]:
+    if isinstance(value, Condition):
+        yield from (("{{ " + source + " }}", where) for source, where in zip(value.sources, value.where, strict=True))
+    elif isinstance(value, Text):
+        yield value.source, value.where
+    elif isinstance(value, (ListOf, MapOf)):
+        for item in value.items if isinstance(value, ListOf) else value.items.values():
+            yield from _sources(item)
 
 
 def boolean(value: object, where: Location | None) -> bool:
     """Return true or false as Ansible reads them; raises UserError for anything else."""
-    text = str(value).strip().lower() if isinstance(value, (str, bool)) else None
+    text = str(value).strip().lower() if isinstance(value, (str, bool, int)) else None
     if text in _YES or text in _NO:
         return text in _YES
     raise UserError(f"expected true or false, found {value!r}", where=where)
 
 
-def _compiled(build: Callable[[], Callable[[Variables], object]], where: Location | None) -> Callable[[Variables], object]:
+def _compiled(build: Callable[[], Any], where: Location | None) -> Any:
     try:
         return build()
     except jinja2.TemplateSyntaxError as error:
         raise UserError(f"broken expression: {error.message}", where=_line_in(where, error.lineno)) from None
+    except RecursionError:
+        raise UserError("broken expression: nested too deeply", where=where) from None
 
 
 def _guarded(call: Callable[[], object], where: Location | None) -> object:
@@ -234,6 +205,8 @@ def _guarded(call: Callable[[], object], where: Location | None) -> object:
         return call()
     except jinja2.UndefinedError as error:
         raise UserError(str(error.message), where=where) from None
+    except UserError as error:
+        raise (error if error.where is not None else UserError(error.message, where=where)) from None
     except TrainyardError:
         raise
     except Exception as error:  # filters are code of anybody's: whatever they raise is about this value
@@ -246,70 +219,3 @@ def _line_in(where: Location | None, line: int) -> Location | None:
         return where
     block = where.text[where.column - 1 :].startswith(("|", ">"))
     return Location(where.file, where.line + line - (0 if block else 1)) if block or line > 1 else where
-
-
-@lru_cache(_COMPILED)
-def _free_names(source: str) -> frozenset[str]:
-    tree = jinja_environment().parse(source)
-    return frozenset(meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals))
-
-
-def _guarded_in(tree: nodes.Template) -> set[str]:
-    tests = (node.node for node in tree.find_all(nodes.Test) if node.name in ("defined", "undefined"))
-    filters = (node.node for node in tree.find_all(nodes.Filter) if node.name in ("default", "d"))
-    return {name for node in (*tests, *filters) if (name := _root_name(node)) is not None}
-
-
-def _root_name(node: nodes.Node | None) -> str | None:
-    while isinstance(node, (nodes.Getattr, nodes.Getitem)):
-        node = node.node
-    return node.name if isinstance(node, nodes.Name) else None
-
-
-def _to_bool(value: object) -> bool:
-    if isinstance(value, str):
-        return value.strip().lower() in _YES
-    return bool(value)
-
-
-def _epoch(text: str) -> int:
-    """Return a moment written as 2026-11-24T03:00:00Z in seconds."""
-    moment = parse_time(text)
-    if moment is None:
-        raise ValueError(f"'{text}' is no moment like 2026-11-24T03:00:00Z")
-    return round(moment.timestamp())
-
-
-def _regex_search(text: str, pattern: str) -> str:
-    match = re.search(pattern, text)
-    return match[0] if match else ""
-
-
-def _is(key: str, expected: bool = True) -> Callable[[object], bool]:
-    def test(result: object) -> bool:
-        if not isinstance(result, Mapping):
-            raise TypeError("this test is for the result of a task")
-        return bool(result.get(key, False)) is expected
-
-    return test
-
-
-_FILTERS: dict[str, Callable[..., Any]] = {
-    "basename": posixpath.basename,
-    "dirname": posixpath.dirname,
-    "bool": _to_bool,
-    "epoch": _epoch,
-    "from_json": parse_json,
-    "to_json": lambda value: json.dumps(value, ensure_ascii=False),
-    "regex_search": _regex_search,
-    "regex_replace": lambda text, pattern, by="": re.sub(pattern, by, text),
-}
-_TESTS: dict[str, Callable[..., bool]] = {
-    "failed": _is("failed"),
-    "succeeded": _is("failed", False),
-    "success": _is("failed", False),
-    "changed": _is("changed"),
-    "skipped": _is("skipped"),
-    "match": lambda text, pattern: re.match(pattern, text) is not None,
-    "search": lambda text, pattern: re.search(pattern, text) is not None,
-}

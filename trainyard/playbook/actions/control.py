@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from jinja2 import Undefined
+
 from trainyard.playbook.schema import Arg, Schema, text_or_none
 from trainyard.playbook.steps import AssertAction, Say, SetFacts, Step
-from trainyard.playbook.values import Condition, Variables, jinja_environment
+from trainyard.playbook.values import Condition, Variables, evaluate
 
 ASSERT = Schema("assert", (Arg("that", "condition", required=True), Arg("fail_msg"), Arg("success_msg")), free="that")
 DEBUG = Schema("debug", (Arg("msg", "any"), Arg("var")), free="msg", one_of=(("msg", "var"),))
@@ -28,8 +29,8 @@ def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Ste
     if "var" not in args:
         return Say(args["msg"])
     name = str(args["var"])
-    value = jinja_environment().compile_expression(name, undefined_to_none=True)(**variables)
-    return Say({name: "not defined" if value is None and re.match(r"^\w+$", name) and name not in variables else value})
+    value = evaluate(name, variables)
+    return Say({name: "not defined" if isinstance(value, Undefined) else value})
 
 
 def set_fact(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from trainyard import templating
 from trainyard.errors import UserError
+from trainyard.playbook.expressions import render_template
+from trainyard.playbook.natives import Variables
 from trainyard.playbook.schema import Arg, Schema
 from trainyard.playbook.steps import Get, PutFile, PutText, PutTree, Script, Step
-from trainyard.playbook.values import Variables, jinja_environment
 from trainyard.shellscript import load
 
 COPY = Schema(
@@ -58,7 +59,7 @@ def template(args: Mapping[str, object], folder: Path, variables: Variables) -> 
     """Render a local Jinja file with the task's variables and put it on the host."""
     src = folder / Path(str(args["src"])).expanduser()
     mode = args.get("mode")
-    text = templating.render_file(src.parent, src.name, variables, base=jinja_environment())
+    text = render_template(src, variables)
     return PutText(_into(str(args["dest"]), src.name.removesuffix(".j2")), text.encode(), mode if isinstance(mode, int) else None)
 
 
