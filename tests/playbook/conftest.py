@@ -54,6 +54,7 @@ def run(tmp_path: Path) -> Run:
         hosts: Mapping[str, Host] | None = None,
         extra: Mapping[str, object] | None = None,
         verbose: bool = False,
+        lines: list[str] | None = None,
         **options: object,
     ) -> Shown:
         body = textwrap.dedent(text).strip("\n")
@@ -61,11 +62,11 @@ def run(tmp_path: Path) -> Run:
             body = "- hosts: all\n  tasks:\n" + textwrap.indent(body, "    ")
         path = tmp_path / "play.yml"
         path.write_text(body + "\n")
-        lines: list[str] = []
+        lines = [] if lines is None else lines
         clock = FakeClock()
         report = playbook.run(
             playbook.load(path), hosts or {"pod": Host(LocalTransport())}, {"tmp": str(tmp_path), **(extra or {})},
-            reporter=playbook.TextReporter(lines.append, verbose=verbose), clock=clock, **options,  # type: ignore[arg-type]
+            reporter=playbook.TextReporter(lines.append, verbose=verbose), **{"clock": clock, **options},  # type: ignore[arg-type]
         )  # fmt: skip
         return Shown(report, lines, clock)
 

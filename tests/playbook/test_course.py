@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server
 from trainyard.errors import Unreachable, UserError
 from trainyard.playbook import Host
-from trainyard.remote.transport import SshTransport, connect
+from trainyard.remote.reconnect import Reconnecting
+from trainyard.remote.transport import LocalTransport, SshTransport, connect
 
 # ---- handlers
 
@@ -110,13 +112,58 @@ def test_a_lost_link_is_unreachable_and_never_rescued(run: Run, server: Server) 
         shown.report.raise_for_failure()
 
 
-class _CuttingAt:
-    """Cuts the link as soon as a certain command has begun to answer; on other hosts it ends at once."""
+AGAIN = """
+    - {name: waits, wait_for: {path: "{{ tmp }}/there", timeout: 60}, register: waited}
+    - {name: writes, copy: {content: x, dest: "{{ tmp }}/f"}, notify: seen}
+"""
 
-    def __init__(self, inner: SshTransport, proxy: Proxy, mark: str) -> None:
-        self._inner, self._proxy, self._mark, self.name = inner, proxy, mark, inner.name
+
+def test_what_may_be_done_twice_is_done_again_when_its_link_is_lost(run: Run, server: Server, tmp_path: Path) -> None:
+    proxy = Proxy(server.address)
+    (tmp_path / "f").write_text("x")
+    with Reconnecting(lambda: _CuttingAt(connect(proxy.address), proxy, "there", once)) as transport:
+        once: list[int] = []
+        (tmp_path / "there").touch()
+        shown = run(AGAIN.replace(", notify: seen", ""), hosts={"pod": Host(transport)})
+    proxy.close()
+    assert shown.report.exit_code == 0 and once == [1] and "LINK LOST - DOING IT AGAIN: [pod]: " in shown.text
+    assert shown.report.tallies["pod"].changed == 0 and shown.clock.slept
+
+
+def test_what_is_not_known_of_the_first_time_counts_as_changed(run: Run, tmp_path: Path) -> None:
+    class Forgetful(LocalTransport):
+        """Does the first thing that it is asked for, and loses the answer."""
+
+        lost = False
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            done = super().exec(command, stdin, **more)
+            if not self.lost:
+                self.lost = True
+                raise Unreachable("the link was lost")
+            return done
+
+    text = "- {hosts: all, tasks: [{file: {path: '{{ tmp }}/d', state: directory}, notify: h}], handlers: [{name: h, debug: {msg: hi}}]}"
+    shown = run(text, hosts={"pod": Host(Forgetful())})
+    assert shown.report.tallies["pod"].changed == 1 and "RUNNING HANDLER [h]" in shown.text
+    assert run(text, hosts={"pod": Host(Forgetful())}, check=True).report.tallies["pod"].changed == 0
+    shown = run("- shell: echo x >>{{ tmp }}/once", hosts={"pod": Host(Forgetful())})
+    assert shown.report.exit_code == 5 and (tmp_path / "once").read_text() == "x\n"
+
+
+class _CuttingAt:
+    """Cuts the link as soon as a certain command has begun to answer (or, with ``once``, the first time before it is sent)."""
+
+    def __init__(self, inner: SshTransport, proxy: Proxy, mark: str, once: list[int] | None = None) -> None:
+        self._inner, self._proxy, self._mark, self.name, self._once = inner, proxy, mark, inner.name, once
 
     def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+        if self._once is not None:
+            if self._mark in command and not self._once:
+                self._once.append(1)
+                threading.Timer(0.3, self._proxy.cut).start()
+                command = "sleep 30"
+            return self._inner.exec(command, stdin, **more)
         cut = {"on_stdout": lambda data: self._proxy.cut()} if self._mark in command else {}
         return self._inner.exec(command, stdin, **{**more, **cut})
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -251,7 +247,7 @@ def test_a_host_that_answers_no_more_is_unreachable_when_a_tasks_time_is_over(ru
         """Never answers the first command, and has no link for the next."""
 
         def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
-            if command == ":":
+            if command.endswith("; :"):
                 raise Unreachable("the connection was lost")
             raise NoAnswer("the command did not end within 1 s")
 
@@ -307,16 +303,3 @@ def test_what_cannot_be_made_of_the_arguments_is_told_with_its_place_and_no_trac
     (tmp_path / "bytes.j2").write_bytes(b"\xff\xfe")
     shown = run(f"- {task}", extra={"nothing": "", "half": "\ud800", "nul": "\0"})
     assert shown.report.exit_code == 2 and said in shown.text
-
-
-def test_who_interrupts_a_playbook_gets_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "p.yml").write_text(f"- hosts: localhost\n  tasks:\n    - shell: touch {tmp_path}/begun; sleep 30\n")
-    command = [sys.executable, "-m", "trainyard.playbook", str(tmp_path / "p.yml")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        until = time.monotonic() + 90
-        while not (tmp_path / "begun").exists():
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=90)
-    assert process.returncode == 130 and said.startswith("interrupted: ") and "Traceback" not in said

@@ -1,7 +1,8 @@
 """Run a playbook from the command line: ``python -m trainyard.playbook FILE [options]``.
 
 Hosts come from a stack's outputs (``--inventory outputs.json``); without one the only host is this machine.
-Exit codes: 0, 2 a host failed or the playbook is wrong, 5 a host was unreachable, 130 interrupted.
+Exit codes: 0, 2 a host failed or the playbook is wrong, 5 a host was unreachable; broken off: 130 by Ctrl-C, 141 when nobody
+reads the output any more, 143 by SIGTERM.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from trainyard import yamlfile
 from trainyard.errors import TrainyardError, UserError
 from trainyard.jsontext import parse_json
 from trainyard.phrasing import as_typed
+from trainyard.playbook.ending import Terminated, terminable
 from trainyard.playbook.executor import Host, run
 from trainyard.playbook.loader import load
 from trainyard.playbook.report import TextReporter
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
         if options.syntax_check:
             print(f"{options.playbook}: nothing wrong")
             return 0
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, terminable():
             hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(options).items()}
             return run(
                 playbook, hosts, _extra(options.extra_vars), check=options.check, diff=options.diff,
@@ -46,9 +49,16 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
     except TrainyardError as error:
         print(as_typed(str(error)), file=sys.stderr)
         return error.exit_code
+    except Terminated as left:
+        print(f"ended by {left}", file=sys.stderr)
+        return left.exit_code
     except KeyboardInterrupt:
-        print("interrupted: a command that was running on a host may run on there; jobs do", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        # Nobody reads on. Python's last flush would only say so once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:

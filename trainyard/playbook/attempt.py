@@ -10,20 +10,20 @@ from typing import Protocol, cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.ahead import HostOutlook, SentAhead
+from trainyard.playbook.carrying import Carriage, carry_out
+from trainyard.playbook.ending import Endable
 from trainyard.playbook.expressions import SEARCHED
 from trainyard.playbook.model import Node, Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
-from trainyard.playbook.stepping import environment_of, step_of
-from trainyard.playbook.steps import Get, Outcome
+from trainyard.playbook.stepping import environment_of
+from trainyard.playbook.steps import Get, Outcome, Step
 from trainyard.playbook.values import Value, Variables, boolean, look_up
 from trainyard.remote.frame import NotRun
-from trainyard.remote.protocol import NoAnswer, Transport
 from trainyard.remote.transport import LocalTransport
+from trainyard.retries import LINK
 from trainyard.secret import Secret, redact
 
-ALIVE = 15.0
-"""Seconds in which a host must answer after a task's time was over."""
 RETRIES = 3
 DELAY = 5.0
 
@@ -44,6 +44,8 @@ class PlayOptions:
     reporter: Reporter
     clock: RetryClock
     secrets: tuple[Secret, ...] = ()
+    here: Endable = field(default_factory=lambda: Endable(LocalTransport()))
+    """This machine, for tasks that are delegated to it."""
     homes: dict[str, str] = field(default_factory=dict)
     """Local path -> the host whose file was brought there."""
 
@@ -64,7 +66,7 @@ class HostState:
     """A host on its way through the plays."""
 
     name: str
-    transport: Transport
+    transport: Endable
     vars: Mapping[str, object]
     play: Play | None = None
     """The one it is in now."""
@@ -105,7 +107,7 @@ def look_ahead(nodes: Sequence[Node], host: HostState, settings: PlayOptions) ->
 
     This machine is asked at once: there is nothing to be saved, and its commands may make the files that the next task reads here.
     """
-    if not isinstance(host.transport, LocalTransport):
+    if not isinstance(host.transport.inner, LocalTransport):
         host.ahead.look(nodes, HostOutlook(lambda task: host.variables(task, settings), host.transport, settings.check, settings.diff))
 
 
@@ -215,21 +217,20 @@ def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dic
 def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> Outcome:
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
     environment = environment_of(task, variables)
-    transport = LocalTransport() if task.delegate_to else host.transport
-    try:
-        step = step_of(task, variables, transport, environment)
+    transport = settings.here if task.delegate_to else host.transport
+    item = None if task.loop is None else variables.get(task.loop.var)
+
+    def claim(step: Step) -> None:
         if isinstance(step, Get):
             settings.claim(step.dest, host.name)
-        item = None if task.loop is None else variables.get(task.loop.var)
-        outcome = host.ahead.perform(task, item, step, Scene(transport, settings.check, settings.diff, timeout, environment))
-    except NoAnswer as error:
-        # Too slow, or nobody there? Only who answers has failed.
-        transport.exec(":", timeout=ALIVE)
-        outcome = {"changed": False, "failed": True, "msg": f"did not end within {timeout:g} s" if timeout else error.message}
-    except Unreachable:
-        raise
-    except TrainyardError as error:
-        outcome = {"changed": False, "failed": True, "msg": str(error)}
+
+    def lost(why: str, tries: int) -> None:
+        settings.reporter.lost(host.name, task, redact(why, list(settings.secrets)), tries)
+        settings.clock.sleep(LINK.pause(tries - 1))
+
+    scene = Scene(transport, settings.check, settings.diff, timeout, environment)
+    way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lost)
+    outcome = carry_out(task, variables, way)
     facts = outcome.pop("facts", None)
     if isinstance(facts, dict):
         host.facts.update(facts)

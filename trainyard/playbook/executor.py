@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from trainyard.errors import Unreachable
 from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, look_ahead, run_task
+from trainyard.playbook.ending import Endable, StopClock, end_all, side_by_side
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task
 from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
@@ -31,21 +31,23 @@ class Host:
 def run(
     playbook: Playbook, hosts: Mapping[str, Host], extra_vars: Mapping[str, object] | None = None, *,
     check: bool = False, diff: bool = False, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
-    start_at: str | None = None, reporter: Reporter | None = None, clock: RetryClock = time,
+    start_at: str | None = None, reporter: Reporter | None = None, clock: RetryClock | None = None,
 ) -> Report:  # fmt: skip
     """Run a playbook on hosts and return the report; a failed task is in the report, not an exception.
 
-    Raises UserError before anything is done when a pattern, a variable or the task to start at is wrong.
+    Raises UserError before anything is done when a pattern, a variable or the task to start at is wrong. Ctrl-C and a
+    pipe that nobody reads end what runs on the hosts, show the recap, and are raised.
     """
     extra = dict(extra_vars or {})
     secrets = secrets_in([extra, *(dict(host.vars) for host in hosts.values())])
-    settings = PlayOptions(extra, check, diff, reporter or Silent(), clock, tuple(secrets))
+    settings = PlayOptions(extra, check, diff, reporter or Silent(), clock or StopClock(), tuple(secrets))
     chosen = select(playbook, Tags(frozenset(tags), frozenset(skip_tags)), start_at)
     patterns = [hosts_of(play, hosts) for play in chosen.plays]
     check_variables(playbook, [host.vars for host in hosts.values()], settings.extra)
     course = _Course(settings, hosts)
-    for play, names in zip(chosen.plays, patterns, strict=True):
-        course.play(play, names)
+    with course.left_in_words():
+        for play, names in zip(chosen.plays, patterns, strict=True):
+            course.play(play, names)
     report = course.report()
     settings.reporter.recap(report)
     return report
@@ -56,7 +58,7 @@ class _Course:
 
     def __init__(self, settings: PlayOptions, hosts: Mapping[str, Host]) -> None:
         self._settings = settings
-        self._hosts = {name: HostState(name, host.transport, host.vars) for name, host in hosts.items()}
+        self._hosts = {name: HostState(name, Endable(host.transport), host.vars) for name, host in hosts.items()}
         self._tallies: dict[str, HostCounters] = {}
         self._failures: dict[str, HostFailure] = {}
 
@@ -79,6 +81,15 @@ class _Course:
         for host in hosts:
             host.notified.clear()
 
+    @contextlib.contextmanager
+    def left_in_words(self) -> Iterator[None]:
+        """Break the run off when somebody wants that: end what runs, say what is left of it, show the recap."""
+        try:
+            yield
+        except (KeyboardInterrupt, BrokenPipeError):
+            self._break_off()
+            raise
+
     def report(self) -> Report:
         """Return what came of it."""
         facts = {name: dict(host.facts) for name, host in self._hosts.items() if name in self._tallies}
@@ -86,7 +97,7 @@ class _Course:
 
     def _host(self, name: str) -> HostState:
         if name not in self._hosts:
-            self._hosts[name] = HostState(name, LocalTransport(), {})
+            self._hosts[name] = HostState(name, Endable(LocalTransport()), {})
         self._tallies.setdefault(name, HostCounters())
         return self._hosts[name]
 
@@ -142,16 +153,22 @@ class _Course:
         return alive, lost
 
     def _everywhere(self, task: Task, hosts: list[HostState]) -> list[TaskEnd]:
-        if len(hosts) == 1:
-            return [run_task(task, hosts[0], self._settings)]
-        with ThreadPoolExecutor(min(MOST_AT_ONCE, len(hosts))) as pool:
-            try:
-                return list(pool.map(lambda host: run_task(task, host, self._settings), hosts))
-            except KeyboardInterrupt:
-                # What still runs waits on its connection; without it the threads end at once.
-                for host in hosts:
-                    host.transport.close()
-                raise
+        return side_by_side(lambda host: run_task(task, host, self._settings), hosts, MOST_AT_ONCE)
+
+    def _break_off(self) -> None:
+        if isinstance(self._settings.clock, StopClock):
+            self._settings.clock.stop()
+        names = [name for name in self._tallies if name not in self._failures]
+        ways = {name: self._hosts[name].transport for name in names} | {"this machine": self._settings.here}
+        ends = dict(zip(ways, end_all(list(ways.values())), strict=True))
+        for name, left in ends.items():
+            if left in ("running", "unknown"):  # whoever waits for its answer waits no longer
+                ways[name].close()
+        if ends["this machine"] == "nothing":
+            del ends["this machine"]
+        with contextlib.suppress(BrokenPipeError):
+            self._settings.reporter.broken_off(ends)
+            self._settings.reporter.recap(self.report())
 
     def _count(self, name: str, ended: TaskEnd, rescued: bool) -> None:
         tally = self._tallies[name]

@@ -9,12 +9,19 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from trainyard.errors import PodFailed, Unreachable
+from trainyard.playbook.ending import Left
 from trainyard.playbook.model import Task
 from trainyard.secret import Secret, redact
 
 Status = Literal["ok", "changed", "skipped", "failed", "ignored", "unreachable"]
 _WIDTH = 72
 HIDDEN = "hidden (no_log)"
+_LEFT: Mapping[Left, str] = {
+    "nothing": "no command was running",
+    "ended": "its command was ended (jobs run on)",
+    "running": "its command could not be ended: IT RUNS ON",
+    "unknown": "the host does not say: its command may run on",
+}
 
 
 @dataclass(slots=True)
@@ -84,6 +91,10 @@ class Reporter(Protocol):
 
     def retrying(self, host: str, task: Task, left: int) -> None: ...
 
+    def lost(self, host: str, task: Task, why: str, tries: int) -> None: ...
+
+    def broken_off(self, ends: Mapping[str, Left]) -> None: ...
+
     def recap(self, report: Report) -> None: ...
 
 
@@ -97,6 +108,10 @@ class Silent:
     def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None: ...
 
     def retrying(self, host: str, task: Task, left: int) -> None: ...
+
+    def lost(self, host: str, task: Task, why: str, tries: int) -> None: ...
+
+    def broken_off(self, ends: Mapping[str, Left]) -> None: ...
 
     def recap(self, report: Report) -> None: ...
 
@@ -139,6 +154,14 @@ class TextReporter:
     def retrying(self, host: str, task: Task, left: int) -> None:
         """Say that a task is tried again."""
         self._lines([f"FAILED - RETRYING: [{host}]: {task.name} ({left} retries left)."])
+
+    def lost(self, host: str, task: Task, why: str, tries: int) -> None:
+        """Say that a link was lost and that the task is done once more, which is harmless."""
+        self._lines([f"LINK LOST - DOING IT AGAIN: [{host}]: {HIDDEN if task.no_log else why} (try {tries})."])
+
+    def broken_off(self, ends: Mapping[str, Left]) -> None:
+        """Say what became of the commands that ran when the run was broken off."""
+        self._lines(["", *(f"broken off: [{host}]: {_LEFT[left]}" for host, left in ends.items())])
 
     def recap(self, report: Report) -> None:
         """Show the counters of all hosts."""

@@ -45,6 +45,10 @@ class Schema:
     """Of each group exactly one must be given."""
     needs: Mapping[str, str] = field(default_factory=dict)
     """Argument -> the argument that it goes with."""
+    again: OneOf["", "reads", "writes"] = ""
+    """Whether it may be done a second time when the answer of the first was lost: it only reads, or it comes to the same."""
+    reads: frozenset[str] = frozenset()
+    """Arguments with which an action that writes only reads."""
     does: str = ""
     """What the action does, in a line of the documentation."""
 

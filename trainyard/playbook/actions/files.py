@@ -21,16 +21,18 @@ COPY = Schema(
         Arg("store", "path", empty=True),
     ),
     one_of=(("src", "content"),),
+    again="writes",
 )  # fmt: skip
-TEMPLATE = Schema("template", (Arg("src", required=True), Arg("dest", "path", required=True), Arg("mode", "mode")))
+TEMPLATE = Schema("template", (Arg("src", required=True), Arg("dest", "path", required=True), Arg("mode", "mode")), again="writes")
 FILE = Schema(
     "file",
     (
         Arg("path", "path", required=True), Arg("state", choices=("directory", "absent", "link", "touch", "file")),
         Arg("mode", "mode"), Arg("src", "path"),
     ),
+    again="writes",
 )  # fmt: skip
-FETCH = Schema("fetch", (Arg("src", "path", required=True), Arg("dest", required=True), Arg("sha256", "sha256")))
+FETCH = Schema("fetch", (Arg("src", "path", required=True), Arg("dest", required=True), Arg("sha256", "sha256")), again="reads")
 
 
 def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

@@ -20,6 +20,8 @@ JOB = Schema(
         Arg("timeout", "number"), Arg("grace", "number"),
     ),
     one_of=(_VERBS,),
+    again="writes",
+    reads=frozenset({"wait", "status"}),
     needs={
         "start": "command", "command": "start", "chdir": "start", "env": "start", "keep_env": "start", "timeout": "wait", "grace": "stop",
     },

@@ -19,6 +19,7 @@ WAIT_FOR = Schema(
     ),
     one_of=(("port", "path"),),
     needs={"regex": "path", "host": "port"},
+    again="reads",
 )  # fmt: skip
 
 

@@ -1,0 +1,147 @@
+"""How a run of a playbook is broken off: what runs on the hosts is ended or named, and the recap is shown."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.playbook.conftest import Run
+from tests.playbook.test_executor import local
+from tests.remote.sshd import Server
+from trainyard.errors import Unreachable
+from trainyard.playbook import Host
+from trainyard.playbook.ending import BrokenOff, Endable, end_all, side_by_side
+from trainyard.remote.transport import LocalTransport, connect
+
+SLEEPING = """
+- hosts: localhost
+  tasks:
+    - {name: first, shell: echo one}
+    - {name: long, shell: "echo $$ >TMP/pid; sleep 300; touch TMP/end"}
+    - {name: never, shell: touch TMP/end}
+"""
+
+
+def wait_for(path: Path) -> str:
+    until = time.monotonic() + 90
+    while not (path.exists() and path.read_text().strip()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return path.read_text().strip()
+
+
+def gone(pid: int) -> bool:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize(("number", "code", "last"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "ended by SIGTERM")])
+def test_a_signal_ends_the_command_that_runs_and_shows_the_recap(tmp_path: Path, number: int, code: int, last: str) -> None:
+    (tmp_path / "p.yml").write_text(SLEEPING.replace("TMP", str(tmp_path)))
+    command = [sys.executable, "-m", "trainyard.playbook", str(tmp_path / "p.yml")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        pid = int(wait_for(tmp_path / "pid"))
+        process.send_signal(number)
+        shown, said = process.communicate(timeout=90)
+    assert process.returncode == code and said == f"{last}\n" and gone(pid) and not (tmp_path / "end").exists()
+    assert "broken off: [localhost]: its command was ended" in shown and "localhost                : ok=1 " in shown
+
+
+def test_a_pipe_that_nobody_reads_ends_the_run_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "p.yml").write_text(SLEEPING.replace("TMP", str(tmp_path)).replace("sleep 300", "true"))
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "trainyard.playbook", str(tmp_path / "p.yml")]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, check=False, timeout=90)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "") and not (tmp_path / "end").exists()
+
+
+def interrupting(at: Path, work: Callable[[], object]) -> None:
+    """Raise KeyboardInterrupt in this thread, as Ctrl-C does, as soon as a file is there."""
+
+    def press() -> None:
+        wait_for(at)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=press, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        work()
+
+
+def test_the_commands_of_all_hosts_are_ended_over_their_links(run: Run, server: Server, tmp_path: Path) -> None:
+    with connect(server.address) as transport:
+        hosts = {"pod": Host(transport), **local("here")}
+        text = """
+            - shell: echo $$ >{{ tmp }}/{{ inventory_hostname }}; sleep 300
+        """
+        lines: list[str] = []
+        interrupting(tmp_path / "pod", lambda: run(text, hosts=hosts, lines=lines))
+    assert gone(int((tmp_path / "pod").read_text()))
+    assert "broken off: [pod]: its command was ended (jobs run on)" in lines
+    assert any(line.startswith("broken off: [here]: ") for line in lines) and any("PLAY RECAP" in line for line in lines)
+
+
+def test_waiting_between_attempts_and_for_a_job_is_broken_off_and_the_job_runs_on(run: Run, tmp_path: Path) -> None:
+    text = """
+        - job: {start: "{{ tmp }}/job", command: "echo $$ >{{ tmp }}/pid; sleep 300"}
+        - job: {wait: "{{ tmp }}/job"}
+    """
+    begun = time.monotonic()
+    interrupting(tmp_path / "pid", lambda: run(text, clock=None))
+    pid = int((tmp_path / "pid").read_text())
+    os.kill(pid, 0)
+    os.killpg(pid if os.getpgid(pid) == pid else os.getpgid(pid), signal.SIGKILL)
+    (tmp_path / "pid").unlink()
+    text = "- {shell: 'echo 1 >{{ tmp }}/pid; false', retries: 3, delay: 300}"
+    interrupting(tmp_path / "pid", lambda: run(text, clock=None))
+    assert time.monotonic() - begun < 60
+
+
+def test_a_host_that_does_not_answer_is_named_as_one_whose_command_may_run_on() -> None:
+    class Dead(LocalTransport):
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            if "sleep 60" in command:
+                begun.set()
+                released.wait(60)
+            raise Unreachable("no link")
+
+    begun, released = threading.Event(), threading.Event()
+    way = Endable(Dead())
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            way.exec("sleep 60")
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait(30)
+    assert end_all([way, Endable(LocalTransport())]) == ["unknown", "nothing"]
+    released.set()
+    thread.join(30)
+    assert isinstance(failed[0], BrokenOff)
+    with pytest.raises(BrokenOff):
+        way.exec("true")
+
+
+def test_the_first_error_of_work_side_by_side_is_raised() -> None:
+    assert side_by_side(lambda item: item + 1, [1, 2, 3], 2) == [2, 3, 4]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda item: 1 // item, [1, 0], 2)
