@@ -81,7 +81,11 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
             "setup/s3server.py": "before any package is there; what Go says",
         },
     ),
-    "trees of Python programs, one thread at a time": (r"\bast\.parse\(", "pythontext.py", {}),
+    "trees of Python programs, one thread at a time": (
+        r"\bast\.parse\(",
+        "pythontext.py",
+        {"engine/foresee.py": "before the program runs, and any thread of ours"},
+    ),
     "nearest words": (r"\bget_close_matches\(", "nearest.py", {}),
     "amounts of bytes": (
         r"\b[KMG]iB\b(?!.*\b(window|argument|\d))|/ 1e9:\.1f\} GB",

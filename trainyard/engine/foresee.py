@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainyard.engine.hook import Location, RefusedError, parse_python
+from trainyard.engine.hook import Location, RefusedError
 from trainyard.engine.refusals import REFUSED_CLASSES, REFUSED_OPTIONS, refused
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -40,7 +40,7 @@ def late_refusal(sources: Iterable[Path]) -> RefusedError | None:
         if ".apply(" not in text:
             continue
         try:
-            tree = parse_python(text)
+            tree = ast.parse(text)
         except SyntaxError:
             continue  # running it says so
         names = _names(tree)

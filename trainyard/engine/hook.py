@@ -27,7 +27,6 @@ from trainyard.errors import (
 )  # fmt: skip
 from trainyard.errors import TrainyardError as ReadableError
 from trainyard.files import sync, write_atomic, write_new
-from trainyard.pythontext import parse_python
 
 if TYPE_CHECKING:
     from trainyard.remote.transport import SshTransport
@@ -44,7 +43,6 @@ __all__ = [
     "exact_time",
     "kind_of",
     "outside",
-    "parse_python",
     "sync",
     "write_atomic",
     "write_new",
