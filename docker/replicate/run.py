@@ -18,6 +18,8 @@ from cog import BaseModel, BasePredictor, Input, Path, Secret
 
 GRACE = 120.0
 """Seconds after the lease's end: by then the run's own watchdog has ended it, or does not live."""
+SAVE = 20.0
+"""Seconds in which a command that is asked to end may save."""
 POD = Input(description="Name of the pod: whose it is")
 HARDWARE = Input(description="What the model is said to run on, and its price: '1x L40S at $3.5100/h'")
 COMMAND = Input(description="JSON list: the program and its words")
@@ -91,6 +93,6 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
         process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=20)
+            process.wait(timeout=SAVE)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -202,7 +202,8 @@ def test_a_job_that_dies_by_itself_has_failed(at: Account) -> None:
     at.run(made.id, 1)
     at.emulator.faults.on("pod-dies")
     at.emulator.fleet.existing(made.id)["due"] = 0.0
-    eventually(lambda: at.cloud.list() == [])
+    other = at.rent()  # wakes the emulator's fleet, which sleeps until something is due
+    eventually(lambda: [pod.id for pod in at.cloud.list()] == [other.id])
     assert getattr(at.cloud.get(made.id), "raw_status", "") == "failed"
 
 

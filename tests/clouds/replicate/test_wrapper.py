@@ -24,13 +24,13 @@ L40S = "1x L40S at $3.5100/h"
 
 
 def job(folder: Path, script: str, *, gpus: str = "NVIDIA L40S", hardware: str = L40S, kind: str = "trainings", end: datetime | None = None,
-        ) -> subprocess.Popen[str]:  # fmt: skip
+        save: float = 20.0) -> subprocess.Popen[str]:  # fmt: skip
     """Start a job with a made-up nvidia-smi."""
     (folder / "bin").mkdir()
     smi = folder / "bin" / "nvidia-smi"
     smi.write_text(f"#!/bin/sh\nprintf '{gpus}'\n")
     smi.chmod(0o755)
-    (folder / "run.py").write_bytes(WRAPPER.read_bytes())
+    (folder / "run.py").write_text(WRAPPER.read_text(encoding="utf-8").replace("SAVE = 20.0", f"SAVE = {save}"), encoding="utf-8")
     env = {"OPEN": "seen"} | ({"TRAINYARD_END": end.strftime("%Y-%m-%dT%H:%M:%SZ")} if end else {})
     given = {
         "pod": "ty-a", "hardware": hardware, "command": json.dumps(["sh", "-c", script]), "env": json.dumps(env),
@@ -73,7 +73,7 @@ def test_an_a100_is_one_by_its_makers_name(tmp_path: Path) -> None:
 
 def test_a_command_that_outlives_its_lease_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     past = datetime.now(UTC) - timedelta(seconds=600)
-    started = job(tmp_path, 'trap "" TERM; sleep 300 & echo $! >"$OUT"; exec sleep 300', end=past)
+    started = job(tmp_path, 'trap "" TERM; sleep 300 & echo $! >"$OUT"; exec sleep 300', end=past, save=0.5)
     told = started.communicate(timeout=60)[0]
 
     assert "the lease is over" in told and started.returncode == 1
