@@ -16,7 +16,8 @@ from trainyard.engine.refusals import refused
 
 PACKAGE = Path(trainyard.__file__).parent
 BESIDE = (
-    "__init__.py", "clock.py", "errors.py", "files.py", "jsontext.py", "secret.py", "nearest.py", "yamlfile.py", "textfile.py",
+    "__init__.py", "clock.py", "errors.py", "files.py", "jsontext.py", "secret.py", "nearest.py", "yamlfile.py", "yamltags.py",
+    "textfile.py",
     "network.py",
 )  # fmt: skip
 PROGRAM = """
