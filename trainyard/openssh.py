@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -50,27 +50,24 @@ def run(login: SshLogin, command: str, stdin: bytes, timeout: float) -> SshAnswe
     except subprocess.TimeoutExpired:
         raise Unreachable(f"{login.name}: no answer within {timeout:.0f} s") from None
     except FileNotFoundError:
-        raise _no_ssh() from None
+        raise no_ssh() from None
     return SshAnswer(done.returncode, done.stdout, _last_lines(done.stderr))
 
 
-class LinkThrough:
-    """A socket to an address that another machine reaches, led there by ``ssh -W``."""
+class Link:
+    """A socket whose other end a program of this machine holds, which leads on to somewhere."""
 
-    def __init__(self, login: SshLogin, host: str, port: int) -> None:
-        self.login = login
+    def __init__(self, words: Sequence[str]) -> None:
         self.socket, theirs = socket.socketpair()
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the link
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
             # A session of its own: Ctrl-C is for the command that was typed, not for the link to its pod.
             self._process = subprocess.Popen(
-                login.words("-W", target), stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._errors,
-                start_new_session=True, env=_environment(),
-            )  # fmt: skip
+                words, stdin=theirs.fileno(), stdout=theirs.fileno(), stderr=self._errors, start_new_session=True, env=_environment()
+            )
         except FileNotFoundError:
             self.socket.close()
-            raise _no_ssh() from None
+            raise no_ssh() from None
         finally:
             theirs.close()
         threading.Thread(target=self._process.wait, daemon=True).start()
@@ -94,7 +91,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "SSH_ASKPASS_REQUIRE": "never"}
 
 
-def _no_ssh() -> UserError:
+def no_ssh() -> UserError:
+    """Return what is said where this machine has no ssh."""
     return UserError("the program 'ssh' is missing on this machine", hint="Install the OpenSSH client (Debian: openssh-client).")
 
 
@@ -104,6 +102,11 @@ def _last_lines(text: bytes) -> str:
     return " / ".join("".join(sign for sign in line if sign.isprintable()) for line in lines)[:300]
 
 
+def link_through(login: SshLogin, host: str, port: int) -> Link:
+    """Return a link to an address that another machine reaches, led there by ``ssh -W``."""
+    return Link(login.words("-W", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
+
+
 @contextlib.contextmanager
 def open_socket(host: str, port: int, timeout: float, *, through: str | None = None) -> Iterator[socket.socket]:
     """Give a connection to an address, directly or through the sshd of another machine (SshLogin.url); raises OSError."""
@@ -111,7 +114,7 @@ def open_socket(host: str, port: int, timeout: float, *, through: str | None = N
         with socket.create_connection((host, port), timeout=timeout) as connection:
             yield connection
         return
-    link = LinkThrough(parse_login(through), host, port)
+    link = link_through(parse_login(through), host, port)
     try:
         link.socket.settimeout(timeout + LOGIN)
         yield link.socket

@@ -52,11 +52,18 @@ async def _pump(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) -
         return
 
 
+class Gate(asyncssh.SSHServer):
+    """A server that leads on to others, as sshd does for a jump."""
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:
+        return True
+
+
 async def main(folder: Path, port: int) -> None:
     """Serve until killed."""
     await asyncssh.listen(
         "127.0.0.1", port, server_host_keys=[str(folder / "host_key")], authorized_client_keys=str(folder / "authorized_keys"),
-        process_factory=run_command, encoding=None,
+        process_factory=run_command, server_factory=Gate, encoding=None,
     )  # fmt: skip
     await asyncio.Event().wait()
 

@@ -16,7 +16,7 @@ import pytest
 
 from tests.remote.proxy import Proxy
 from tests.remote.quiet import is_quiet
-from tests.remote.sshd import Server, kind
+from tests.remote.sshd import Server
 from trainyard.errors import HostKeyChanged, Unreachable, UserError
 from trainyard.remote.keys import fingerprint, host_key, new_ssh_key
 from trainyard.remote.reconnect import Reconnecting
@@ -195,8 +195,6 @@ def test_the_agent_is_left_alone_when_a_key_file_is_given(server: Server, tmp_pa
 def test_the_users_ssh_config_is_followed_through_a_jump_host_with_both_keys_checked(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if kind() != "sshd":
-        pytest.skip("the asyncssh server of the tests forwards nothing")
     address, config = server.address, tmp_path / ".ssh/config"
     config.parent.mkdir()
     jump = f"Host jump\n HostName 127.0.0.1\n Port {address.port}\n User {address.user}\n IdentityFile {address.key_file}\n"

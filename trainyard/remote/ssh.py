@@ -25,7 +25,7 @@ import fabric
 import paramiko
 
 from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
-from trainyard.openssh import LinkThrough
+from trainyard.openssh import Link, link_through
 from trainyard.remote.channel import LOST, feed, orderly, read, status
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
@@ -58,7 +58,7 @@ def connect(
     logging.getLogger("paramiko").addHandler(logging.NullHandler())
     if address.key_file is not None:
         _check_key_file(address.key_file)
-    link = LinkThrough(parse_login(address.through), address.host, address.port) if address.through else None
+    link = link_through(parse_login(address.through), address.host, address.port) if address.through else None
     try:
         connection = _connection(address, timeout, silence, link)
         _trust(connection, address, on_new_host_key)
@@ -80,7 +80,7 @@ def connect(
 class SshTransport:
     """One SSH connection; several commands may run on it at once."""
 
-    def __init__(self, connection: fabric.Connection, name: str, silence: float, link: LinkThrough | None = None) -> None:
+    def __init__(self, connection: fabric.Connection, name: str, silence: float, link: Link | None = None) -> None:
         self.name = name
         self._link = link
         self._silence = silence
@@ -207,7 +207,7 @@ def _check_key_file(path: Path) -> None:
         raise UserError(f"{path} is not a private key, or is damaged")
 
 
-def _connection(address: Address, timeout: float, silence: float, link: LinkThrough | None) -> fabric.Connection:
+def _connection(address: Address, timeout: float, silence: float, link: Link | None) -> fabric.Connection:
     # lazy: nothing of ~/.fabric.yaml or FABRIC_* applies. The user's ssh_config does (jump hosts), but a
     # "Host *" with a proxy must not send a local pod's connection round the world.
     config = fabric.Config(lazy=True)
@@ -221,7 +221,7 @@ def _connection(address: Address, timeout: float, silence: float, link: LinkThro
         address.host, user=address.user, port=address.port, config=config, connect_timeout=max(1, round(timeout)),
         connect_kwargs={
             "allow_agent": not own, "look_for_keys": not own, "banner_timeout": timeout, "auth_timeout": timeout,
-            "transport_factory": functools.partial(_new_transport, silence=silence),
+            "transport_factory": functools.partial(new_transport, silence=silence),
         },
     )  # fmt: skip
     if own:
@@ -231,7 +231,8 @@ def _connection(address: Address, timeout: float, silence: float, link: LinkThro
     return connection
 
 
-def _new_transport(sock: Any, *, silence: float, **options: Any) -> paramiko.Transport:
+def new_transport(sock: Any, *, silence: float, **options: Any) -> paramiko.Transport:
+    """Return paramiko's transport over a socket, as ours are: no delay, a wide window, the fast ciphers first."""
     if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -286,7 +287,7 @@ def _changed(address: Address, public: str) -> HostKeyChanged:
     )
 
 
-def _why(error: BaseException, address: Address, link: LinkThrough | None) -> Exception | None:
+def _why(error: BaseException, address: Address, link: Link | None) -> Exception | None:
     """Return the error as ours, None for what is not about the connection."""
     if isinstance(error, paramiko.BadHostKeyException):
         return _changed(address, f"{error.key.get_name()} {error.key.get_base64()}")
