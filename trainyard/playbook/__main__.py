@@ -1,6 +1,6 @@
-"""Run a playbook from the command line: ``python -m trainyard.playbook FILE [options]``.
+"""Run playbooks from the command line: ``python -m trainyard.playbook FILE... [options]``.
 
-Hosts come from a stack's outputs (``--inventory outputs.json``); without one the only host is this machine.
+Hosts come from inventories and from names of one's own ssh_config; without either the only host is this machine.
 Exit codes: 0, 2 a host failed or the playbook is wrong, 5 a host was unreachable; broken off: 130 by Ctrl-C, 141 when nobody
 reads the output any more, 143 by SIGTERM.
 """
@@ -9,42 +9,50 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import os
-import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trainyard import yamlfile
-from trainyard.errors import TrainyardError, UserError
-from trainyard.jsontext import parse_json
+from trainyard.errors import TrainyardError
 from trainyard.phrasing import as_typed
 from trainyard.playbook.ending import Terminated, terminable
-from trainyard.playbook.executor import Host, run
+from trainyard.playbook.executor import MOST_AT_ONCE, Host, run
+from trainyard.playbook.extravars import extra_vars
+from trainyard.playbook.hosts.inventory import Inventory
+from trainyard.playbook.hosts.sources import add_named, read
+from trainyard.playbook.hosts.ways import transport_to
 from trainyard.playbook.loader import load
+from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import TextReporter
-from trainyard.remote.inventory import InventoryHost, targets
-from trainyard.remote.reconnect import Reconnecting
-from trainyard.remote.transport import LocalTransport, dial
+from trainyard.remote.transport import LocalTransport
 
 
-def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
-    """Run the command line; return the exit code. ``command``: what a person types before the options, with the playbook in it."""
+def main(argv: Sequence[str] | None = None, command: str | None = None, inventory: Inventory | None = None) -> int:
+    """Run the command line; return the exit code.
+
+    ``command``: what a person types before the options, with the playbook in it. ``inventory``: hosts that are known
+    already, to which those of the options are added.
+    """
     options = _parser(command).parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        playbook = load(options.playbook)
+        playbooks = [load(path) for path in options.playbook]
         if options.syntax_check:
-            print(f"{options.playbook}: nothing wrong")
+            for path in options.playbook:
+                print(f"{path}: nothing wrong")
             return 0
+        known = _inventory(options, inventory)
         with contextlib.ExitStack() as stack, terminable():
-            hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(options).items()}
+            hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(known, options, playbooks).items()}
             return run(
-                playbook, hosts, _extra(options.extra_vars), check=options.check, diff=options.diff,
+                _together(playbooks), hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
                 tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
-                reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose),
+                groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks,
+                reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose > 0),
             ).exit_code  # fmt: skip
     except TrainyardError as error:
         print(as_typed(str(error)), file=sys.stderr)
@@ -62,78 +70,64 @@ def main(argv: Sequence[str] | None = None, command: str | None = None) -> int:
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=command or "python -m trainyard.playbook", description="Run a playbook.")
-    parser.add_argument("playbook", type=Path, help=argparse.SUPPRESS if command else None)
-    parser.add_argument("-i", "--inventory", type=Path, help="a stack's outputs as JSON (pulumi stack output --json)")
-    parser.add_argument("--key", type=Path, help="private SSH key where the outputs name none")
-    parser.add_argument("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="or {a: 1}, or @file.yml")
-    parser.add_argument("-C", "--check", action="store_true", help="change nothing, say what would change")
-    parser.add_argument("-D", "--diff", action="store_true", help="show how files change")
-    parser.add_argument("-t", "--tags", action="append", default=[])
-    parser.add_argument("--skip-tags", action="append", default=[])
-    parser.add_argument("--start-at-task", metavar="NAME")
-    parser.add_argument("--syntax-check", action="store_true", help="read and check the playbook only")
-    parser.add_argument("-v", "--verbose", action="store_true", help="show the output of commands")
+    parser = argparse.ArgumentParser(prog=command or "python -m trainyard.playbook", description="Run playbooks, one after the other.")
+    add = parser.add_argument
+    add("playbook", type=Path, nargs="+", help=argparse.SUPPRESS if command else None)
+    add("-i", "--inventory", action="append", default=[], metavar="FILE", help="INI, YAML, a folder, a program, a stack's outputs; or A,B,")
+    add("--host", action="append", default=[], metavar="NAME", help="a host of your ssh_config, or USER@NAME:PORT (may be repeated)")
+    add("-l", "--limit", action="append", default=[], metavar="PATTERN", help="of the plays' hosts only these")
+    add("--key", type=Path, help="private SSH key of pods whose outputs name none")
+    add("--ssh-config", metavar="FILE", help="read instead of ~/.ssh/config")
+    add("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="or {a: 1}, or @file.yml")
+    add("-f", "--forks", type=_positive, default=MOST_AT_ONCE, metavar="N", help="hosts at once (default: %(default)s)")
+    add("-C", "--check", action="store_true", help="change nothing, say what would change")
+    add("-D", "--diff", action="store_true", help="show how files change")
+    add("-t", "--tags", action="append", default=[])
+    add("--skip-tags", action="append", default=[])
+    add("--start-at-task", metavar="NAME")
+    add("--syntax-check", action="store_true", help="read and check the playbooks only")
+    add("-v", "--verbose", action="count", default=0, help="show the output of commands")
     return parser
 
 
-def _hosts(options: argparse.Namespace) -> dict[str, Host]:
-    if options.inventory is None:
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def _together(playbooks: Sequence[Playbook]) -> Playbook:
+    """Return the plays of all playbooks as one: a host that fails in one is not in the next, and there is one recap."""
+    first = playbooks[0]
+    return first if len(playbooks) == 1 else Playbook(first.path, tuple(play for each in playbooks for play in each.plays))
+
+
+def _inventory(options: argparse.Namespace, inventory: Inventory | None) -> Inventory:
+    known = inventory or Inventory()
+    read(known, options.inventory, key_file=options.key)
+    for name in options.host:
+        add_named(known, name)
+    return known
+
+
+def _hosts(inventory: Inventory, options: argparse.Namespace, playbooks: Sequence[Playbook]) -> Mapping[str, Host]:
+    if not inventory.hosts:
         return {"localhost": Host(LocalTransport())}
-    try:
-        outputs = parse_json(options.inventory.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{options.inventory}: cannot be read as JSON: {error}") from None
-    hosts = targets(outputs, key_file=options.key)
-    if not hosts:
-        raise UserError(f"{options.inventory}: the stack has no pod")
-    return {target.name: _host(target) for target in hosts}
-
-
-def _host(target: InventoryHost) -> Host:
-    return Host(Reconnecting(lambda: dial(target.address), str(target.address)), target.vars)
+    folder = playbooks[0].path.parent
+    return {
+        name: Host(
+            transport_to(name, inventory, inventory.variables(name, folder), options.ssh_config),
+            beside=functools.partial(inventory.known_of, name), origin=inventory.origins.get(name),
+        )
+        for name in inventory.hosts
+    }  # fmt: skip
 
 
 @contextlib.contextmanager
 def _closing(host: Host) -> Iterator[Host]:
     with host.transport:
         yield host
-
-
-def _extra(pairs: list[str]) -> dict[str, object]:
-    variables: dict[str, object] = {}
-    for text in pairs:
-        if text.startswith("@"):
-            variables |= dict(yamlfile.load_map(Path(text[1:])))
-        elif text.lstrip().startswith("{"):
-            variables |= _mapping(text)
-        else:
-            variables |= _pairs(text)
-    return variables
-
-
-def _mapping(text: str) -> dict[str, object]:
-    value = yamlfile.parse(text, "--extra-vars")
-    if not isinstance(value, Mapping) or not all(str(name).isidentifier() for name in value):
-        raise UserError("--extra-vars: expected a mapping of variable names to values")
-    return dict(value)
-
-
-def _pairs(text: str) -> dict[str, object]:
-    """Read ``NAME=VALUE`` or several of them as a shell would split them; one value may hold spaces as it stands."""
-    name, equals, value = text.partition("=")
-    try:
-        words = shlex.split(text)
-    except ValueError:
-        words = [text]
-    pairs = [word.partition("=") for word in words]
-    if len(pairs) > 1 and all(key.isidentifier() and mark for key, mark, _ in pairs):
-        return {key: yamlfile.parse(item, f"--extra-vars {key}") for key, _, item in pairs}
-    if len(pairs) > 1 and any(key.isidentifier() and mark for key, mark, _ in pairs[1:]):
-        raise UserError(f"--extra-vars: write one -e for each variable whose value holds a space: {text!r}")
-    if not equals or not name.isidentifier():
-        raise UserError(f"--extra-vars: expected NAME=VALUE, a mapping or @file, found '{text}'")
-    return {name: yamlfile.parse(value, f"--extra-vars {name}")}
 
 
 def _words(words: list[str]) -> list[str]:

@@ -78,6 +78,12 @@ class HostState:
     facts: dict[str, object] = field(default_factory=dict)
     notified: set[str] = field(default_factory=set)
     ahead: SentAhead = field(default_factory=SentAhead)
+    magic: dict[str, object] = field(default_factory=dict)
+    """What is there by itself, and cannot be set."""
+
+    def own(self, settings: PlayOptions) -> dict[str, object]:
+        """Return what other hosts see of its variables: those of no play and no task."""
+        return {**self.vars, **self.facts, **settings.extra, **self.magic}
 
     def variables(self, task: Task, settings: PlayOptions) -> dict[str, object]:
         """Return all variables of a task, the weakest first: this is Ansible's order, and the only place that knows it."""
@@ -90,7 +96,7 @@ class HostState:
             **(play.role_vars if play else {}), **(role.vars if role else {}),
             **task.vars, **self.included, **self.facts,
             **(role.params if role else {}), **task.include_params, **settings.extra,
-            "inventory_hostname": self.name, "check_mode": settings.check, SEARCHED: task.search or (task.folder,),
+            **self.magic, "inventory_hostname": self.name, "check_mode": settings.check, SEARCHED: task.search or (task.folder,),
         }  # fmt: skip
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import cast
 
-from trainyard.errors import Unreachable
+from trainyard.errors import Unreachable, UserError
 from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, look_ahead, run_task
 from trainyard.playbook.ending import Endable, StopClock, end_all, side_by_side
+from trainyard.playbook.hosts import magic
+from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task
 from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
@@ -26,12 +29,21 @@ class Host:
 
     transport: Transport
     vars: Mapping[str, object] = field(default_factory=dict)
+    beside: Callable[[Path], Mapping[str, object]] | None = None
+    """Its variables where those beside the playbook (in this folder) count, too."""
+    origin: Path | None = None
+    """The inventory that names it."""
+
+    def variables(self, folder: Path) -> Mapping[str, object]:
+        """Return its variables in plays of a playbook in a folder."""
+        return self.vars if self.beside is None else self.beside(folder)
 
 
 def run(
     playbook: Playbook, hosts: Mapping[str, Host], extra_vars: Mapping[str, object] | None = None, *,
     check: bool = False, diff: bool = False, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
-    start_at: str | None = None, reporter: Reporter | None = None, clock: RetryClock | None = None,
+    start_at: str | None = None, groups: Mapping[str, Sequence[str]] | None = None, limit: Sequence[str] = (),
+    forks: int = MOST_AT_ONCE, reporter: Reporter | None = None, clock: RetryClock | None = None,
 ) -> Report:  # fmt: skip
     """Run a playbook on hosts and return the report; a failed task is in the report, not an exception.
 
@@ -42,9 +54,11 @@ def run(
     secrets = secrets_in([extra, *(dict(host.vars) for host in hosts.values())])
     settings = PlayOptions(extra, check, diff, reporter or Silent(), clock or StopClock(), tuple(secrets))
     chosen = select(playbook, Tags(frozenset(tags), frozenset(skip_tags)), start_at)
-    patterns = [hosts_of(play, hosts) for play in chosen.plays]
-    check_variables(playbook, [host.vars for host in hosts.values()], settings.extra)
-    course = _Course(settings, hosts)
+    groups = {"all": list(hosts), **(groups or {})}
+    patterns = _limited([hosts_of(play, groups, extra) for play in chosen.plays], groups, limit)
+    folders = {play.folder for play in chosen.plays}
+    check_variables(playbook, [host.variables(folder) for host in hosts.values() for folder in folders], settings.extra)
+    course = _Course(settings, hosts, groups, forks)
     with course.left_in_words():
         for play, names in zip(chosen.plays, patterns, strict=True):
             course.play(play, names)
@@ -53,12 +67,25 @@ def run(
     return report
 
 
+def _limited(patterns: list[list[str]], groups: Mapping[str, Sequence[str]], limit: Sequence[str]) -> list[list[str]]:
+    """Return the hosts of each play, those alone that --limit names. Raises UserError when none of any play is left."""
+    if not limit:
+        return patterns
+    named = set(matching(limit, {**groups, "all": list(dict.fromkeys([*groups["all"], *(name for names in patterns for name in names)]))}))
+    kept = [[name for name in names if name in named] for names in patterns]
+    if not any(kept):
+        raise UserError(f"--limit {','.join(limit)} leaves no host of any play")
+    return kept
+
+
 class _Course:
     """The state of a run: hosts, counters, who dropped out and why."""
 
-    def __init__(self, settings: PlayOptions, hosts: Mapping[str, Host]) -> None:
-        self._settings = settings
-        self._hosts = {name: HostState(name, Endable(host.transport), host.vars) for name, host in hosts.items()}
+    def __init__(self, settings: PlayOptions, hosts: Mapping[str, Host], groups: Mapping[str, Sequence[str]], forks: int) -> None:
+        self._settings, self._reached, self._groups, self._forks = settings, hosts, groups, forks
+        self._hostvars = magic.HostVars(list(hosts), lambda name: self._hosts[name].own(settings))
+        self._hosts = {name: self._state(name, host) for name, host in hosts.items()}
+        self._alive: list[str] = []
         self._tallies: dict[str, HostCounters] = {}
         self._failures: dict[str, HostFailure] = {}
 
@@ -68,8 +95,13 @@ class _Course:
         if not hosts:
             return
         self._settings.reporter.play(play.name)
+        self._alive = [host.name for host in hosts]
+        about = magic.of_play(play.name, play.folder, names, self._alive)
         for host in hosts:
             host.play = play
+            host.magic |= about
+        for host_name, one in self._reached.items():
+            self._hosts[host_name].vars = one.variables(play.folder)
         alive, failed = self._nodes(play.tasks, hosts, rescued=False)
         self._drop(failed)
         for handler in play.handlers:
@@ -97,9 +129,14 @@ class _Course:
 
     def _host(self, name: str) -> HostState:
         if name not in self._hosts:
-            self._hosts[name] = HostState(name, Endable(LocalTransport()), {})
+            self._hosts[name] = self._state(name, Host(LocalTransport()))
         self._tallies.setdefault(name, HostCounters())
         return self._hosts[name]
+
+    def _state(self, name: str, host: Host) -> HostState:
+        known = magic.of_host(name, self._groups, host.origin, self._hostvars)
+        known |= magic.of_run(check=self._settings.check, diff=self._settings.diff)
+        return HostState(name, Endable(host.transport), host.vars, magic=known)
 
     def _nodes(self, nodes: tuple[Node, ...], hosts: list[HostState], *, rescued: bool) -> tuple[list[HostState], list[_DroppedHost]]:
         """Run nodes one after the other; return the hosts that got through and those that failed on the way."""
@@ -150,10 +187,12 @@ class _Course:
                 lost.append(_DroppedHost(host, HostFailure(host.name, task.name, message), task.action, shown))
             else:
                 alive.append(host)
+        out = {*self._failures, *(one.host.name for one in lost if not rescued)}
+        self._alive[:] = [name for name in self._alive if name not in out]
         return alive, lost
 
     def _everywhere(self, task: Task, hosts: list[HostState]) -> list[TaskEnd]:
-        return side_by_side(lambda host: run_task(task, host, self._settings), hosts, MOST_AT_ONCE)
+        return side_by_side(lambda host: run_task(task, host, self._settings), hosts, self._forks)
 
     def _break_off(self) -> None:
         if isinstance(self._settings.clock, StopClock):

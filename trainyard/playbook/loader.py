@@ -57,7 +57,7 @@ def _play(node: Map, path: Path) -> Play:
     _check_notifications((*tasks_of(tasks), *handlers), [handler.name for handler in handlers])
     variables = {**_vars(node), **_vars_files(node, path.parent)}
     hosts = _texts(node, "hosts")
-    return Play(_text(node, "name") or ",".join(hosts), hosts, tasks, handlers, variables, node.where())
+    return Play(_text(node, "name") or ",".join(hosts), hosts, tasks, handlers, variables, node.where(), folder=path.parent)
 
 
 def _handlers(node: Map, base: _Inherited) -> list[Task]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
+from trainyard.playbook.hosts import magic
+from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, tasks_of
-from trainyard.playbook.values import Condition, Value, guarded_names, names_in
+from trainyard.playbook.values import Condition, Value, compile_value, guarded_names, names_in
 
-BUILT_IN = frozenset({"inventory_hostname", "check_mode", "result", "failed_task", "failed_result", "item", "vars"})
+BUILT_IN = magic.NAMES | {"check_mode", "result", "failed_task", "failed_result", "item", "vars"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +60,17 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
     return replace(playbook, plays=tuple(replace(play, tasks=chosen(play.tasks)) for play in playbook.plays))
 
 
-def hosts_of(play: Play, names: Iterable[str]) -> list[str]:
-    """Return the hosts that the play's pattern names. Raises UserError when there are none."""
-    known = list(names)
-    hosts: list[str] = []
-    for pattern in play.hosts:
-        matching = known if pattern == "all" else fnmatch.filter(known, pattern)
-        if not matching and pattern == "localhost":
-            matching = ["localhost"]
-        if not matching:
-            raise UserError(
-                f"the play '{play.name}' is for hosts '{pattern}', and there are: {', '.join(known) or 'none'}{suggest(pattern, known)}",
-                where=play.where,
-            )
-        hosts += [name for name in matching if name not in hosts]
-    return hosts
+def hosts_of(play: Play, groups: Mapping[str, Sequence[str]], extra: Mapping[str, object]) -> list[str]:
+    """Return the hosts that the play's pattern names. Raises UserError for a word that names no host and no group."""
+    patterns: list[str] = []
+    for text in play.hosts:
+        said = compile_value(text, play.where).render({**play.vars, **extra})
+        patterns += [str(each) for each in said] if isinstance(said, list) else [str(said)]
+    try:
+        return matching(patterns, groups, play.where)
+    except UserError as error:
+        error.message = f"the play '{play.name}': {error.message}"
+        raise
 
 
 def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]], extra: Mapping[str, object]) -> None:

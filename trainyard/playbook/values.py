@@ -126,6 +126,11 @@ def compile_value(node: Node, where: Location | None) -> Value:
     return Text(node, where, _compiled(lambda: expressions.template(node), where))
 
 
+def rendered(value: object, variables: Variables) -> object:
+    """Return a variable's value: rendered if it stands in a YAML file, else as it is."""
+    return value.render(variables) if isinstance(value, (Literal, Text, ListOf, MapOf)) else value
+
+
 def compile_condition(node: Node, where: Location | None) -> Condition:
     """Compile ``when`` and its like: true, false, an expression, or a list of them."""
     if isinstance(node, Seq):

@@ -1,0 +1,103 @@
+"""Which hosts a command line means, and what plays know of them by themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trainyard.playbook.__main__ import main
+
+HOSTS = """\
+[web]
+w1.example size=3 ansible_host=10.0.0.1
+w2.example size="{{ 2 + 2 }}"
+[db]
+d1
+[all:vars]
+ansible_connection=local
+"""
+
+
+@pytest.fixture
+def hosts(tmp_path: Path) -> str:
+    (tmp_path / "hosts").write_text(HOSTS)
+    return str(tmp_path / "hosts")
+
+
+def write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def recap(out: str) -> list[str]:
+    return [line.split()[0] for line in out.partition("PLAY RECAP")[2].splitlines() if "ok=" in line]
+
+
+def test_plays_know_which_hosts_there_are(tmp_path: Path, hosts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    checks = [
+        "inventory_hostname_short == inventory_hostname.split('.')[0]",
+        "groups.web == ['w1.example', 'w2.example'] and groups['all'] | length == 3 and groups.ungrouped == []",
+        "group_names == (['db'] if inventory_hostname == 'd1' else ['web'])",
+        "hostvars['w2.example'].size == 4 and hostvars['w1.example']['ansible_host'] == '10.0.0.1'",
+        "hostvars.d1.ansible_host == 'd1' and hostvars.d1.kept == 'of d1' and 'nobody' not in hostvars",
+        "hostvars | length == 3 and (hostvars.keys() | list) == groups.all",
+        "ansible_play_hosts == groups.all and play_hosts == ansible_play_batch and ansible_play_hosts_all == groups.all",
+        f"inventory_file == '{hosts}' and inventory_dir == '{tmp_path}' and playbook_dir == '{tmp_path}'",
+        "ansible_play_name == 'first' and not ansible_check_mode and not ansible_diff_mode",
+    ]
+    tasks = "".join(f'        - "{check}"\n' for check in checks)
+    text = (
+        "- name: first\n  hosts: all\n  tasks:\n    - set_fact: {kept: 'of {{ inventory_hostname }}'}\n"
+        f"    - assert:\n        that:\n{tasks}"
+    )
+    code = main([write(tmp_path / "play.yml", text), "-i", hosts])
+    assert code == 0, capsys.readouterr().out
+
+
+def test_a_host_that_fails_is_no_longer_among_those_of_the_play(tmp_path: Path, hosts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """\
+- hosts: web
+  tasks:
+    - assert: {that: "inventory_hostname != 'w1.example'"}
+    - debug: {msg: "left {{ ansible_play_hosts }} of {{ ansible_play_hosts_all | length }}"}
+"""
+    assert main([write(tmp_path / "play.yml", text), "-i", hosts]) == 2
+    assert "left ['w2.example'] of 2" in capsys.readouterr().out
+
+
+def test_a_limit_leaves_of_the_plays_hosts_those_that_it_names(tmp_path: Path, hosts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path / "play.yml", "- hosts: web\n  tasks: [{debug: {msg: a}}]\n- hosts: db\n  tasks: [{debug: {msg: b}}]\n")
+    assert main([file, "-i", hosts, "--limit", "w*:!w2*"]) == 0
+    assert recap(capsys.readouterr().out) == ["w1.example"]
+    assert main([file, "-i", hosts, "-l", "db", "-l", "w2.example"]) == 0
+    assert recap(capsys.readouterr().out) == ["w2.example", "d1"]
+    assert main([file, "-i", hosts, "--limit", "all:!web:!db"]) == 2
+    assert "--limit all:!web:!db leaves no host of any play" in capsys.readouterr().err
+    assert main([file, "-i", hosts, "--limit", "d2"]) == 2
+    assert "there is no host and no group 'd2'" in capsys.readouterr().err
+
+
+def test_the_hosts_of_a_play_may_be_an_expression(tmp_path: Path, hosts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = '- hosts: "{{ target | default(wanted) }}"\n  vars: {wanted: [d1, "web[0]"]}\n  tasks: [{debug: {msg: a}}]\n'
+    file = write(tmp_path / "play.yml", text)
+    assert main([file, "-i", hosts]) == 0
+    assert recap(capsys.readouterr().out) == ["d1", "w1.example"]
+    assert main([file, "-i", hosts, "-e", "target=web"]) == 0
+    assert recap(capsys.readouterr().out) == ["w1.example", "w2.example"]
+
+
+def test_several_playbooks_run_one_after_the_other_with_one_recap(
+    tmp_path: Path, hosts: str, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    one = write(tmp_path / "one/a.yml", "- hosts: web\n  tasks:\n    - set_fact: {kept: 1}\n    - assert: {that: size == 3}\n")
+    two = write(tmp_path / "two/b.yml", "- hosts: all\n  tasks: [{debug: {msg: '{{ v }} {{ kept | default(0) }} {{ playbook_dir }}'}}]\n")
+    write(tmp_path / "two/group_vars/web.yml", "v: beside two\n")
+    write(tmp_path / "two/group_vars/db.yml", "v: the db\n")
+    assert main([one, two, "-i", hosts, "-f", "1"]) == 2
+    out = capsys.readouterr().out
+    assert out.count("PLAY RECAP") == 1 and out.count("PLAY [") == 2
+    assert recap(out) == ["w1.example", "w2.example", "d1"]
+    assert f"beside two 1 {tmp_path}/two" in out and f"the db 0 {tmp_path}/two" in out
+    assert "w2.example" not in out.partition("PLAY [b")[2].partition("PLAY RECAP")[0]
