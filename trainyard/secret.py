@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fnmatch import fnmatchcase
 
 SECRET_NAMES = (
@@ -61,6 +62,12 @@ def redact(text: str, secrets: list[Secret]) -> str:
     for value in values:
         text = text.replace(value, "***")
     return text
+
+
+def conceal(text: str) -> None:
+    """Take a text out of all that is shown from here on: as a whole, each of its lines, and as JSON writes it."""
+    for form in {text, text.strip(), *text.splitlines(), json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}:
+        Secret(form)
 
 
 def hide(text: str) -> str:

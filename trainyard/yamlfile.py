@@ -292,27 +292,28 @@ def _read(text: str, name: str, rules: Rules, take: Callable[[_Loader], _T]) -> 
             loader.dispose()
 
 
-def load(path: Path, *, name: str | None = None, rules: Rules = "1.2") -> Node:
+def load(path: Path, *, name: str | None = None) -> Node:
     """Read a YAML file; see parse()."""
     shown = name or str(path)
     try:
         text = read_text(path, shown)
     except FileNotFoundError:
         raise UserError(f"{shown}: there is no such file") from None
-    return parse(text, shown, rules=rules)
+    return parse(text, shown)
 
 
-def load_map(path: Path, *, name: str | None = None, rules: Rules = "1.2") -> Map:
+def load_map(path: Path, *, name: str | None = None) -> Map:
     """Read a YAML file whose top level is a mapping (an empty file is an empty mapping)."""
-    return _as_map(load(path, name=name, rules=rules), name or str(path))
+    return as_map(load(path, name=name), name or str(path))
 
 
 def parse_map(text: str, name: str) -> Map:
     """Parse a document whose top level is a mapping; see parse() and load_map()."""
-    return _as_map(parse(text, name), name)
+    return as_map(parse(text, name), name)
 
 
-def _as_map(node: Node, name: str) -> Map:
+def as_map(node: Node, name: str) -> Map:
+    """Return a document whose top level is a mapping; raises UserError for any other."""
     if node is None:
         return Map()
     if not isinstance(node, Map):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trainyard import yamlfile
 from trainyard.errors import UserError
+from trainyard.playbook.hosts.varfiles import variables_in
 
 
 def extra_vars(texts: Iterable[str]) -> dict[str, object]:
@@ -15,7 +16,7 @@ def extra_vars(texts: Iterable[str]) -> dict[str, object]:
     variables: dict[str, object] = {}
     for text in texts:
         if text.startswith("@"):
-            variables |= dict(yamlfile.load_map(Path(text[1:])))
+            variables |= variables_in(Path(text[1:]))
         elif text.lstrip().startswith("{"):
             variables |= _mapping(text)
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from trainyard import yamlfile
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
-from trainyard.playbook import keywords
+from trainyard.playbook import documents, keywords
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Block, Loop, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.schema import compile_args
@@ -39,7 +39,7 @@ class _Inherited:
 
 def load(path: Path) -> Playbook:
     """Read and check a playbook. Raises UserError with file:line:col at the first mistake."""
-    node = yamlfile.load(path)
+    node = documents.load(path)
     if not isinstance(node, Seq) or not node:
         raise UserError("a playbook is a list of plays", where=Location(str(path), 1))
     return Playbook(path, tuple(_play(_map(item, node.where(index), "a play"), path) for index, item in enumerate(node)))
@@ -101,7 +101,7 @@ def _include(node: Map, around: _Inherited) -> Node:
         raise UserError(f"{name} includes itself", where=where)
     if not path.is_file():
         raise UserError(f"there is no file {path}", where=where)
-    tasks = yamlfile.load(path)
+    tasks = documents.load(path)
     if not isinstance(tasks, Seq):
         raise UserError("an included file is a list of tasks", where=Location(str(path), 1))
     inside = replace(around, folder=path.parent, files=(*around.files, path.resolve()))
@@ -189,7 +189,7 @@ def _vars(node: Map) -> dict[str, Value]:
 def _vars_files(node: Map, folder: Path) -> dict[str, Value]:
     values: dict[str, Value] = {}
     for name in _texts(node, "vars_files"):
-        document = yamlfile.load_map(folder / name)
+        document = documents.load_map(folder / name)
         values |= {key: compile_value(item, document.where(key, value=True)) for key, item in document.items()}
     return values
 

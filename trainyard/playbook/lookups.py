@@ -18,7 +18,7 @@ from typing import Any
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
-from trainyard.secret import Secret, names_secret
+from trainyard.secret import conceal, names_secret
 
 _UNSET = object()
 _SEQUENCE = re.compile(r"(?:(?P<start>\w+)-)?(?P<end>\w+)(?:/(?P<stride>\w+))?(?::(?P<format>.+))?")
@@ -72,7 +72,7 @@ def _env(terms: list[Any], sight: Sight, default: Any = "") -> list[Any]:
         words = str(term).split()
         value = os.environ.get(words[0] if words else "", default)
         if names_secret(words[0] if words else "") and isinstance(value, str):
-            Secret(value)  # from here on it is taken out of whatever is shown
+            conceal(value)
         hits.append(value)
     return hits
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from trainyard.errors import PodFailed, Unreachable
 from trainyard.playbook.ending import Left
 from trainyard.playbook.model import Task
-from trainyard.secret import Secret, redact
+from trainyard.secret import Secret, hide, redact
 
 Status = Literal["ok", "changed", "skipped", "failed", "ignored", "unreachable"]
 _WIDTH = 72
@@ -69,7 +69,7 @@ class Report:
 
     def reason(self) -> str:
         """Return in one line what went wrong (empty when nothing did)."""
-        return "; ".join(f"{failure.host}: {failure.task}: {failure.message}" for failure in self.failures)
+        return hide("; ".join(f"{failure.host}: {failure.task}: {failure.message}" for failure in self.failures))
 
     def raise_for_failure(self) -> None:
         """Raise the Unreachable that a host met, or PodFailed for a failed task; return when all went well."""
@@ -172,7 +172,7 @@ class TextReporter:
         with self._lock:
             for line in lines:
                 # Names of files may hold bytes that are no text.
-                self._write(line.encode(errors="backslashreplace").decode())
+                self._write(hide(line).encode(errors="backslashreplace").decode())
 
 
 def secrets_in(value: object) -> list[Secret]:

@@ -18,8 +18,9 @@ from trainyard.playbook import expressions
 from trainyard.playbook.expressions import Call, free_names, guarded_in
 from trainyard.playbook.natives import OMIT, LazyMap, Written, plain
 from trainyard.playbook.natives import Variables as Variables
+from trainyard.playbook.vault import Sealed
 from trainyard.yamlfile import Map, Node, Seq
-from trainyard.yamltags import Unsafe
+from trainyard.yamltags import Unsafe, Vaulted
 
 _YES, _NO = ("1", "true", "yes", "on", "y", "t"), ("0", "false", "no", "off", "n", "f")
 
@@ -90,7 +91,7 @@ class MapOf(Written):
         return LazyMap(self.items, variables, tuple(one for one in open_ if one is not self))
 
 
-Value = Literal | Text | ListOf | MapOf
+Value = Literal | Text | ListOf | MapOf | Sealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,8 @@ def compile_value(node: Node, where: Location | None) -> Value:
         return MapOf({key: compile_value(item, node.where(key, value=True)) for key, item in node.items()}, where)
     if isinstance(node, Seq):
         return ListOf(tuple(compile_value(item, node.where(index)) for index, item in enumerate(node)), where)
+    if isinstance(node, Vaulted):
+        return Sealed(node, where)
     if not isinstance(node, str) or isinstance(node, Unsafe) or not any(mark in node for mark in expressions.MARKS):
         return Literal(node, where)
     return Text(node, where, _compiled(lambda: expressions.template(node), where))

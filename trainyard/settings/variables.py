@@ -102,6 +102,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
     ),
     VariableGroup(
+        sort="place", of="playbooks", says="the file with the password of what ansible-vault has encrypted, or a program that prints it",
+        more=("TRAINYARD_VAULT_PASSWORD_FILE",),
+    ),
+    VariableGroup(
         sort="source", of="ledger", says="the URL of a Postgres that is the [ledger](records.md) instead of `.trainyard/ledger.db`",
         more_keys=("TRAINYARD_LEDGER",),
     ),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from trainyard import yamlfile
 from trainyard.errors import UserError
+from trainyard.playbook import documents
 from trainyard.playbook.hosts import grouptree, ini
 from trainyard.playbook.hosts.inventory import UNGROUPED, Inventory
 from trainyard.playbook.hosts.ranges import expand
@@ -70,7 +71,7 @@ def _file(inventory: Inventory, path: Path, key_file: Path | None) -> None:
         return
     text = read_text(path, str(path))
     if path.suffix in (".yml", ".yaml", ".json") or text.lstrip().startswith(("{", "---")):
-        tree = yamlfile.parse_map(text, str(path))
+        tree = documents.parse_map(text, str(path))
         if isinstance(tree.get("pods"), list) or "pod_id" in tree or {"host", "port"} <= set(tree):
             _pods(inventory, tree, path, key_file)
         elif path.suffix == ".json" and "_meta" in tree:

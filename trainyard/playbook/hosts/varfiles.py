@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainyard import yamlfile
+from trainyard.playbook import documents
 from trainyard.playbook.values import Value, compile_value
 
 _ENDINGS = ("", ".yml", ".yaml", ".json")
@@ -39,7 +39,7 @@ class VarFiles:
 
 def variables_in(path: Path) -> dict[str, Value]:
     """Return the variables of a YAML or JSON file, compiled; raises UserError with the place of what is wrong."""
-    document = yamlfile.load_map(path)
+    document = documents.load_map(path)
     return {name: compile_value(value, document.where(name, value=True)) for name, value in document.items()}
 
 
