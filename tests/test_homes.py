@@ -56,6 +56,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
             "rehearsal/runpod/schema.py": "judges a text by the cloud's specification",
             "api/calls.py": "a caller's date, as --since reads it",
             "playbook/filters/texts.py": "a form of the playbook's own, as to_datetime reads it",
+            "playbook/actions/files.py": "a time in the form that the task names",
         },
     ),
     "growing pauses": (

@@ -79,8 +79,13 @@ def naming(path: Path) -> Iterator[None]:
 
 def sha256_of(path: Path) -> str:
     """Return the hex sha256 of a file, read in pieces."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: Path, algorithm: str) -> str:
+    """Return a hex digest of a file, read in pieces."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _write_draft(path: Path, content: str | bytes, durable: bool, mode: int, draft: Path | None) -> Path:

@@ -17,7 +17,7 @@ from trainyard.playbook import Host
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.schema import compile_args, render_args
 from trainyard.playbook.steps import CommandAction as RunStep
-from trainyard.playbook.steps import Get, Job, PutFile, PutText, Step
+from trainyard.playbook.steps import Get, Job, Script, Step
 from trainyard.remote.transport import LocalTransport, SshTransport
 from trainyard.yamlfile import parse
 
@@ -33,8 +33,6 @@ GOLDEN: list[tuple[str, str, Step]] = [
     ("shell", "{cmd: x, creates: /a, removes: /b, chdir: /c, stdin: in}", RunStep("x", b"in", "/c", "/a", "/b")),
     ("command", "echo 'a b' $HOME;", RunStep("echo 'a b' '$HOME;'")),
     ("command", "{argv: [echo, 'a b', 1]}", RunStep("echo 'a b' 1")),
-    ("copy", "{content: hi, dest: /d}", PutText("/d", b"hi", None)),
-    ("copy", "{content: {a: [1]}, dest: /d, mode: 0600}", PutText("/d", b'{"a": [1]}\n', 0o600)),
     ("fetch", "{src: /a/b, dest: /home/}", Get("/a/b", Path("/home/b"))),
     ("fetch", "{src: /a/b, dest: /home/c}", Get("/a/b", Path("/home/c"))),
     ("job", "{start: /j, command: x, chdir: /a b, env: {A: 1}}", Job("start", "/j", "cd '/a b' || exit 1\nx", {"A": 1})),
@@ -50,7 +48,8 @@ def test_arguments_become_a_step(action: str, yaml: str, step: Step) -> None:
 
 def test_a_local_file_is_looked_for_beside_the_playbook(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("x")
-    assert build("copy", "{src: f, dest: /d/}", tmp_path) == PutFile(tmp_path / "f", "/d/f", None, None)
+    step = build("copy", "{src: f, dest: /d/}", tmp_path)
+    assert isinstance(step, Script) and (step.stdin, step.values["path"], step.values["name"]) == (b"x", "/d", "f")
     with pytest.raises(UserError, match="there is no"):
         build("copy", "{src: none, dest: /d}", tmp_path)
 
@@ -60,10 +59,11 @@ def test_a_local_file_is_looked_for_beside_the_playbook(tmp_path: Path) -> None:
     [
         ("command", "echo 'open", "No closing quotation"),
         ("command", "''", "nothing to run"),
-        ("file", "{path: /x, state: link}", "go together"),
-        ("file", "{path: /x, src: y}", "go together"),
+        ("file", "{path: /x, src: y}", "goes with"),
         ("copy", "{content: x, dest: /d/}", "'dest' is a file"),
-        ("copy", "{src: ., dest: /d, mode: 0644}", "for one file"),
+        ("copy", "{src: ., dest: /d, backup: true}", "for one file"),
+        ("copy", "{src: ., dest: /d, owner: 'a b'}", "no account"),
+        ("copy", "{content: x, dest: /d, validate: sshd}", "must hold %s"),
     ],
 )
 def test_arguments_that_make_no_sense_together(tmp_path: Path, action: str, yaml: str, words: str) -> None:
@@ -115,11 +115,11 @@ FILES = """
       tasks:
         - {file: {path: "{{ tmp }}/w/d", state: directory, mode: 0750}}
         - {copy: {content: "hi\\n", dest: "{{ tmp }}/w/d/a b", mode: 0600}}
-        - {copy: {src: tree, dest: "{{ tmp }}/w/tree"}}
+        - {copy: {src: tree/, dest: "{{ tmp }}/w/tree"}}
         - {copy: {src: tree/big, dest: "{{ tmp }}/w/big"}}
         - {template: {src: t.j2, dest: "{{ tmp }}/w/d/"}}
         - {file: {path: "{{ tmp }}/w/link", state: link, src: d}}
-        - {file: {path: "{{ tmp }}/w/touched", state: touch, mode: 0600}}
+        - {file: {path: "{{ tmp }}/w/touched", state: touch, mode: 0600, modification_time: preserve, access_time: preserve}}
         - {fetch: {src: "{{ tmp }}/w/tree", dest: "{{ tmp }}/home"}}
         - {fetch: {src: "{{ tmp }}/w/d/t", dest: "{{ tmp }}/home/"}}
 """
@@ -164,8 +164,8 @@ def test_diff_shows_what_changes_and_only_then(do: Run, tmp_path: Path) -> None:
     ("state", "before", "after", "words"),
     [
         ("absent", "file", "nothing", None), ("absent", "tree", "nothing", None), ("absent", "nothing", "nothing", None),
-        ("directory", "file", "file", "is not a directory"), ("touch", "tree", "tree", "is a directory"),
-        ("file", "nothing", "nothing", "there is no file"), ("link, src: y", "tree", "tree", "is not a link"),
+        ("directory", "file", "file", "is not a folder"), ("touch", "tree", "tree", None),
+        ("file", "nothing", "nothing", "there is no file"), ("link, src: .", "tree", "tree", "is there and is a folder"),
     ],
 )  # fmt: skip
 def test_states_of_a_path(do: Run, tmp_path: Path, state: str, before: str, after: str, words: str | None) -> None:

@@ -36,7 +36,7 @@ MISTAKES = [
     ("copy: {content: x}", "3:13", "'copy' needs 'dest'"),
     ("copy: {dest: /x}", "3:13", "'copy' needs exactly one of: src, content"),
     ("copy: {src: a, content: b, dest: /x}", "3:13", "needs exactly one of: src, content"),
-    ("copy: {content: x, dest: /x, mode: 644}", "3:42", "must be a mode such as 0644, not 644"),
+    ("copy: {content: x, dest: /x, mode: 644}", "3:42", "must be a mode such as 0644 or u=rwX,go=r, not 644"),
     ("copy: /etc/passwd", "3:13", "'copy' takes arguments: src"),
     ("copy: {src: a, dest: b, sha256: abc}", "3:39", "64 hex characters"),
     ("shell:", "3:13", "'shell' takes arguments: cmd"),

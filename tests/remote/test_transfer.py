@@ -225,7 +225,7 @@ def make_tree(top: Path) -> None:
 
 def test_a_tree_goes_up_and_comes_back_the_same(transport: Transport, pod: Path, tmp_path: Path) -> None:
     make_tree(tmp_path / "up")
-    assert put_tree(transport, tmp_path / "up", str(pod / "t")) == ["a.py", "link", "run.sh", "sub/b c.txt", "sub/deep/é"]
+    assert put_tree(transport, tmp_path / "up", str(pod / "t")) == ["a.py", "empty/", "link", "run.sh", "sub/b c.txt", "sub/deep/é"]
     assert put_tree(transport, tmp_path / "up", str(pod / "t")) == []
     assert (pod / "t/empty").is_dir() and os.access(pod / "t/run.sh", os.X_OK) and not os.access(pod / "t/a.py", os.X_OK)
     (tmp_path / "up/a.py").write_bytes(b"changed")

@@ -19,7 +19,6 @@ from trainyard.playbook.steps import (
     Job,
     Outcome,
     PutFile,
-    PutText,
     PutTree,
     Say,
     Script,
@@ -66,11 +65,8 @@ def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
         case CommandAction():
             return _command(step, scene)
         case Script() if scene.timeout is None:
-            text = with_environment(with_values(step.text, check=int(scene.check), **step.values), scene.environment)
+            text = placing.script_text(step, check=scene.check, diff=scene.diff, environment=scene.environment)
             return Asking(BatchCommand(text, step.stdin or b""), lambda done: step.read(_expected(done)))
-        case PutText() | PutFile() if scene.timeout is None and not (scene.check or scene.diff):
-            put = placing.putting(step, scene.transport.name)
-            return put and Asking(*put)
         case Say():
             return {"changed": False, "msg": step.message}
         case SetFacts():
@@ -92,7 +88,7 @@ def perform(step: Step, scene: Scene) -> Outcome:
     match step:
         case Wait():
             return _wait(step, scene)
-        case PutText() | PutFile() | PutTree() | Get() | Edit():
+        case PutFile() | PutTree() | Get() | Edit():
             return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
         case Job():
             return _job(step, scene)

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
-from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutText, PutTree
+from trainyard.playbook.actions import placement
+from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutTree, Script
 from trainyard.remote import transfer, tree
-from trainyard.remote.batch import BatchCommand
-from trainyard.remote.protocol import CommandResult, Transport, with_values
+from trainyard.remote.protocol import Transport, with_environment, with_values
+from trainyard.remote.upload import beside
 from trainyard.shellscript import load
 
-_DIFF_LIMIT = 256 * 1024
 _EDIT_LIMIT = 16 * 1024 * 1024
 """Bytes of a file whose lines are changed here."""
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-def place(step: PutText | PutFile | PutTree | Get | Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
+def place(step: PutFile | PutTree | Get | Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
     """Carry out one of the steps that move files; with ``check`` only say what would change."""
     match step:
-        case PutText():
-            return _put(step, t, check=check, diff=diff)
         case PutFile():
             return _put_file(step, t, check=check, diff=diff)
         case PutTree():
@@ -35,72 +35,65 @@ def place(step: PutText | PutFile | PutTree | Get | Edit, t: Transport, *, check
             return _edit(step, t, check=check, diff=diff)
 
 
-def putting(step: PutText | PutFile, name: str) -> tuple[BatchCommand, Callable[[CommandResult], Outcome]] | None:
-    """Return the command that puts a text or a small file in its place and what reads its answer; None for what needs more."""
-    mode = 0o644
-    try:
-        if isinstance(step, PutText):
-            data = step.data
-        elif (status := step.src.stat()).st_size <= transfer.SMALL:
-            data, mode = step.src.read_bytes(), transfer.mode_of(status)
-        else:
-            return None
-    except OSError:
-        return None  # said in words when it is carried out
-    digest = hashlib.sha256(data).hexdigest()
-    if isinstance(step, PutFile) and step.sha256 not in (None, digest):
-        return None
-    command = transfer.putting(step.path, data, mode if step.mode is None else step.mode, keep_mode=step.mode is None)
-    return BatchCommand(command, data), lambda done: {
-        "changed": transfer.was_put(name, step.path, done), "dest": step.path, "sha256": digest,
-    }  # fmt: skip
+def script_text(step: Script, *, check: bool, diff: bool, environment: Mapping[str, object] = _NOTHING) -> str:
+    """Return a script of an action as it is run."""
+    return with_environment(with_values(step.text, check=int(check), diff=int(diff), **step.values), environment)
 
 
-def _put(step: PutText, t: Transport, *, check: bool, diff: bool) -> Outcome:
-    shown = _difference(t, step.path, step.data) if diff else {}
-    digest = hashlib.sha256(step.data).hexdigest()
-    mode, keep = step.mode if step.mode is not None else 0o644, step.mode is None
-    if check:
-        changed = _differs(t, step.path, digest, mode, keep_mode=keep)
-    else:
-        changed = transfer.put_bytes(t, step.path, step.data, mode, keep_mode=keep)
-    return {"changed": changed, "dest": step.path, "sha256": digest, **(shown if changed else {})}
+def run_script(step: Script, t: Transport, *, check: bool, diff: bool) -> Outcome:
+    """Run a script of an action and read what it says. Raises PodFailed when it could not do it."""
+    done = t.exec(script_text(step, check=check, diff=diff), step.stdin)
+    if done.rc:
+        raise PodFailed(done.error_text or f"exit code {done.rc}")
+    return step.read(done)
 
 
 def _edit(step: Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
     """Read the file, compute what shall be there, and put it: the expressions are Python's, the host has only sh."""
-    done = t.exec(with_values(load(__package__, "text"), path=step.path, limit=_EDIT_LIMIT))
+    done = t.exec(with_values(load(__package__, "text"), path=step.to.path, limit=_EDIT_LIMIT))
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
-    there = done.stdout.startswith(b"+")
-    edited = step.change(done.stdout[1:] if there else None)
-    if edited.data is None:
+    before = done.stdout[1:] if done.stdout.startswith(b"+") else None
+    edited = step.change(before)
+    data = before if edited.data is None else edited.data
+    if data is None or (edited.data is None and not step.to.owned.wished):
         return {"changed": False, **edited.result}
-    outcome = _put(PutText(step.path, edited.data, step.mode), t, check=check, diff=diff)
+    was = "absent" if before is None else hashlib.sha256(before).hexdigest()
+    outcome = run_script(placement.put(data, step.to, was=was), t, check=check, diff=diff)
     return {**outcome, **edited.result}
 
 
 def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:
+    """Ask whether the file is needed, send it under another name, which goes on after a cut, and give it its place."""
     try:
-        mode = transfer.mode_of(step.src.stat()) if step.mode is None else step.mode
-        digest = sha256_of(step.src)
-        small = step.src.read_bytes() if diff and step.src.stat().st_size <= _DIFF_LIMIT else None
+        sums = {"sha256": sha256_of(step.src), "src": str(step.src)}
     except OSError as error:
         raise UserError(f"{step.src}: cannot be read: {error.strerror}") from None
-    if step.sha256 is not None and step.sha256 != digest:
-        raise PodFailed(f"{step.src} is not the file that was promised: its sha256 is {digest}, not {step.sha256}")
-    shown = _difference(t, step.path, small) if small is not None else {}
-    keep = step.mode is None
-    if check:
-        changed = _differs(t, step.path, digest, mode, keep_mode=keep)
-    else:
-        changed = transfer.put_file(t, step.src, step.path, mode=mode, keep_mode=keep, sha256=digest)
-    return {"changed": changed, "dest": step.path, "sha256": digest, **(shown if changed else {})}
+    asked = run_script(placement.ask(sums["sha256"], step.to, sums), t, check=check, diff=diff)
+    needs = asked.pop("needs", None)
+    if needs is None:
+        return asked
+    part = beside(str(needs), f"new-{sums['sha256'][:16]}")
+    transfer.put_file(t, step.src, part, mode=0o600, sha256=sums["sha256"])
+    to = replace(step.to, path=str(needs), name="", into=False)
+    outcome = run_script(placement.take(part, to, sums), t, check=False, diff=False)
+    return {**outcome, "changed": True, **({"diff": asked["diff"]} if "diff" in asked else {})}
 
 
 def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
-    files = tree.differing(t, step.src, step.path) if check else tree.put_tree(t, step.src, step.path, store=step.store)
-    return {"changed": bool(files), "dest": step.path, "files": files}
+    rules = tree.TreeRules("same" if step.owned.mode == "preserve" else "keep", step.force, step.links)
+    if check:
+        names = tree.differing(t, step.src, step.path, rules=rules)
+    else:
+        names = tree.put_tree(t, step.src, step.path, store=step.store, rules=rules)
+    changed = bool(names)
+    files, folders, _ = transfer.local_tree(step.src, links=step.links)
+    for owned, paths in ((step.owned, files), (replace(step.owned, mode=step.directory_mode), [".", *folders])):
+        owned = replace(owned, mode="") if owned.mode == "preserve" else owned
+        if owned.wished and paths:
+            done = run_script(placement.own_all(step.path, owned, paths), t, check=check, diff=False)
+            changed = changed or bool(done["changed"])
+    return {"changed": changed, "dest": step.path, "files": names}
 
 
 def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
@@ -127,27 +120,6 @@ def _get_tree(step: Get, t: Transport, *, check: bool) -> Outcome:
     if stale and not check:
         transfer.get_tree(t, step.path, step.dest)
     return {"changed": bool(stale), "dest": str(step.dest), "files": stale}
-
-
-def _differs(t: Transport, path: str, sha256: str, mode: int, *, keep_mode: bool = False) -> bool:
-    program = load("trainyard.remote", "keep_mode") + load(__package__, "same")
-    done = t.exec(with_values(program, path=path, sha256=sha256, mode=f"{mode:04o}", keep=int(keep_mode)))
-    if done.rc:
-        raise PodFailed(f"{t.name}: {done.error_text}")
-    return done.stdout.strip() != b"same"
-
-
-def _difference(t: Transport, path: str, data: bytes) -> Outcome:
-    """Return the unified difference between what is there and what will be, when both are short texts."""
-    done = t.exec(with_values('[ ! -e "$path" ] || head -c "$limit" "$path"', path=path, limit=_DIFF_LIMIT))
-    old, new = done.stdout, data
-    if done.rc or max(len(old), len(new)) >= _DIFF_LIMIT or b"\0" in old + new:
-        return {"diff": f"{path}: the difference is not shown (binary or large)\n"}
-    lines = difflib.unified_diff(
-        old.decode(errors="backslashreplace").splitlines(keepends=True),
-        new.decode(errors="backslashreplace").splitlines(keepends=True), f"{path} (now)", f"{path} (then)",
-    )  # fmt: skip
-    return {"diff": "".join(line if line.endswith("\n") else line + "\n" for line in lines)}
 
 
 def _local_sha256(path: Path) -> str | None:

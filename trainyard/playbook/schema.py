@@ -17,6 +17,8 @@ from trainyard.yamltags import Octal
 
 Kind = OneOf["text", "name", "bool", "int", "number", "mode", "list", "map", "any", "condition", "sha256", "path", "words"]
 _NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+_CLAUSE = r"[ugoa]*([-+=]([rwxXst]*|[ugo]))+"
+"""One part of a mode as chmod reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +144,7 @@ def _typed(kind: Kind, value: object, subject: str) -> object:
         value = value.written
     if kind in _AS_WRITTEN and not isinstance(value, str):
         raise UserError(f"{subject} must be {_SHAPES[kind].looks_like}, not {display(value)}")
-    typed = read(_SHAPES[kind], value, subject)
-    return int(str(typed), 8) if kind == "mode" else typed
+    return read(_SHAPES[kind], value, subject)
 
 
 def _words(value: object, subject: str) -> list[str]:
@@ -179,7 +180,11 @@ _SHAPES: Mapping[Kind, Shape] = {
     "name": Shape(kind="text", pattern=_NAME.pattern, looks_like="a variable's name"),
     "int": Shape(kind="whole"),
     "number": Shape(kind="number", least=0),
-    "mode": Shape(kind="text", pattern=r"0?[0-7]{3,4}", looks_like="a mode such as 0644"),
+    "mode": Shape(
+        kind="text",
+        pattern=rf"0?[0-7]{{3,4}}|preserve|{_CLAUSE}(,{_CLAUSE})*",
+        looks_like="a mode such as 0644 or u=rwX,go=r",
+    ),
     "list": Shape(kind="list"),
     "map": Shape(kind="map"),
     "sha256": Shape(kind="text", pattern=r"[0-9a-f]{64}", looks_like="the 64 hex characters of a sha256"),

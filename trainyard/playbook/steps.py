@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from trainyard.playbook.places import Owned, Placement
 from trainyard.remote.protocol import CommandResult
 
 Outcome = dict[str, object]
@@ -45,9 +46,8 @@ class Script:
 class Edit:
     """Change the text of a file of the host: what is there (None: nothing) goes into ``change``, what it returns is put there."""
 
-    path: str
+    to: Placement
     change: Callable[[bytes | None], Edited]
-    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +69,11 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class PutText:
-    """Make a file have this content; without a mode one that is there keeps its own."""
-
-    path: str
-    data: bytes
-    mode: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class PutFile:
-    """Make a file a copy of a local one, whose sha256 may be promised."""
+    """Make a file a copy of a local one that is too big to be sent in vain."""
 
     src: Path
-    path: str
-    mode: int | None
-    sha256: str | None
+    to: Placement
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +83,12 @@ class PutTree:
     src: Path
     path: str
     store: str | None = None
+    owned: Owned = field(default_factory=Owned)
+    """Of its files; "preserve" as a mode gives each the one that it has here."""
+    directory_mode: str = ""
+    links: bool = False
+    """Whether links stay links; else what they lead to is copied."""
+    force: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +137,4 @@ class AssertAction:
     success_message: str | None = None
 
 
-Step = CommandAction | Script | Edit | Wait | PutText | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction
+Step = CommandAction | Script | Edit | Wait | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction

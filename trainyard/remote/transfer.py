@@ -154,25 +154,31 @@ def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnP
     return [file.path for file in files]
 
 
-def local_tree(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the files and the folders below a local folder, relative, sorted; links to files count as files."""
+def local_tree(folder: Path, *, links: bool = False) -> tuple[list[str], list[str], dict[str, str]]:
+    """Return the files and the folders below a local folder, relative, sorted; links count as what they lead to.
+
+    With ``links`` they are apart: names, and what each leads to.
+    """
     files: list[str] = []
     folders: list[str] = []
+    kept: dict[str, str] = {}
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder")
-    for top, below, names in os.walk(folder, followlinks=True):
+    for top, below, names in os.walk(folder, followlinks=not links):
         real = os.path.realpath(top)
-        below[:] = [name for name in below if not _leads_back(real, os.path.realpath(os.path.join(top, name)))]
         inside = PurePosixPath(Path(top).relative_to(folder).as_posix())
-        folders += [str(inside / name) for name in below]
-        files += [str(inside / name) for name in names]
+        for name in [name for name in (*below, *names) if links and os.path.islink(os.path.join(top, name))]:
+            kept[str(inside / name)] = os.readlink(os.path.join(top, name))
+        below[:] = [name for name in below if not _leads_back(real, os.path.realpath(os.path.join(top, name)))]
+        folders += [str(inside / name) for name in below if str(inside / name) not in kept]
+        files += [str(inside / name) for name in names if str(inside / name) not in kept]
     for name in (*files, *folders):
         if not (folder / name).exists():
             raise UserError(f"{folder / name} is a link to nothing")
     for name in files:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is neither a file nor a folder (a pipe or a device?)")
-    return sorted(files), sorted(folders)
+    return sorted(files), sorted(folders), kept
 
 
 def mode_of(status: os.stat_result) -> int:

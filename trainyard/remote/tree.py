@@ -10,19 +10,21 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from trainyard.batches import batches
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, ended_by_nul, expect, with_values
 from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file
-from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, octal
+from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress
 from trainyard.shellscript import load
 
 PACK = 8 * 1024 * 1024
@@ -42,17 +44,33 @@ class LocalFile:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class TreeRules:
+    """What of a folder shall be the same on the pod, and what a file that is there may keep."""
+
+    modes: Literal["plain", "keep", "same"] = "plain"
+    """0755 for programs and 0644 for the rest; those for what is new, else as it is there; or all as they are here."""
+    force: bool = True
+    """Whether a file that is there and differs is replaced."""
+    links: bool = False
+    """Whether a link stays one; else what it leads to is sent."""
+
+
+PLAIN = TreeRules()
+
+
 def put_tree(
-    t: Transport, local_dir: Path, remote_dir: str, *, store: str | None = None, on_progress: OnProgress | None = None
-) -> list[str]:
+    t: Transport, local_dir: Path, remote_dir: str, *,
+    store: str | None = None, rules: TreeRules = PLAIN, on_progress: OnProgress | None = None,
+) -> list[str]:  # fmt: skip
     """Make every file of a local folder the same on the pod; return what changed, relative, sorted.
 
-    Files that the pod has beyond these stay. Modes: 0755 for programs, 0644 for the rest. ``store`` is a folder on the
-    pod that keeps files by their sha256; what lies in it is not sent. Raises PodFailed when the pod cannot take a file.
+    Files that the pod has beyond these stay. ``store`` is a folder on the pod that keeps files by their sha256; what lies
+    in it is not sent. Raises PodFailed when the pod cannot take a file.
     """
-    names, folders = local_tree(local_dir)
-    _make_folders(t, remote_dir, folders)
-    changed = _differing(t, _described(local_dir, names), remote_dir)
+    names, folders, links = local_tree(local_dir, links=rules.links)
+    fresh_folders = _make_folders(t, remote_dir, folders)
+    changed = _differing(t, _described(local_dir, names, rules), remote_dir, rules)
     tally = ByteCounter(sum(file.size for file in changed), on_progress)
     stored = _in_store(t, changed, store)
     sent = [file for file in changed if file.sha256 not in stored]
@@ -72,33 +90,57 @@ def put_tree(
     if store is not None and sent:
         words = [word for file in big for word in (file.sha256, file.name)]
         _run(t, "tree_keep", remote_dir, store, ended_by_nul(words), days=KEPT_DAYS)
-    return sorted(file.name for file in changed)
+    return _changed(changed, fresh_folders, _link(t, remote_dir, links, check=False))
 
 
-def differing(t: Transport, local_dir: Path, remote_dir: str) -> list[str]:
-    """Return the files that ``put_tree`` would change, sorted; nothing is made."""
-    return sorted(file.name for file in _differing(t, _described(local_dir, local_tree(local_dir)[0]), remote_dir))
+def differing(t: Transport, local_dir: Path, remote_dir: str, *, rules: TreeRules = PLAIN) -> list[str]:
+    """Return what ``put_tree`` would change, sorted; nothing is made."""
+    names, folders, links = local_tree(local_dir, links=rules.links)
+    fresh_folders = _make_folders(t, remote_dir, folders, check=True)
+    changed = _differing(t, _described(local_dir, names, rules), remote_dir, rules)
+    return _changed(changed, fresh_folders, _link(t, remote_dir, links, check=True))
 
 
-def _described(folder: Path, names: Sequence[str]) -> list[LocalFile]:
+def _changed(files: Sequence[LocalFile], folders: Sequence[str], links: Sequence[str]) -> list[str]:
+    """Return the names of what changed; of new folders those in which nothing else is new."""
+    names = {file.name for file in files}.union(links)
+    filled = {str(parent) for name in names.union(folders) for parent in PurePosixPath(name).parents}
+    return sorted(names.union(f"{name}/" for name in folders if name not in filled))
+
+
+def _described(folder: Path, names: Sequence[str], rules: TreeRules) -> list[LocalFile]:
     files = []
     for name in names:
         path = folder / name
         try:
             status = path.stat()
-            files.append(LocalFile(name, status.st_size, mode_of(status), sha256_of(path)))
+            mode = stat.S_IMODE(status.st_mode) if rules.modes == "same" else mode_of(status)
+            files.append(LocalFile(name, status.st_size, mode, sha256_of(path)))
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     return files
 
 
-def _make_folders(t: Transport, top: str, folders: Sequence[str]) -> None:
-    expect(
-        t.exec(with_values(load(__package__, "tree_folders"), top=top), ended_by_nul([".", *folders])), f"{t.name}: {top} cannot be made"
-    )
+def _make_folders(t: Transport, top: str, folders: Sequence[str], *, check: bool = False) -> list[str]:
+    """Make the folders that are not there; return which."""
+    text = with_values(load(__package__, "tree_folders"), top=top, check=int(check))
+    return _names(expect(t.exec(text, ended_by_nul([".", *folders])), f"{t.name}: {top} cannot be made").stdout)
 
 
-def _differing(t: Transport, files: Sequence[LocalFile], top: str) -> list[LocalFile]:
+def _link(t: Transport, top: str, links: Mapping[str, str], *, check: bool) -> list[str]:
+    """Make the links that are not as they shall be; return which."""
+    if not links:
+        return []
+    words = [word for name, target in links.items() for word in (name, target)]
+    text = with_values(load(__package__, "tree_links"), top=top, check=int(check))
+    return _names(expect(t.exec(text, ended_by_nul(words)), f"{t.name}: {top} cannot be written").stdout)
+
+
+def _names(answer: bytes) -> list[str]:
+    return [os.fsdecode(name) for name in answer.split(b"\0") if name]
+
+
+def _differing(t: Transport, files: Sequence[LocalFile], top: str, rules: TreeRules) -> list[LocalFile]:
     if not files:
         return []
     asked = t.exec(with_values(load(__package__, "tree_ask"), top=top, id=os.urandom(6).hex()), ended_by_nul(file.name for file in files))
@@ -114,12 +156,18 @@ def _differing(t: Transport, files: Sequence[LocalFile], top: str) -> list[Local
     there = [file for file, kind in zip(files, kinds, strict=True) if kind == b"f"]
     if len(sums) != len(there) or len(modes) != len(there):
         return list(files)  # one of them cannot be read: none is trusted
-    same = {
-        file.name
-        for file, digest, mode in zip(there, sums, modes, strict=True)
-        if digest == file.sha256.encode() and mode == octal(file.mode).lstrip("0").encode()
-    }
-    return [file for file in files if file.name not in same]
+    as_there = {file.name: (digest, int(mode, 8)) for file, digest, mode in zip(there, sums, modes, strict=True)}
+    return [replaced for file in files if (replaced := _needed(file, as_there.get(file.name), rules)) is not None]
+
+
+def _needed(file: LocalFile, there: tuple[bytes, int] | None, rules: TreeRules) -> LocalFile | None:
+    """Return a file as it shall be sent, None when what is there may stay."""
+    if there is None:
+        return file
+    digest, mode = there
+    if not rules.force or (digest == file.sha256.encode() and (rules.modes == "keep" or mode == file.mode)):
+        return None
+    return replace(file, mode=mode) if rules.modes == "keep" else file
 
 
 def _sections(answer: bytes) -> Iterator[bytes]:
