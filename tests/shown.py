@@ -35,6 +35,7 @@ KNOWS_ITS_STACK = {
     "rerun",
     "diff",
     "compare",
+    "play",
     "runs",
     "cache",
     "cache.clean",

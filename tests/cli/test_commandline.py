@@ -15,7 +15,7 @@ import pytest
 from invoke.collection import Collection
 
 from tests.verbs import development
-from trainyard.cli import commandline
+from trainyard.cli import commandline, playverbs
 from trainyard.cli.commandline import main
 from trainyard.cli.common import SHORT
 from trainyard.cli.ending import tell
@@ -23,6 +23,7 @@ from trainyard.cli.usage import help_first, usage_problem
 from trainyard.cli.verbs import verbs as verbs_of_a_person
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed, typed
+from trainyard.playbook.__main__ import _parser
 from trainyard.secret import Secret
 
 
@@ -313,11 +314,15 @@ def test_bash_completes_runs_and_stacks_of_this_repository(tmp_path: Path) -> No
         try trainyard download first ""
         try trainyard compare first ann/second fi
         try trainyard diff first fi
+        try trainyard play ""
+        try trainyard play a.yml fi
+        try trainyard play --limit x a.yml b
     """
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "TRAINYARD_HOME": str(tmp_path / ".trainyard")}
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
 
     said = ["ann/second bob/second first", "first", "ann/first ann/second", "ann/first/1 ann/first/2", "local runpod", "", "first", "first"]
+    said += ["", "first", "bob/second"]
     assert (done.stdout.splitlines(), done.stderr) == (said, "")
 
 
@@ -393,9 +398,24 @@ def test_a_playbook_of_the_repository_or_of_trainyard_is_run_by_name(elsewhere: 
     done = subprocess.run(command("play", "own.yml", "--", "--help"), cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("usage: invoke play own.yml -- ["), done  # the name under which this process was started
 
+    (elsewhere / "hosts").write_text("[a]\nh1\n[b]\nh2 ansible_connection=local\n")
+    words = ("-i", "hosts", "--limit", "b", "own.yml", "-e", "who=we", "--check", "-f", "3", "own.yml", "-vv", "--", "--diff")
+    done = subprocess.run(command("play", *words), cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.count("hello we") == 2 and "h2 " in done.stdout, done
+
     assert run(capfd, "play", "preflight.yml", name="trainyard")[0] in (0, 2)
     code, _, err = run(capfd, "play", "none.yml", name="trainyard")
     assert code == 2 and "none.yml" in err
+    code, _, err = run(capfd, "play", "own.yml", "nobody", name="trainyard")
+    assert code == 2 and "there is no run 'nobody' here" in err
+
+
+def test_the_verb_play_has_every_option_of_the_playbooks_own_command_line() -> None:
+    theirs = {word.removeprefix("--") for action in _parser(None)._actions for word in action.option_strings if word.startswith("--")}
+    shorts = {word for action in _parser(None)._actions for word in action.option_strings if len(word) == 2}
+    ours = [argument.names for argument in playverbs.play.get_arguments()]
+    assert theirs - {"help"} == {names[0] for names in ours} - {"playbook", "stack"}
+    assert shorts - {"-h"} == {f"-{name}" for names in ours for name in names[1:]} - {"-s", "-k"}
 
 
 def test_in_another_project_invoke_is_invoke_as_anywhere(
@@ -438,7 +458,7 @@ def test_a_short_option_means_the_same_in_every_verb() -> None:
     namespace = verbs_of_a_person()
     for name in namespace.task_names:
         for argument in namespace[name].get_arguments(ignore_unknown_help=True):
-            for word in argument.names:
+            for word in argument.names if name != "play" else ():  # its are Ansible's
                 if len(word) == 1:
                     meanings.setdefault(word, set()).add(argument.names[0])
 
@@ -450,7 +470,7 @@ def test_a_short_option_means_the_same_in_every_verb() -> None:
 LINGERING = """
 import time
 from concurrent.futures import ThreadPoolExecutor
-from trainyard.cli import commandline
+from trainyard.cli import commandline, playverbs
 ThreadPoolExecutor(1).submit(time.sleep, 600)
 commandline.main(["--version"])
 """

@@ -125,6 +125,10 @@ def test_while_a_run_trains_a_shell_a_tunnel_and_a_cancel_reach_its_pod(yard: Ya
 
     done = yard.invoke("ssh", "a", "--", "echo", "here:$WORKSPACE;", "exit", "7").expect(7)
     assert "here:/" in done.out, done
+    tasks = "[{shell: 'test -d {{ workspace }} && echo I am {{ run }}', register: r}, {debug: {msg: '{{ r.stdout }}'}}]"
+    (yard.home / "look.yml").write_text(f"- hosts: all\n  tasks: {tasks}\n")
+    done = yard.invoke("play", str(yard.home / "look.yml"), "a").expect()
+    assert "I am tester/a" in done.out and "ok=2" in done.out, done
 
     # A local pod shares this machine's network, so what listens here is what the pod's end of the tunnel finds.
     with socket.create_server(("127.0.0.1", 0)) as server:

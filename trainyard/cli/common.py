@@ -29,17 +29,21 @@ SHORT = {
     "all-stacks": "a", "budget": "b", "config": "c", "data": "d", "set": "e", "follow": "f", "ci": "i", "json": "j", "key": "k",
     "local-port": "l", "name": "n", "on-bad-row": "o", "partial": "p", "recipe": "r", "stack": "s", "to": "t", "write": "w", "yes": "y",
 }  # fmt: skip
-"""The short option of each option that has one. It means the same in every verb, but for ``-k``: the ``--key`` of ``adopt`` is a file."""
+"""The short option of each option that has one. It means the same in every verb, but for ``-k``: the ``--key`` of ``adopt`` is a file.
+
+``play`` has those of Ansible beside them."""
 
 
 class Verb(Task[Any]):
     """A task of Invoke whose short options are those of SHORT: Invoke's own take whichever letter is free."""
 
+    shorts = SHORT
+
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
         """Return the arguments as Invoke makes them, with our short names."""
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
         for argument in arguments:
-            long, short = argument.names[0], SHORT.get(argument.names[0])
+            long, short = argument.names[0], self.shorts.get(argument.names[0])
             argument.names = (long, short) if short else (long,)
         return arguments
 

@@ -46,6 +46,9 @@ def candidates(words: Sequence[str], collection: Any, places: Places) -> list[st
     behind = range(at + 1, len(before))
     number = sum(not before[one].startswith("-") and before[one - 1] not in valued for one in behind)
     positional = [each.name for each in arguments if each.positional]
+    if any(each.name == "playbook" for each in arguments):
+        # Files come first, and runs behind them; where no run begins like that, it is one more file.
+        return [run for run in _runs(places, last) if run.startswith(last)] if number else []
     if number >= len(positional):
         # A list of runs has no end.
         return _runs(places, last) if any(each.kind is list and each.name in _RUNS for each in arguments) else None

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 from invoke.context import Context
 
-from trainyard.cli.common import context, help_of, required, show_json, task, verb, words_behind
+from trainyard.cli.common import context, help_of, required, show_json, task, verb
 from trainyard.config import find_root
 from trainyard.errors import UserError
 from trainyard.phrasing import as_typed
-from trainyard.shipped import find
 
 
 @task(help=help_of(stack="check what this stack needs, too"))
@@ -24,16 +22,6 @@ def doctor(c: Context, stack: str | None = None) -> int:
     findings = checks(work.places, work.env, stack)
     print(as_typed("\n".join(lines(findings))))
     return 2 if any(check.status == "fail" for check in findings) else 0
-
-
-@task(positional=["playbook"], help=help_of(playbook="its file; one of playbooks/ may be named without the folder"))
-@verb
-def play(c: Context, playbook: str) -> int:
-    """Run a playbook, here unless its options say where (they stand behind --; invoke play FILE -- --help shows them)."""
-    from trainyard.playbook.__main__ import main
-
-    file = Path(playbook) if Path(playbook).exists() else find(find_root(), f"playbooks/{playbook}")
-    return main([str(file if file.exists() else playbook), *(words_behind() or ())], as_typed(f"invoke play {playbook} --"))
 
 
 @task

@@ -22,6 +22,30 @@ def help_first(argv: Sequence[str]) -> list[str]:
 _NAMED = {
     "compare": ("--run", ("--run", "--stack", "-s", "--png")),
     "sweep": ("--name", ("--name", "-n", "--png")),
+    "play": (
+        "--playbook",
+        (
+            "--playbook",
+            "--stack",
+            "-s",
+            "--host",
+            "--inventory",
+            "-i",
+            "--limit",
+            "-l",
+            "--tags",
+            "-t",
+            "--skip-tags",
+            "--start-at-task",
+            "--extra-vars",
+            "-e",
+            "--forks",
+            "-f",
+            "--ssh-config",
+            "--key",
+            "-k",
+        ),
+    ),
     "data.build": ("--src", ("--src", "--to", "-t", "--config", "-c", "--set", "-e")),
 }
 """Verbs behind which words may stand, none or several: the option that each of them is, and the options that have a word of their own."""
@@ -39,14 +63,14 @@ def folder_named(argv: Sequence[str]) -> list[str]:
 
 def runs_named(argv: Sequence[str]) -> list[str]:
     """Return ``compare RUN RUN`` as ``compare --run RUN --run RUN``: Invoke takes a word that is one more for another verb."""
-    words = list(argv)
+    words, behind = (list(argv), []) if "--" not in argv else (list(argv[: argv.index("--")]), list(argv[argv.index("--") :]))
     option, valued = _NAMED.get("".join(words[1:2]), ("", ()))
     if not option:
-        return words
+        return list(argv)
     named = words[:2]
     for before, word in pairwise(words[1:]):
         named += [word] if word.startswith("-") or before in valued else [option, word]
-    return named
+    return [*named, *behind]
 
 
 def names_of(collection: Any) -> list[str]:

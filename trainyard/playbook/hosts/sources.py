@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trainyard import yamlfile
@@ -16,7 +16,6 @@ from trainyard.playbook.hosts.ranges import expand
 from trainyard.playbook.values import Literal
 from trainyard.remote.inventory import targets
 from trainyard.textfile import read_text
-from trainyard.yamlfile import Map
 
 _PROGRAM = 60.0
 """Seconds that a program may take to print its inventory."""
@@ -73,7 +72,7 @@ def _file(inventory: Inventory, path: Path, key_file: Path | None) -> None:
     if path.suffix in (".yml", ".yaml", ".json") or text.lstrip().startswith(("{", "---")):
         tree = documents.parse_map(text, str(path))
         if isinstance(tree.get("pods"), list) or "pod_id" in tree or {"host", "port"} <= set(tree):
-            _pods(inventory, tree, path, key_file)
+            add_outputs(inventory, tree, str(path), origin=path, key_file=key_file)
         elif path.suffix == ".json" and "_meta" in tree:
             grouptree.read_listed(inventory, tree, path)
         else:
@@ -82,12 +81,16 @@ def _file(inventory: Inventory, path: Path, key_file: Path | None) -> None:
         ini.read(inventory, text, path)
 
 
-def _pods(inventory: Inventory, outputs: Map, path: Path, key_file: Path | None) -> None:
+def add_outputs(
+    inventory: Inventory, outputs: Mapping[str, object], what: str, hint: str | None = None, *,
+    origin: Path | None = None, key_file: Path | None = None,
+) -> None:  # fmt: skip
+    """Add the pods that a stack's outputs tell; raises UserError where they tell none. ``what`` it is that told them."""
     pods = targets(outputs, key_file=key_file)
     if not pods:
-        raise UserError(f"{path}: the stack has no pod")
+        raise UserError(f"{what}: the stack has no pod", hint=hint)
     for pod in pods:
-        inventory.add_pod(pod.name, pod.address, pod.vars, path)
+        inventory.add_pod(pod.name, pod.address, pod.vars, origin)
 
 
 def _printed(path: Path) -> str:
