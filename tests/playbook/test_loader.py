@@ -23,15 +23,14 @@ MISTAKES = [
     ("shell: ls\n      deletgate_to: localhost", "4:7", "did you mean 'delegate_to'"),
     ("shell: ls\n      delegate_to: other", "4:20", "can only be localhost"),
     ("shell: ls\n      async: 60", "4:7", "'async' is not supported in a task: start it with the 'job' action"),
-    ("shell: ls\n      become: true", "4:7", "pods are used as root"),
-    ("shell: ls\n      with_items: [1]", "4:7", "'with_items' is not supported: use 'loop'"),
-    ("ansible.builtin.shell: ls", "3:7", "'ansible.builtin.shell' is not supported: leave the prefix out"),
-    ("s3: {pull: x}", "3:7", "'s3' is not supported in a task: results and data travel by"),
     ("ufw: {rule: allow}", "3:7", "use 'command: ufw ...'"),
-    ("include_tasks: x.yml", "3:7", "use 'include: file.yml'"),
+    ("shell: ls\n      with_list_of: [1]", "4:7", "'with_list_of' is not supported in a task: there are with_items"),
+    ("ansible.builtin.shel: ls", "3:7", "there is no action 'ansible.builtin.shel' (did you mean 'shell'?)"),
+    ("community.docker.docker_container: {name: x}", "3:7", "is not supported in a task: use 'command: docker"),
     ("include: none.yml", "3:16", "there is no file"),
-    ("include: '{{ x }}.yml'", "3:16", "its name cannot be an expression"),
-    ("include: x.yml\n      register: y", "4:7", "unknown keyword 'register' beside 'include'"),
+    ("include: '{{ x }}.yml'", "3:16", "cannot be an expression: use 'include_tasks'"),
+    ("import_tasks: play.yml\n      register: y", "3:21", "includes itself"),
+    ("block: [{shell: ls}]\n      register: y", "4:7", "unknown keyword 'register' in a block"),
     ("copy: {content: x, dset: /x}", "3:26", "'copy' has no argument 'dset' (did you mean 'dest'?)"),
     ("copy: {content: x}", "3:13", "'copy' needs 'dest'"),
     ("copy: {dest: /x}", "3:13", "'copy' needs exactly one of: src, content"),
@@ -39,7 +38,7 @@ MISTAKES = [
     ("copy: {content: x, dest: /x, mode: 644}", "3:42", "must be a mode such as 0644 or u=rwX,go=r, not 644"),
     ("copy: /etc/passwd", "3:13", "'copy' takes arguments: src"),
     ("copy: {src: a, dest: b, sha256: abc}", "3:39", "64 hex characters"),
-    ("shell:", "3:13", "'shell' takes arguments: cmd"),
+    ("shell:", "3:13", "'shell' needs 'cmd'"),
     ("shell: [a, b]", "3:14", "'shell' takes arguments: cmd"),
     (
         "file: {path: /x, state: dirctory}",
@@ -87,12 +86,13 @@ PLAYS = [
     ("a: b", "1:1", "a playbook is a list of plays"),
     ("- tasks: []", "1:3", "a play needs 'hosts'"),
     ("- conection: local\n  hosts: all", "1:3", "unknown keyword 'conection' in a play"),
-    ("- hosts: all\n  roles: [x]", "2:3", "use 'include: file.yml' with 'vars'"),
+    ("- hosts: all\n  roles: [x]", "2:11", "there is no role 'x' in"),
     ("- hosts: all\n  gather_facts: true", "2:3", "facts are not gathered here"),
+    ("- hosts: all\n  strategy: debug", "2:13", "'strategy: debug' is not supported: there are linear, free"),
     ("- hosts: all\n  handlers:\n    - shell: ls", "3:7", "a handler needs a 'name'"),
     ("- hosts: all\n  handlers:\n    - {name: a, shell: ls}\n    - {name: a, shell: ls}", "4:8", "two handlers 'a'"),
     ("- hosts: all\n  tasks: {shell: ls}", "2:10", "'tasks' must be a list"),
-    ("- hosts: [1]", "1:10", "'hosts' must be a text or a list of texts"),
+    ("- hosts: [true]", "1:10", "'hosts' must be a text or a list of texts"),
     ("- hosts: all\n  tasks:\n   - shell: a\n  - b", "4:3", "not valid YAML"),
 ]
 
@@ -111,7 +111,7 @@ def test_a_missing_file_and_a_missing_vars_file_are_named(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="there is no such file"):
         playbook.load(tmp_path / "none.yml")
     (tmp_path / "p.yml").write_text("- hosts: all\n  vars_files: none.yml\n")
-    with pytest.raises(UserError, match=r"none\.yml: there is no such file"):
+    with pytest.raises(UserError, match=r"there is no file .*none\.yml"):
         playbook.load(tmp_path / "p.yml")
 
 
@@ -157,7 +157,7 @@ def test_what_stands_around_a_task_is_inherited(tmp_path: Path) -> None:
     assert (task.no_log, task.folder) == (True, tmp_path / "sub")
 
 
-@pytest.mark.parametrize("word", sorted(set(keywords.INSTEAD) - {"ansible.builtin", "include"}))
+@pytest.mark.parametrize("word", sorted(keywords.INSTEAD))
 def test_every_word_known_from_elsewhere_is_refused_with_a_sentence(tmp_path: Path, word: str) -> None:
     path = tmp_path / "play.yml"
     path.write_text(TASK + f"debug: x\n      {word}: 1\n")

@@ -153,8 +153,8 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
     if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
         raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=loop.items.where)
     ends = []
-    for item in items:
-        inside = {**variables, loop.var: item}
+    for index, item in enumerate(items):
+        inside = {**variables, loop.var: item, **({loop.index_var: index} if loop.index_var else {})}
         label = HIDDEN if task.no_log else str(item if loop.label is None else loop.label.render(inside))
         ends.append(_one(task, host, settings, inside, label))
         if loop.var != "item":

@@ -16,6 +16,7 @@ from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task
 from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
+from trainyard.playbook.varsfiles import files_of
 from trainyard.remote.protocol import Transport
 from trainyard.remote.transport import LocalTransport
 from trainyard.secret import redact
@@ -102,6 +103,8 @@ class _Course:
             host.magic |= about
         for host_name, one in self._reached.items():
             self._hosts[host_name].vars = one.variables(play.folder)
+        for host in hosts:
+            host.from_files = files_of(play, {**play.vars, **host.vars, **self._settings.extra})
         alive, failed = self._nodes(play.tasks, hosts, rescued=False)
         self._drop(failed)
         for handler in play.handlers:

@@ -6,99 +6,130 @@ from collections.abc import Iterable
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
+from trainyard.playbook.schema import Arg, Schema
 from trainyard.yamlfile import Map
 
-PLAY = ("name", "hosts", "vars", "vars_files", "tasks", "handlers", "environment", "tags", "gather_facts")
-INHERITED = ("when", "tags", "environment", "vars", "ignore_errors", "timeout", "no_log", "delegate_to")
-BLOCK = ("name", "block", "rescue", "always", *INHERITED)
-INCLUDE = ("name", "include", "when", "tags", "environment", "vars", "ignore_errors", "no_log", "delegate_to")
-TASK = (
-    "name", "register", "loop", "loop_control", "until", "retries", "delay", "notify", "changed_when", "failed_when", *INHERITED,
+SWITCHES = ("ignore_errors", "ignore_unreachable", "any_errors_fatal", "run_once", "check_mode", "diff", "become")
+SETTINGS = ("timeout", "throttle", "delegate_to", "become_user", "become_method", "connection", "remote_user", "port")
+INHERITED = ("tags", "environment", "vars", "no_log", "module_defaults", "collections", *SWITCHES, *SETTINGS)
+_CONDITIONAL = ("name", "when", *INHERITED)
+PLAY = (
+    "name", "hosts", "pre_tasks", "roles", "tasks", "post_tasks", "handlers", "vars_files", "vars_prompt", "gather_facts", "gather_subset",
+    "gather_timeout", "serial", "max_fail_percentage", "force_handlers", "strategy", "order",
+    *(word for word in INHERITED if word not in ("delegate_to", "run_once")),
 )  # fmt: skip
-HANDLER = tuple(word for word in TASK if word not in ("loop_control", "tags"))
-LOOP_CONTROL = ("label", "loop_var")
+BLOCK = ("block", "rescue", "always", *_CONDITIONAL)
+LOOKUPS = (
+    "items", "list", "dict", "fileglob", "first_found", "nested", "sequence", "together", "indexed_items", "flattened", "lines",
+    "subelements", "random_choice",
+)  # fmt: skip
+WITH = tuple(f"with_{lookup}" for lookup in LOOKUPS)
+_LOOPED = ("loop", "loop_control", "register", *WITH)
+TASK = (
+    "until", "retries", "delay", "notify", "changed_when", "failed_when", "args", "action", "local_action", *_LOOPED, *_CONDITIONAL,
+)  # fmt: skip
+HANDLER = ("listen", *(word for word in TASK if word != "tags"))
+STATIC = ("import_tasks", "include", "import_role")
+DYNAMIC = ("include_tasks", "include_role")
+IMPORT = ("args", *_CONDITIONAL)
+INCLUDE = ("args", *_LOOPED, *_CONDITIONAL)
+IMPORT_PLAYBOOK = ("import_playbook", "name", "vars", "tags", "when")
+ROLE_ENTRY = ("role", "name", "when", *INHERITED)
+LOOP_CONTROL = ("label", "loop_var", "index_var", "pause", "extended")
+PROMPT = ("name", "prompt", "private", "default", "confirm", "unsafe")
+STRATEGIES = ("linear", "free", "host_pinned")
+CONNECTIONS = ("ssh", "local", "smart", "paramiko", "paramiko_ssh")
 
+_ROLE_ARGS = (
+    Arg("name", required=True), Arg("tasks_from"), Arg("vars_from"), Arg("defaults_from"), Arg("handlers_from"),
+    Arg("allow_duplicates", "bool"), Arg("public", "bool"), Arg("rolespec_validate", "bool"),
+)  # fmt: skip
+_FILE = (Arg("file", required=True),)
+_META = (
+    "flush_handlers", "end_play", "end_host", "end_batch", "end_role", "clear_host_errors", "clear_facts", "noop", "reset_connection",
+    "refresh_inventory",
+)  # fmt: skip
+COURSE: dict[str, Schema] = {
+    schema.action: schema
+    for schema in (
+        Schema("include_tasks", (*_FILE, Arg("apply", "map")), free="file", does="tasks of another file join when the run comes to them"),
+        Schema("import_tasks", _FILE, free="file", does="tasks of another file, read with this one"),
+        Schema("include", _FILE, free="file", does="another name of import_tasks"),
+        Schema("include_role", (*_ROLE_ARGS, Arg("apply", "map")), does="tasks and handlers of a role join when the run comes to them"),
+        Schema("import_role", _ROLE_ARGS, does="tasks and handlers of a role, read with this file"),
+        Schema("meta", (Arg("action", required=True, choices=_META),), free="action", does="handlers now, an end, hosts that failed go on"),
+    )
+}
+"""What only the executor and the loader can do, beside the actions."""
+
+_PREFIXES = ("ansible.builtin.", "ansible.legacy.")
+_COLLECTIONS = {
+    "ansible.posix.": ("synchronize", "authorized_key", "mount", "sysctl"),
+    "community.general.": ("timezone", "modprobe", "archive", "ini_file", "locale_gen"),
+    "amazon.aws.": ("s3",),
+}
+_RENAMED = {"amazon.aws.s3_object": "s3", "amazon.aws.aws_s3": "s3"}
+
+_JOB = "start it with the 'job' action, wait for it with another one"
 INSTEAD = {
-    "async": "start it with the 'job' action, wait for it with another one",
-    "poll": "start it with the 'job' action, wait for it with another one",
-    "become": "pods are used as root; log in as the user you need",
-    "become_user": "pods are used as root; log in as the user you need",
-    "become_method": "pods are used as root; log in as the user you need",
-    "roles": "use 'include: file.yml' with 'vars'",
-    "pre_tasks": "put them first in 'tasks'",
-    "post_tasks": "put them last in 'tasks'",
-    "include_tasks": "use 'include: file.yml'",
-    "import_tasks": "use 'include: file.yml'",
-    "include_role": "use 'include: file.yml' with 'vars'",
-    "import_role": "use 'include: file.yml' with 'vars'",
-    "import_playbook": "name the playbooks one after the other on the command line",
-    "include_vars": "use 'vars_files' of the play",
-    "vars_prompt": "give the value with --extra-vars",
-    "serial": "all hosts go through the tasks together",
-    "strategy": "all hosts go through the tasks together",
-    "max_fail_percentage": "a failed host drops out, the others go on",
-    "any_errors_fatal": "a failed host drops out, the others go on",
-    "force_handlers": "handlers of a failed host do not run; use 'always' of a block",
-    "run_once": "write a play with one host",
-    "delegate_facts": "results stay with their host",
-    "remote_user": "the user belongs to the host's address",
-    "connection": "use 'delegate_to: localhost' or 'hosts: localhost'",
-    "check_mode": "use --check for the whole run",
-    "diff": "use --diff for the whole run",
-    "throttle": "all hosts go through the tasks together",
-    "listen": "notify the handler by its name",
-    "local_action": "use 'delegate_to: localhost'",
-    "module_defaults": "write the argument where it is used",
-    "collections": "the actions are built in",
+    "async": _JOB,
+    "poll": _JOB,
+    "become_flags": "say become_user and become_method; sudo gets -n",
+    "become_exe": "sudo, su or doas of the host's PATH is used",
+    "sudo": "use 'become: true'",
+    "sudo_user": "use 'become_user'",
+    "user": "use 'remote_user'",
+    "delegate_facts": "facts stay with the host that the task is for; set them there by a play of its own",
     "debugger": "use --start-at-task to go on at a task",
-    "args": "put the arguments below the action",
-    "s3": "results and data travel by 'invoke train', 'invoke download'; an action for the bucket is not there yet",
-    "ansible.builtin": "leave the prefix out",
-    "script": "use 'copy' and 'shell'",
-    "raw": "use 'shell'",
-    "stat": "use 'shell: test -e ...' with 'register'",
-    "get_url": "use 'shell: curl ...' with 'creates'",
-    "unarchive": "use 'shell: tar ...' with 'creates'",
-    "lineinfile": "use 'template' for the whole file",
-    "blockinfile": "use 'template' for the whole file",
-    "synchronize": "use 'copy' with a folder as 'src'",
-    "git": "use 'shell: git ...' with 'creates'",
-    "pip": "use 'shell: uv pip ...' with 'creates'",
-    "service": "pods have no service manager; use 'job'",
-    "systemd": "pods have no service manager; use 'job'",
-    "setup": "use 'shell' with 'register'",
-    "fail": "use 'assert'",
-    "pause": "use 'wait_for' with 'timeout', or 'until' with 'delay'",
-    "meta": "handlers run at the end of the play",
+    "fact_path": "facts of one's own are not gathered; ask with 'shell' and 'register'",
+    "static": "write import_tasks, or include_tasks",
     "async_status": "use 'job: {wait: FOLDER}'",
-    "slurp": "use 'fetch', or 'shell: cat' with 'register'",
-    "ufw": "use 'command: ufw ...' with 'changed_when'",
-    "npm": "use 'command: npm ...' with 'creates'",
     "docker_container": "use 'command: docker ...' with 'changed_when'",
     "docker_image": "use 'command: docker pull ...' with 'changed_when'",
     "docker_compose_v2": "use 'command: docker compose ...' with 'changed_when'",
-    "include": "a file is included by a task of its own",
+    "conda": "use 'shell: conda ...' with 'creates'",
+    "expect": "use 'shell' with 'stdin'",
+    "npm": "use 'command: npm ...' with 'creates'",
+    "ufw": "use 'command: ufw ...' with 'changed_when'",
+    "selinux": "use 'shell: setenforce ...' with 'changed_when'",
+    "firewalld": "use 'shell: firewall-cmd ...' with 'changed_when'",
+    "reboot": "a pod that is rebooted may be gone; for a machine of your own: 'shell: reboot', then wait_for_connection in another play",
 }
 """What people know from elsewhere, and the word for it here."""
+NOT_YET = (
+    "pre_tasks", "post_tasks", "include_tasks", "include_role", "meta", "listen", "serial", "max_fail_percentage", "any_errors_fatal",
+    "force_handlers", "run_once", "throttle", "check_mode", "diff", "become", "become_user", "become_method", "connection", "remote_user",
+    "port", "ignore_unreachable", "pause", "extended", "vars_prompt",
+)  # fmt: skip
+"""What the loader reads and the executor does not carry out: a word leaves this list with the commit that does it."""
 
 
-def refuse_unknown(node: Map, known: Iterable[str], actions: Iterable[str], what: str) -> None:
-    """Raise UserError at the first key that is neither a known keyword nor an action."""
-    words = [*known, *actions]
-    for key in node:
-        if key not in words:
-            raise UserError(f"{unknown(key, words, what)}", where=node.where(key))
+def plain(key: str) -> str:
+    """Return an action's or keyword's short name where the long one means the same here."""
+    for prefix in _PREFIXES:
+        if key.startswith(prefix):
+            return key.removeprefix(prefix)
+    for prefix, names in _COLLECTIONS.items():
+        if key.startswith(prefix) and key.removeprefix(prefix) in names:
+            return key.removeprefix(prefix)
+    return _RENAMED.get(key, key)
 
 
-def unknown(key: str, words: Iterable[str], what: str) -> str:
+def unknown_in(node: Map, known: Iterable[str], actions: Iterable[str], what: str) -> list[UserError]:
+    """Return an error for each key that is neither a known keyword nor an action."""
+    words = [word for word in (*known, *actions) if word not in NOT_YET]
+    return [UserError(_unknown(key, words, what), where=node.where(key)) for key in node if plain(key) not in words]
+
+
+def _unknown(key: str, words: Iterable[str], what: str) -> str:
     """Return the sentence for a word that is not known here."""
-    plain = key
-    for prefix in ("ansible.builtin.", "ansible.legacy."):
-        plain = plain.removeprefix(prefix)
-    if plain != key:
-        return f"'{key}' is not supported: {INSTEAD['ansible.builtin']}"
+    short = key.rpartition(".")[2]
+    if plain(key) in NOT_YET:
+        return f"'{key}' is not supported {what} yet"
+    if short in INSTEAD:
+        return f"'{key}' is not supported {what}: {INSTEAD[short]}"
     if key.startswith("with_"):
-        return f"'{key}' is not supported: use 'loop'"
-    if key in INSTEAD:
-        return f"'{key}' is not supported {what}: {INSTEAD[key]}"
+        return f"'{key}' is not supported {what}: there are {', '.join(WITH)}, and 'loop' takes any list"
+    if "." in key:
+        return f"there is no action '{key}'{suggest(short, words)}: the actions are built in, collections are not read"
     return f"unknown keyword '{key}' {what}{suggest(key, words)}"

@@ -2,248 +2,168 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
-from trainyard import yamlfile
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.playbook import documents, keywords
-from trainyard.playbook.actions import ACTIONS
-from trainyard.playbook.model import Block, Loop, Node, Play, Playbook, Task, tasks_of
-from trainyard.playbook.schema import compile_args
-from trainyard.playbook.values import Condition, Literal, Value, boolean, compile_condition, compile_value
-from trainyard.reading import SAID, Kind, display
-from trainyard.yamlfile import Map, Seq
-
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+from trainyard.playbook.entries import Entry, Mistakes, mapping
+from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, Vars, VarsPrompt, tasks_of
+from trainyard.playbook.rolefolder import uses
+from trainyard.playbook.scope import Gathered, Scope, merged
+from trainyard.playbook.taskfile import brought, handlers_of, nodes_of, role_use
+from trainyard.playbook.values import Condition, Literal, Value
+from trainyard.playbook.varsfiles import vars_files
+from trainyard.yamlfile import Seq
 
 
 @dataclass(frozen=True, slots=True)
-class _Inherited:
-    """What a task takes over from the play, blocks and includes around it."""
+class Included:
+    """What an include has brought."""
 
-    folder: Path
-    files: tuple[Path, ...]
-    when: tuple[Condition, ...] = ()
-    vars: Mapping[str, Value] = field(default_factory=dict)
-    environment: tuple[Value, ...] = ()
-    tags: frozenset[str] = frozenset()
-    ignore_errors: Value | None = None
-    timeout: Value | None = None
-    no_log: bool = False
-    delegate_to: Value | None = None
+    nodes: tuple[Node, ...]
+    handlers: tuple[Task, ...] = ()
 
 
 def load(path: Path) -> Playbook:
-    """Read and check a playbook. Raises UserError with file:line:col at the first mistake."""
-    node = documents.load(path)
-    if not isinstance(node, Seq) or not node:
-        raise UserError("a playbook is a list of plays", where=Location(str(path), 1))
-    return Playbook(path, tuple(_play(_map(item, node.where(index), "a play"), path) for index, item in enumerate(node)))
+    """Read and check a playbook. Raises UserError with each mistake at its file:line:col."""
+    wrong = Mistakes()
+    plays = tuple(_plays(path, wrong, (path.resolve(),)))
+    wrong.raise_all()
+    return Playbook(path, plays)
 
 
-def _play(node: Map, path: Path) -> Play:
-    keywords.refuse_unknown(node, keywords.PLAY, (), "in a play")
-    if "hosts" not in node:
-        raise UserError("a play needs 'hosts'", where=node.where())
-    if boolean(node.get("gather_facts", False), node.where("gather_facts")):
-        raise UserError("facts are not gathered here: use 'shell' with 'register'", where=node.where("gather_facts"))
-    base = _Inherited(path.parent, (path.resolve(),), environment=_environment(node), tags=_tags(node))
-    tasks = _nodes(node, "tasks", base)
-    handlers = tuple(_handlers(node, base))
-    _check_notifications((*tasks_of(tasks), *handlers), [handler.name for handler in handlers])
-    variables = {**_vars(node), **_vars_files(node, path.parent)}
-    hosts = _texts(node, "hosts")
-    return Play(_text(node, "name") or ",".join(hosts), hosts, tasks, handlers, variables, node.where(), folder=path.parent)
+def included(include: Include, args: Mapping[str, object], params: Vars) -> Included:
+    """Return what an include brings when the run comes to it, with its rendered arguments; ``params``: variables of this time."""
+    scope = cast(Scope, include.scope)
+    play = Gathered(Mistakes())
+    inside = replace(scope, play=play, include_params={**scope.include_params, **params})
+    with play.wrong.gathered():
+        nodes = brought(include.task, args, inside)
+    play.wrong.raise_all()
+    return Included(nodes, tuple(play.handlers))
 
 
-def _handlers(node: Map, base: _Inherited) -> list[Task]:
-    tasks: list[Task] = []
-    for item, place in _items(node, "handlers"):
-        one = _map(item, place, "a handler")
-        if "name" not in one:
-            raise UserError("a handler needs a 'name'", where=one.where())
-        keywords.refuse_unknown(one, keywords.HANDLER, ACTIONS, "in a handler")
-        task = _task(one, base)
-        if task.name in [other.name for other in tasks]:
-            raise UserError(f"there are two handlers '{task.name}'", where=one.where("name"))
-        tasks.append(task)
-    return tasks
+def _plays(path: Path, wrong: Mistakes, files: tuple[Path, ...]) -> Iterator[Play]:
+    with wrong.gathered():
+        document = documents.load(path)
+        if not isinstance(document, Seq) or not document:
+            raise UserError("a playbook is a list of plays", where=Location(str(path), 1))
+        for index, item in enumerate(document):
+            with wrong.gathered():
+                entry = Entry(mapping(item, document.where(index), "a play"), wrong)
+                if any(keywords.plain(word) == "import_playbook" for word in entry.node):
+                    yield from _imported(entry, path, files)
+                else:
+                    yield _play(entry, path)
 
 
-def _nodes(node: Map, key: str, around: _Inherited) -> tuple[Node, ...]:
-    return tuple(_node(_map(item, place, "a task"), around) for item, place in _items(node, key))
-
-
-def _node(node: Map, around: _Inherited) -> Node:
-    if "include" in node:
-        keywords.refuse_unknown(node, keywords.INCLUDE, (), "beside 'include'")
-        return _include(node, _merge(node, around))
-    if any(key in node for key in ("block", "rescue", "always")):
-        keywords.refuse_unknown(node, keywords.BLOCK, (), "in a block")
-        if "block" not in node:
-            raise UserError("'rescue' and 'always' need a 'block'", where=node.where())
-        inside = _merge(node, around)
-        return Block(_text(node, "name") or "", *(_nodes(node, key, inside) for key in ("block", "rescue", "always")))
-    return _task(node, around)
-
-
-def _include(node: Map, around: _Inherited) -> Node:
-    name = _text(node, "include") or ""
-    path = around.folder / name
-    where = node.where("include", value=True)
+def _imported(entry: Entry, path: Path, files: tuple[Path, ...]) -> Iterator[Play]:
+    for error in keywords.unknown_in(entry.node, keywords.IMPORT_PLAYBOOK, (), "beside 'import_playbook'"):
+        entry.wrong.add(error)
+    word = next(word for word in entry.node if keywords.plain(word) == "import_playbook")
+    name, where = entry.text(word) or "", entry.at(word)
+    other = path.parent / Path(name).expanduser()
     if "{{" in name:
-        raise UserError("an include is read when the playbook is loaded: its name cannot be an expression", where=where)
-    if path.resolve() in around.files:
-        raise UserError(f"{name} includes itself", where=where)
-    if not path.is_file():
-        raise UserError(f"there is no file {path}", where=where)
-    tasks = documents.load(path)
-    if not isinstance(tasks, Seq):
-        raise UserError("an included file is a list of tasks", where=Location(str(path), 1))
-    inside = replace(around, folder=path.parent, files=(*around.files, path.resolve()))
-    nodes = tuple(_node(_map(item, tasks.where(index), "a task"), inside) for index, item in enumerate(tasks))
-    return Block(_text(node, "name") or name, nodes)
+        raise UserError("a playbook is imported when the first one is loaded: its name cannot be an expression", where=where)
+    if not other.is_file():
+        raise UserError(f"there is no file {other}", where=where)
+    if other.resolve() in files:
+        raise UserError(f"{name} imports itself", where=where)
+    around = merged(entry, Scope(Gathered(entry.wrong), path.parent, path.parent))
+    for play in _plays(other, entry.wrong, (*files, other.resolve())):
+        tasks = tuple(_beneath(node, around.tags, around.when) for node in play.tasks)
+        yield replace(play, vars={**play.vars, **around.vars}, tasks=tasks)
 
 
-def _task(node: Map, around: _Inherited) -> Task:
-    keywords.refuse_unknown(node, keywords.TASK, ACTIONS, "in a task")
-    actions = [key for key in node if key in ACTIONS]
-    if not actions:
-        raise UserError(f"the task has no action; actions are: {', '.join(ACTIONS)}, include", where=node.where())
-    if len(actions) > 1:
-        raise UserError(f"the task has two actions: {actions[0]} and {actions[1]}", where=node.where(actions[1]))
-    (action,) = actions
-    schema = ACTIONS[action].schema
-    scope = _merge(node, around)
-    register = _text(node, "register")
-    if register is not None and not _NAME.match(register):
-        raise UserError(f"'{register}' is not a variable name", where=node.where("register", value=True))
-    return Task(
-        name=_text(node, "name") or action, action=action, where=node.where(), folder=scope.folder,
-        args=compile_args(schema, node[action], node.where(action, value=True)), when=scope.when, vars=scope.vars,
-        environment=scope.environment, tags=scope.tags, register=register, loop=_loop(node),
-        until=_condition(node, "until"), retries=_value(node, "retries"), delay=_value(node, "delay"),
-        changed_when=_condition(node, "changed_when"), failed_when=_condition(node, "failed_when"),
-        ignore_errors=scope.ignore_errors, notify=_texts(node, "notify"), timeout=scope.timeout, no_log=scope.no_log,
-        delegate_to=scope.delegate_to,
+def _beneath(node: Node, tags: frozenset[str], when: tuple[Condition, ...]) -> Node:
+    """Return tasks with tags and conditions of the import that they came by."""
+    if isinstance(node, Task):
+        return replace(node, tags=node.tags | tags, when=(*when, *node.when))
+    if isinstance(node, Include):
+        scope = cast(Scope, node.scope)
+        inside = replace(scope, tags=scope.tags | tags, when=(*when, *scope.when))
+        task = replace(node.task, tags=node.task.tags | tags, when=(*when, *node.task.when))
+        return Include(task, inside, tuple(_beneath(one, tags, when) for one in node.known))
+    return Block(node.name, *(tuple(_beneath(one, tags, when) for one in part) for part in (node.block, node.rescue, node.always)))
+
+
+def _play(entry: Entry, path: Path) -> Play:
+    wrong, folder = entry.wrong, path.parent
+    for error in keywords.unknown_in(entry.node, keywords.PLAY, (), "in a play"):
+        wrong.add(error)
+    if "hosts" not in entry.node:
+        wrong.add(UserError("a play needs 'hosts'", where=entry.node.where()))
+    _check_fixed(entry)
+    gathered = Gathered(wrong)
+    # A play's own variables are weaker than those of hosts: they do not become its tasks' own.
+    base = replace(merged(entry, Scope(gathered, folder, folder, (path.resolve(),))), vars={})
+    parts = {key: nodes_of(entry, key, base) for key in ("pre_tasks", "tasks", "post_tasks")}
+    roles = tuple(node for use in uses(entry, "roles") for node in role_use(use, base))
+    own = handlers_of(entry, "handlers", base)
+    taken = {handler.name for handler in own}
+    handlers = (*(handler for handler in gathered.handlers if handler.name not in taken), *own)
+    before, after = (_flushed(parts[key], base) for key in ("pre_tasks", "post_tasks"))
+    tasks = (*parts["pre_tasks"], *before, *roles, *parts["tasks"], *after, *parts["post_tasks"])
+    _check_notifications((*tasks_of(tasks), *handlers), handlers, wrong)
+    hosts = entry.texts("hosts")
+    serial = entry.value("serial")
+    return Play(
+        name=entry.text("name") or ",".join(hosts), hosts=hosts, tasks=tasks, handlers=handlers, vars=entry.variables("vars"),
+        where=entry.node.where(), prompts=_prompts(entry), vars_files=vars_files(entry, folder), role_defaults=gathered.role_defaults,
+        role_vars=gathered.role_vars, serial=_each(serial), max_fail_percentage=entry.value("max_fail_percentage"),
+        any_errors_fatal=base.settings.get("any_errors_fatal"), force_handlers=entry.switch("force_handlers"),
+        gather_facts=entry.switch("gather_facts"), folder=folder,
     )  # fmt: skip
 
 
-def _loop(node: Map) -> Loop | None:
-    items = _value(node, "loop")
-    if isinstance(items, Literal):
-        raise UserError("'loop' is a list or an expression", where=node.where("loop", value=True))
-    if "loop_control" not in node:
-        return Loop(items) if items else None
-    control = _map(node["loop_control"], node.where("loop_control", value=True), "loop_control")
-    yamlfile.reject_unknown(control, keywords.LOOP_CONTROL, "word in loop_control")
-    name = _text(control, "loop_var") or "item"
-    if not _NAME.match(name):
-        raise UserError(f"'{name}' is not a variable name", where=control.where("loop_var", value=True))
-    return Loop(items, var=name, label=_value(control, "label")) if items else None
+def _check_fixed(entry: Entry) -> None:
+    """Refuse a strategy or an order of hosts that is not there."""
+    if entry.flag("gather_facts"):
+        entry.wrong.add(UserError("facts are not gathered here: use 'shell' with 'register'", where=entry.node.where("gather_facts")))
+    for key, known in (("strategy", keywords.STRATEGIES), ("order", ("inventory",))):
+        word = entry.text(key)
+        if word is not None and keywords.plain(word) not in known:
+            what = f"'{key}: {word}' is not supported: there are {', '.join(known)}{suggest(word, known)}"
+            entry.wrong.add(UserError(what, where=entry.at(key)))
 
 
-def _merge(node: Map, around: _Inherited) -> _Inherited:
-    delegate = _value(node, "delegate_to")
-    if delegate and not (isinstance(delegate, Literal) and delegate.value in ("localhost", "127.0.0.1")):
-        raise UserError("'delegate_to' can only be localhost", where=node.where("delegate_to", value=True))
-    no_log = boolean(node["no_log"], node.where("no_log", value=True)) if "no_log" in node else around.no_log
-    when = _condition(node, "when")
-    ignore = _value(node, "ignore_errors")
-    if isinstance(ignore, Literal):
-        boolean(ignore.value, ignore.where)
-    return replace(
-        around,
-        when=(*around.when, when) if when else around.when,
-        vars={**around.vars, **_vars(node)},
-        environment=(*around.environment, *_environment(node)),
-        tags=around.tags | _tags(node),
-        ignore_errors=ignore or around.ignore_errors,
-        timeout=_value(node, "timeout") or around.timeout,
-        no_log=no_log,
-        delegate_to=delegate or around.delegate_to,
-    )
+def _flushed(nodes: tuple[Node, ...], base: Scope) -> tuple[Node, ...]:
+    """Return the task that runs the handlers between two parts of a play; none where a part is empty."""
+    if not nodes:
+        return ()
+    args = {"action": Literal("flush_handlers")}
+    return (Task("flush_handlers", "meta", args, None, base.folder, tags=frozenset({"always"})),)
 
 
-def _check_notifications(tasks: tuple[Task, ...], handlers: list[str]) -> None:
+def _each(value: Value | None) -> tuple[Value, ...]:
+    items = getattr(value, "items", None)
+    return tuple(items) if isinstance(items, tuple) else () if value is None else (value,)
+
+
+def _prompts(entry: Entry) -> tuple[VarsPrompt, ...]:
+    prompts = []
+    for one in entry.entries("vars_prompt", "an entry of vars_prompt"):
+        for error in keywords.unknown_in(one.node, keywords.PROMPT, (), "in vars_prompt"):
+            entry.wrong.add(error)
+        name = one.name("name")
+        if "name" not in one.node:
+            entry.wrong.add(UserError("an entry of vars_prompt needs 'name'", where=one.node.where()))
+        private = one.flag("private")
+        if name is not None:
+            text = one.text("prompt") or name
+            prompts.append(VarsPrompt(name, text, one.node.where(), private is not False, one.value("default"), bool(one.flag("confirm"))))
+    return tuple(prompts)
+
+
+def _check_notifications(tasks: tuple[Task, ...], handlers: tuple[Task, ...], wrong: Mistakes) -> None:
+    if any(task.action == "include_role" and not isinstance(task.args.get("name"), Literal) for task in tasks):
+        return  # which handlers it brings is known only then
+    known = {name for handler in handlers for name in (handler.name, handler.title, *handler.listen)}
     for task in tasks:
         for name in task.notify:
-            if name not in handlers:
-                raise UserError(f"there is no handler '{name}'{suggest(name, handlers)}", where=task.where)
-
-
-def _vars(node: Map) -> dict[str, Value]:
-    if node.get("vars") is None:
-        return {}
-    texts = _map(node["vars"], node.where("vars", value=True), "vars")
-    for name in texts:
-        if not _NAME.match(name):
-            raise UserError(f"'{name}' is not a variable name", where=texts.where(name))
-    return {name: compile_value(item, texts.where(name, value=True)) for name, item in texts.items()}
-
-
-def _vars_files(node: Map, folder: Path) -> dict[str, Value]:
-    values: dict[str, Value] = {}
-    for name in _texts(node, "vars_files"):
-        document = documents.load_map(folder / name)
-        values |= {key: compile_value(item, document.where(key, value=True)) for key, item in document.items()}
-    return values
-
-
-def _environment(node: Map) -> tuple[Value, ...]:
-    value = _value(node, "environment")
-    if isinstance(value, Literal):
-        raise UserError("'environment' is a mapping of names to values", where=node.where("environment", value=True))
-    return () if value is None else (value,)
-
-
-def _tags(node: Map) -> frozenset[str]:
-    return frozenset(tag.strip() for text in _texts(node, "tags") for tag in text.split(","))
-
-
-def _condition(node: Map, key: str) -> Condition | None:
-    return compile_condition(node[key], node.where(key, value=True)) if key in node else None
-
-
-def _value(node: Map, key: str) -> Value | None:
-    return compile_value(node[key], node.where(key, value=True)) if node.get(key) is not None else None
-
-
-def _text(node: Map, key: str) -> str | None:
-    value = node.get(key)
-    if value is not None and not isinstance(value, str):
-        raise _wrong(node, key, "text")
-    return value
-
-
-def _texts(node: Map, key: str) -> tuple[str, ...]:
-    value = node.get(key)
-    if value is None:
-        return ()
-    items = value if isinstance(value, list) else [value]
-    if not all(isinstance(item, str) for item in items):
-        raise _wrong(node, key, "texts")
-    return tuple(str(item) for item in items)
-
-
-def _items(node: Map, key: str) -> list[tuple[yamlfile.Node, Location | None]]:
-    value = node.get(key)
-    if value is None:
-        return []
-    if not isinstance(value, Seq):
-        raise _wrong(node, key, "list")
-    return [(item, value.where(index)) for index, item in enumerate(value)]
-
-
-def _wrong(node: Map, key: str, kind: Kind) -> UserError:
-    return UserError(f"'{key}' must be {SAID[kind]}, not {display(node[key])}", where=node.where(key, value=True))
-
-
-def _map(node: yamlfile.Node, where: Location | None, what: str) -> Map:
-    if not isinstance(node, Map):
-        raise UserError(f"{what} is a mapping of words to values", where=where)
-    return node
+            if name not in known and "{{" not in name:
+                wrong.add(UserError(f"there is no handler '{name}'{suggest(name, known)}", where=task.where))

@@ -136,7 +136,7 @@ class VarsFile:
     """A file of variables; of several names the first that is there counts."""
 
     names: tuple[Value, ...]
-    search: tuple[Path, ...]
+    folder: Path
     known: Vars | None = None
     """What it holds, where no name is an expression."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal as OneOf
 
-from trainyard.errors import Location, UserError
+from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.playbook.natives import OMIT
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
@@ -33,6 +33,8 @@ class Arg:
     """Whether a path may be empty, which means that it is not given."""
     aliases: tuple[str, ...] = ()
     """Other names of it."""
+    local: OneOf["", "files", "templates", "vars"] = ""
+    """Of a path of this machine: the folder of a role or a playbook in which it is looked for, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,9 @@ Args = Mapping[str, Value | Condition]
 
 
 def compile_args(schema: Schema, node: Node, where: Location | None) -> Args:
-    """Compile and check the arguments as written. Raises UserError at the argument."""
+    """Compile and check the arguments as written. Raises UserError at each argument that is wrong."""
+    if node is None and schema.free is None and not any(arg.required for arg in schema.args):
+        node = Map()
     if not isinstance(node, Map):
         plain = node is not None and (not isinstance(node, list) or schema.free in _conditions(schema))
         if schema.free is None or not plain:
@@ -67,17 +71,23 @@ def compile_args(schema: Schema, node: Node, where: Location | None) -> Args:
         return {schema.free: _compile_arg(schema, schema.free, node, where)}
     args: dict[str, Value | Condition] = {}
     known = {name: arg.name for arg in schema.args for name in (arg.name, *arg.aliases)}
+    wrong: list[UserError] = []
     for written, item in node.items():
-        if not schema.open_ and written not in known:
-            raise UserError(f"'{schema.action}' has no argument '{written}'{suggest(written, known)}", where=node.where(written))
-        if schema.open_ and not _NAME.match(written):
-            raise UserError(f"'{written}' is not a variable name", where=node.where(written))
         name = known.get(written, written)
-        if name in args:
-            raise UserError(f"'{schema.action}': '{written}' is given twice, by two of its names", where=node.where(written))
-        args[name] = _compile_arg(schema, name, item, node.where(written, value=True))
-    _check_presence(schema, args, where)
-    return args
+        try:
+            if name in args:
+                raise UserError(f"'{schema.action}': '{written}' is given twice, by two of its names", where=node.where(written))
+            if schema.open_ and not _NAME.match(written):
+                raise UserError(f"'{written}' is not a variable name", where=node.where(written))
+            if not schema.open_ and written not in known:
+                raise UserError(f"'{schema.action}' has no argument '{written}'{suggest(written, known)}", where=node.where(written))
+            args[name] = _compile_arg(schema, name, item, node.where(written, value=True))
+        except UserError as error:
+            wrong.append(error)
+    if not wrong:
+        _check_presence(schema, args, where)
+        return args
+    raise together(wrong, "arguments")
 
 
 def render_args(schema: Schema, args: Args, variables: Variables) -> dict[str, object]:

@@ -78,12 +78,14 @@ def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]
     everything = [task for play in playbook.plays for task in (*tasks_of(play.tasks), *play.handlers)]
     known = set(BUILT_IN) | set(extra) | {name for names_of_host in host_vars for name in names_of_host}
     for play in playbook.plays:
-        known |= set(play.vars)
+        known |= {*play.vars, *play.role_defaults, *play.role_vars, *(name for file in play.vars_files for name in file.known or ())}
     for task in everything:
         known |= {task.register} if task.register else set()
         known |= set(task.args) if task.action == "set_fact" else set()
-        known |= ({task.loop.var} if task.loop else set()) | set(task.vars)
+        known |= {name for name in (task.loop.var, task.loop.index_var) if name} if task.loop else set()
+        known |= {*task.vars, *task.include_params, *(task.role.vars if task.role else ()), *(task.role.params if task.role else ())}
     values: list[Value | Condition] = [value for play in playbook.plays for value in play.vars.values()]
+    values += [value for play in playbook.plays for file in play.vars_files for value in (file.known or {}).values()]
     values += [value for task in everything for value in _values_of(task)]
     guarded = {name for value in values for name in guarded_names(value)}
     for value in values:
