@@ -144,6 +144,27 @@ def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, prox
     assert sha256_of(pod / "big") == sha256_of(big) and names(pod) == ["big"]
 
 
+def test_slices_that_lie_beside_each_other_go_together(pod: Path, big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "CHANNELS", 2)
+    t = Counting()
+    assert put_file(t, big, str(pod / "big")) and sha256_of(pod / "big") == sha256_of(big)
+    assert (t.commands, t.sent) == (2 + 2, BIG)
+
+
+def test_a_hash_is_the_same_with_and_without_openssl(pod: Path, tmp_path: Path) -> None:
+    (pod / "x").write_bytes(b"x" * 3_000_000)
+    digests = set()
+    for said in ("exit 1", "echo no such command", ""):
+        tools = tmp_path / f"bin{said}"
+        tools.mkdir()
+        if said:
+            (tools / "openssl").write_text(f"#!/bin/sh\n{said}\n")
+            (tools / "openssl").chmod(0o755)
+        t = LocalTransport(env={**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"})
+        digests.add(get_file(t, str(pod / "x"), tmp_path / f"x{said}"))
+    assert digests == {sha256_of(pod / "x")}
+
+
 def test_a_real_cut_in_an_upload_is_unreachable_and_the_next_call_finishes(proxy: Proxy, pod: Path, big: Path) -> None:
     with connect(proxy.address) as t:
 
