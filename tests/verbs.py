@@ -141,6 +141,35 @@ bench_ledger = _bench("bench.ledger", "Time the list of 100,000 runs, in SQLite 
 
 @task(
     help=help_of(
+        peers="which to measure beside ours: mux,ansible,pipelining,mitogen,pyinfra (default: all, installed apart at the first time)",
+        rounds="of each (default: 5)",
+        late="round trips of the link in ms (default: 0,80)",
+    )
+)
+@verb
+def bench_playbook(c: Context, peers: str | None = None, rounds: int | None = None, late: str | None = None) -> int:
+    """Time 18 small tasks over SSH against ansible-core, mitogen, pyinfra and plain ssh, on loopback and with 80 ms between."""
+    return python("bench.playbook", *_options({"--peers": peers, "--rounds": rounds, "--late": late}))
+
+
+@task(
+    help=help_of(
+        peers="which to measure beside ours: scp,rsync,cat (default: all)",
+        rounds="of each (default: 3)",
+        late="round trips of the link in ms (default: 0,80)",
+        megabytes="size of the file (default: 200)",
+    )
+)
+@verb
+def bench_transfer(
+    c: Context, peers: str | None = None, rounds: int | None = None, late: str | None = None, megabytes: int | None = None
+) -> int:
+    """Time a large file to a host over SSH and back against scp, rsync and a pipe, on loopback and with 80 ms between."""
+    return python("bench.transfer", *_options({"--peers": peers, "--rounds": rounds, "--late": late, "--megabytes": megabytes}))
+
+
+@task(
+    help=help_of(
         method="lora or dpo alone (default: one after the other)",
         base="tiny (default), or smollm2: a real one of 135 million weights, fetched once",
         rounds="of each (default: 3)",
@@ -303,6 +332,8 @@ def development(ns: Collection) -> None:
             "offers": bench_offers,
             "reaper": bench_reaper,
             "lora": bench_lora,
+            "playbook": bench_playbook,
+            "transfer": bench_transfer,
         },
         "recipes": {"long": recipes_long},
         "playbook": {"cases": playbook_cases},

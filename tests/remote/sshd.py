@@ -52,10 +52,11 @@ def kind() -> str:
     return os.environ.get("TEST_SSH_SERVER") or ("sshd" if _sshd() else "asyncssh")
 
 
-def start(folder: Path, *, forced: str | None = None, shell: str | None = None) -> Server:
+def start(folder: Path, *, forced: str | None = None, shell: str | None = None, more: str = "") -> Server:
     """Start the server with a host key and a login key of its own.
 
-    ``forced`` is run instead of what a client asks for (sshd's ForceCommand); ``shell`` is everybody's login shell.
+    ``forced`` is run instead of what a client asks for (sshd's ForceCommand); ``shell`` is everybody's login shell; ``more`` are
+    further lines of sshd's configuration.
     HOME of the sessions is the folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +73,8 @@ def start(folder: Path, *, forced: str | None = None, shell: str | None = None) 
         if shell is not None:
             # The passwd file of the machine is not ours: its shell runs the one that is wanted, as sshd would.
             forced = f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"'
-        (folder / "config").write_text(config + (f"ForceCommand {forced}\n" if forced else ""))
+        config += f"ForceCommand {forced}\n" if forced else ""
+        (folder / "config").write_text(config + more)
         command = [_sshd() or "sshd", "-D", "-e", "-f", str(folder / "config")]
         # From 9.8 on OpenSSH turns away for a while who asks often and does not log in: tests do, all from one address.
         tolerant = ["-o", "PerSourcePenalties=no"]
