@@ -14,6 +14,8 @@ from trainyard.errors import Unreachable
 from trainyard.playbook import Host
 from trainyard.remote.transport import CommandResult, LocalTransport, SshTransport
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 class Far:
     """This machine as if it were another one: it counts what is sent, and may be lost at the end of a certain answer."""
@@ -156,6 +158,14 @@ def test_what_may_write_on_when_it_has_ended_is_the_last_of_its_round_trip(run: 
     for alone in ("timeout: 60", "until: result.rc == 0", "delegate_to: localhost"):
         _, t = far(run, f"- shell: echo a\n- {{shell: echo b, {alone}}}\n- shell: echo c")
         assert len(t.commands) == (2 if "delegate" in alone else 3), alone
+
+
+def test_the_exit_code_of_a_script_alone_says_that_an_action_has_failed() -> None:
+    """What comes after it is sent together with it: a reader that found a failure would find it too late."""
+    for path in (ROOT / "trainyard/playbook/actions").glob("*.py"):
+        assert '"failed"' not in path.read_text(), (
+            f"{path}: let its script end with another code than 0, or say in ahead.py that it goes last"
+        )
 
 
 def test_several_rounds_of_a_real_server_are_one(run: Run, ssh: SshTransport, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Node, Task
 from trainyard.playbook.perform import Asking, Scene, asked, perform
 from trainyard.playbook.stepping import environment_of, step_of
-from trainyard.playbook.steps import CommandAction, Outcome, Script, Step, word_changed
+from trainyard.playbook.steps import CommandAction, Outcome, Step
 from trainyard.playbook.values import Condition, Literal, Variables
 from trainyard.remote.batch import Batch
 from trainyard.remote.protocol import CommandResult, Transport
@@ -196,8 +196,6 @@ def _items(task: Task, variables: Mapping[str, object]) -> Iterator[tuple[object
 def _last(task: Task, step: Step, variables: Mapping[str, object]) -> bool:
     """Tell whether what comes after a task must wait for more than that it ended with 0."""
     if isinstance(step, CommandAction) and _LEAVES_BEHIND.search(step.command):
-        return True
-    if isinstance(step, Script) and step.read is not word_changed:
         return True
     own = {**variables, "result": _UNKNOWN, **({task.register: _UNKNOWN} if task.register else {})}
     return _holds(task.changed_when, own) is None or _holds(task.failed_when, own) is not False
