@@ -243,7 +243,7 @@ def _query(context: LazyContext, name: str, *terms: Any, **options: Any) -> Any:
     if missing:
         return missing[0]
     try:
-        return look_up(name, [plain(term) for term in terms], context.get_all(), context.open_, **known)
+        return look_up(name, [plain(term) for term in terms], context.get_all(), context.open_, False, **known)
     except (UserError, OSError, ValueError):
         if on_errors == "strict":
             raise
@@ -262,7 +262,9 @@ def _lookup(context: LazyContext, name: str, *terms: Any, **options: Any) -> Any
     return hits[0] if len(hits) == 1 else hits
 
 
-def look_up(name: str, terms: list[Any], variables: Variables, open_: tuple[Written, ...] = (), **options: Any) -> list[Any]:
+def look_up(
+    name: str, terms: list[Any], variables: Variables, open_: tuple[Written, ...] = (), repeats: bool = False, **options: Any
+) -> list[Any]:
     """Return what a lookup finds. Raises UserError for one that is not there, ValueError or UserError for what it cannot do."""
     known, wrong = names_of(name)
     if wrong:
@@ -272,7 +274,7 @@ def look_up(name: str, terms: list[Any], variables: Variables, open_: tuple[Writ
         value = variables[variable]
         return value.lazily(variables, open_) if isinstance(value, Written) else value
 
-    sight = Sight(variables, read, _searched(variables), lambda path, more: render_template(path, {**variables, **more}))
+    sight = Sight(variables, read, _searched(variables), lambda path, more: render_template(path, {**variables, **more}), repeats)
     return LOOKUPS[known](terms, sight, **options)
 
 

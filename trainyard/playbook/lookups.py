@@ -34,6 +34,8 @@ class Sight:
     folders: Sequence[Path]
     template: Callable[[Path, Mapping[str, object]], str]
     """Renders a template file."""
+    repeats: bool = False
+    """Whether it is ``with_NAME`` that asks."""
 
     def find(self, name: str, *below: str) -> Path | None:
         """Return a file: below those names in each of the folders, else in the folder itself."""
@@ -130,7 +132,7 @@ def _fileglob(terms: list[Any], sight: Sight) -> list[Any]:
 def _first_found(terms: list[Any], sight: Sight, **options: Any) -> list[Any]:
     chosen, skip = _choices(terms or ([options] if options else []))
     for name in chosen:
-        hits = sight.find(name, "files", "templates", "vars")
+        hits = sight.find(name, *(("files", "templates", "vars") if sight.repeats else ()))
         if hits is not None:
             return [str(hits.resolve())]
     if skip or options.get("skip"):
@@ -167,7 +169,7 @@ def _list(terms: list[Any], sight: Sight) -> list[Any]:
 
 
 def _indexed(terms: list[Any], sight: Sight) -> list[Any]:
-    return [[index, item] for index, item in enumerate(flat(terms))]
+    return list(enumerate(flat(terms)))
 
 
 def _dict(terms: list[Any], sight: Sight) -> list[Any]:
@@ -206,7 +208,7 @@ def _subelements(terms: list[Any], sight: Sight) -> list[Any]:
             inside = inside.get(step, {}) if isinstance(inside, Mapping) else {}
         if last not in inside and not lenient:
             raise ValueError(f"lookup('subelements'): an item has no '{terms[1]}'")
-        pairs += [[_without(item, [*steps, last]), one] for one in inside.get(last, [])]
+        pairs += [(_without(item, [*steps, last]), one) for one in inside.get(last, [])]
     return pairs
 
 

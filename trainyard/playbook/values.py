@@ -165,7 +165,7 @@ def evaluate(source: str, variables: Variables, where: Location | None = None) -
 def look_up(lookup: str, terms: object, variables: Variables, where: Location | None) -> list[Any]:
     """Return the items of ``with_LOOKUP: terms``."""
     known = terms if isinstance(terms, list) else [terms]
-    hits = _guarded(lambda: expressions.look_up(lookup, known, variables), where)
+    hits = _guarded(lambda: plain(expressions.look_up(lookup, known, variables, repeats=True)), where)
     assert isinstance(hits, list)
     return hits
 

@@ -67,10 +67,10 @@ def _flatten(value: Any, levels: int | None = None, skip_nulls: bool = True) -> 
     return result
 
 
-def _subelements(value: Any, path: Any, skip_missing: bool = False) -> list[list[Any]]:
+def _subelements(value: Any, path: Any, skip_missing: bool = False) -> list[tuple[Any, Any]]:
     steps = path.split(".") if isinstance(path, str) else path
     items = list(value.values()) if isinstance(value, Mapping) else value
-    pairs: list[list[Any]] = []
+    pairs: list[tuple[Any, Any]] = []
     for item in _sequence(items, "subelements"):
         inside = item
         for step in steps:
@@ -80,7 +80,7 @@ def _subelements(value: Any, path: Any, skip_missing: bool = False) -> list[list
             if not isinstance(inside, Mapping) or step not in inside:
                 raise ValueError(f"subelements: there is no '{step}' in an item")
             inside = inside[step]
-        pairs += [[item, one] for one in _sequence(inside, "subelements")]
+        pairs += [(item, one) for one in _sequence(inside, "subelements")]
     return pairs
 
 

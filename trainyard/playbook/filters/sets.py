@@ -69,10 +69,6 @@ def _symmetric_difference(one: Any, other: Any) -> list[Any]:
     return _difference(one, other) + _difference(other, one)
 
 
-def _zip(*lists: Any) -> list[list[Any]]:
-    return [list(row) for row in zip(*lists, strict=False)]
-
-
 def _random(end: Any, start: int | None = None, step: int | None = None, seed: Any = None) -> Any:
     chance = random.SystemRandom() if seed is None else random.Random(seed)
     if isinstance(end, int):
@@ -130,5 +126,5 @@ FILTERS: dict[str, Callable[..., Any]] = { "bool": _bool, "combinations": iterto
     "intersect": _intersect, "log": _log, "mandatory": _mandatory, "permutations": itertools.permutations, "pow": math.pow,
     "product": itertools.product, "random": _random, "root": _root, "shuffle": _shuffle,
     "symmetric_difference": _symmetric_difference, "ternary": _ternary, "type_debug": _type_debug, "union": _union,
-    "unique": _unique, "zip": _zip, "zip_longest": itertools.zip_longest,
+    "unique": _unique, "zip": zip, "zip_longest": itertools.zip_longest,
 }  # fmt: skip
