@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook.actions import ACTIONS
+from trainyard.playbook.expressions import AHEAD
 from trainyard.playbook.model import Node, Task
 from trainyard.playbook.perform import Asking, Scene, asked, perform
 from trainyard.playbook.stepping import environment_of, step_of
@@ -151,7 +152,7 @@ def _plan(nodes: Sequence[Node], outlook: HostOutlook, batch: Batch) -> Iterator
     for node in nodes:
         if not isinstance(node, Task) or node.action not in ACTIONS or any(getattr(node, name) not in (None, ()) for name in _ALONE):
             return
-        variables = {**outlook.variables(node), **unknown}
+        variables = {**outlook.variables(node), **unknown, AHEAD: True}
         try:
             for item, inside in _items(node, variables):
                 if not all(condition.holds(inside) for condition in node.when):

@@ -28,6 +28,9 @@ from trainyard.pythontext import parse_python
 Call = Callable[..., object]
 SEARCHED = "__folders__"
 """The variable that holds the folders in which lookups and includes of templates look for files."""
+AHEAD = "__ahead__"
+"""The variable that says that this is a look at what is not yet due: what a lookup runs would run twice."""
+_RUNS = ("pipe", "lines", "random_choice")
 _COMPILED = 1024
 """So many texts are compiled once only: a worker loads the same playbook for every run, and a playbook says most of its words twice."""
 MARKS = ("{{", "{%", "{#")
@@ -267,8 +270,8 @@ def look_up(
 ) -> list[Any]:
     """Return what a lookup finds. Raises UserError for one that is not there, ValueError or UserError for what it cannot do."""
     known, wrong = names_of(name)
-    if wrong:
-        raise UserError(wrong)
+    if wrong or (AHEAD in variables and known in _RUNS):
+        raise UserError(wrong or "not looked at ahead")
 
     def read(variable: str) -> Any:
         value = variables[variable]
