@@ -117,7 +117,7 @@ def plain(key: str) -> str:
 
 def unknown_in(node: Map, known: Iterable[str], actions: Iterable[str], what: str) -> list[UserError]:
     """Return an error for each key that is neither a known keyword nor an action."""
-    words = [word for word in (*known, *actions) if word not in NOT_YET]
+    words = [*(word for word in known if word not in NOT_YET), *actions]
     return [UserError(_unknown(key, words, what), where=node.where(key)) for key in node if plain(key) not in words]
 
 

@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
-from trainyard.errors import PodFailed
+from trainyard.errors import PodFailed, Unreachable
 from trainyard.playbook import placing
 from trainyard.playbook.steps import (
     AssertAction,
+    AwaitHost,
     CommandAction,
     Edit,
     Get,
     Job,
     Outcome,
+    Pause,
     PutFile,
     PutTree,
     Say,
@@ -92,6 +94,11 @@ def perform(step: Step, scene: Scene) -> Outcome:
             return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
         case Job():
             return _job(step, scene)
+        case AwaitHost():
+            return _await_host(step, scene)
+        case Pause():
+            time.sleep(0 if scene.check else step.seconds)
+            return {"changed": False, "delta": step.seconds}
     raise AssertionError(step)
 
 
@@ -194,6 +201,21 @@ def _wait(step: Wait, scene: Scene) -> Outcome:
         return {"changed": False, "failed": True, "elapsed": elapsed, "msg": f"waited {step.timeout:g} s in vain for {step.what}"}
     _expected(done)
     return {"changed": False, "elapsed": elapsed}
+
+
+def _await_host(step: AwaitHost, scene: Scene) -> Outcome:
+    if scene.check:
+        return {"changed": False, "skipped": True, "msg": "nothing is waited for in check mode"}
+    begun = time.monotonic()
+    time.sleep(step.delay)
+    while True:
+        try:
+            scene.transport.exec(":", timeout=_GRACE)
+            return {"changed": False, "elapsed": round(time.monotonic() - begun, 1)}
+        except Unreachable:
+            if time.monotonic() - begun > step.timeout:
+                raise
+            time.sleep(step.pause)
 
 
 def _check(step: AssertAction) -> Outcome:

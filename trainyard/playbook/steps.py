@@ -69,6 +69,22 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitHost:
+    """Wait until the host answers."""
+
+    timeout: float
+    delay: float
+    pause: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Do nothing for a while."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class PutFile:
     """Make a file a copy of a local one that is too big to be sent in vain."""
 
@@ -137,4 +153,4 @@ class AssertAction:
     success_message: str | None = None
 
 
-Step = CommandAction | Script | Edit | Wait | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction
+Step = CommandAction | Script | Edit | Wait | AwaitHost | Pause | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction

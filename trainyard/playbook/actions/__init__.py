@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, files, job, packages, waiting
+from trainyard.playbook.actions import commands, control, files, job, packages, pausing, python, repositories, waiting
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
 from trainyard.playbook.values import Variables
@@ -39,4 +39,10 @@ ACTIONS: dict[str, Action] = {
     "dnf": Action(packages.DNF, packages.dnf),
     "yum": Action(packages.YUM, packages.yum),
     "apk": Action(packages.APK, packages.apk),
+    "git": Action(repositories.GIT, repositories.git),
+    "pip": Action(python.PIP, python.pip),
+    "pause": Action(pausing.PAUSE, pausing.pause),
+    "fail": Action(pausing.FAIL, pausing.fail),
+    "ping": Action(pausing.PING, pausing.ping),
+    "wait_for_connection": Action(pausing.WAIT_FOR_CONNECTION, pausing.wait_for_connection),
 }

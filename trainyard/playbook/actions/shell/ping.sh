@@ -1,0 +1,3 @@
+: "${data?}"
+. ./answer.sh
+say ping "$data"
