@@ -32,7 +32,7 @@ def matching(patterns: Iterable[str], groups: Mapping[str, Sequence[str]], where
 
 
 def _split(text: str) -> list[str]:
-    """Return the single patterns of a text; colons within brackets, in regexes and in addresses part nothing."""
+    """Return the single patterns of a text; colons within brackets and in addresses part nothing."""
     text = text.strip()
     if text.startswith("@"):
         path = Path(text[1:]).expanduser()
@@ -40,7 +40,7 @@ def _split(text: str) -> list[str]:
     words = []
     for part in text.split(","):
         part = part.strip()
-        if part.lstrip("!&").startswith("~") or _ADDRESS.fullmatch(part.lstrip("!&")):
+        if _ADDRESS.fullmatch(part.lstrip("!&")):
             words.append(part)
         else:
             words += [word.strip() for word in re.findall(r"(?:\[[^\]]*\]|[^:\[]|\[)+", part)]
