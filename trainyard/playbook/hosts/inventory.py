@@ -106,9 +106,12 @@ class Inventory:
 
     def _groups_of(self, host: str) -> list[str]:
         """Return the groups of a host but ``all``, the weakest first: parents, then low priority, then the alphabet."""
-        members = self.members()
-        mine = [name for name, hosts in members.items() if name != ALL and host in hosts]
-        return sorted(mine, key=lambda name: (self._depth(name), self._priority(name), name))
+        mine = {name for name, group in self.groups.items() if host in group.hosts} - {ALL, UNGROUPED}
+        fresh = mine
+        while fresh:
+            fresh = {name for name, group in self.groups.items() if not fresh.isdisjoint(group.children)} - mine - {ALL}
+            mine |= fresh
+        return sorted(mine or {UNGROUPED}, key=lambda name: (self._depth(name), self._priority(name), name))
 
     def _depth(self, name: str) -> int:
         return max((self._depth(parent.name) + 1 for parent in self.groups.values() if name in parent.children), default=1)
