@@ -6,7 +6,9 @@ will() { changed; [ "$check" -eq 0 ]; }
 only=-prune
 [ "$recurse" -eq 0 ] || only=
 # shellcheck disable=SC2086 # words of find
-fits() { [ -n "$(find "$@" $only $tests -print 2>&1 | head -c 1)" ]; }
+fits() {
+  if [ "$recurse" -eq 0 ]; then [ -n "$(find "$@" -prune $tests -print 2>&1)" ]; else [ -n "$(find "$@" $tests -print 2>&1 | head -c 1)" ]; fi
+}
 made_of() {
   probe=$(mktemp -d) || exit 1
   thing=$probe
@@ -37,7 +39,8 @@ tell() {
   # shellcheck disable=SC2046 # numbers and names
   set -- $(stat -c '%a %u %g %s %U %G %h' "$1")
   [ $kind != file ] || [ "$7" -eq 1 ] || kind=hard
-  say state $kind; say mode "$(printf %04o "0$1")"; say_number uid "$2"; say_number gid "$3"; say_number size "$4"
+  case $1 in ????) full=$1 ;; ???) full=0$1 ;; *) full=$(printf %04o "0$1") ;; esac
+  say state $kind; say mode "$full"; say_number uid "$2"; say_number gid "$3"; say_number size "$4"
   say owner "$5"; say group "$6"
 }
 # Keep what is there under the name that others use for it, too.

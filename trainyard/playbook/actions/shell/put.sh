@@ -62,10 +62,15 @@ if [ -n "$from" ] && [ "$take" -eq 0 ]; then chmod "$(stat -L -c %a "$from")" "$
 elif [ -f "$path" ] && [ ! -L "$path" ]; then
   [ "$(id -u)" -ne 0 ] || chown "$(stat -c %u:%g "$path")" "$part" 2>/dev/null
   chmod "$(stat -c %a "$path")" "$part" || exit 1
-else chmod "$(printf %o $((0$fresh & ~0$mask)))" "$part" || exit 1; fi
-own "$part"
+else
+  # A mode of digits alone is there at once, and nothing is left for own to look after.
+  case $mode in ""|*[!0-7]*) now=$(printf %o $((0$fresh & ~0$mask))) ;; *) now=0$mode mode="" ;; esac
+  chmod "$now" "$part" || exit 1
+fi
+[ -z "$mode$owner$group" ] || own "$part"
 if [ -n "$validate" ]; then
   said=$(eval "$validate" 2>&1) || fail "$shown stays as it is, for what it was to become is not valid: $said"
 fi
 mv -f -- "$part" "$path" || { [ "$unsafe" -eq 1 ] && cat "$part" >"$path"; } || fail "$shown cannot be replaced"
+[ -e "$part" ] || trap - EXIT
 tell "$path"
