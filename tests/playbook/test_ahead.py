@@ -152,6 +152,15 @@ def test_a_source_that_a_task_before_it_has_made_is_sent_as_it_is_then(run: Run,
     assert (tmp_path / "dest").read_text() == "new" and shown.report.exit_code == 0 and len(t.commands) == 2
 
 
+def test_a_lookup_that_runs_something_runs_it_once(run: Run, tmp_path: Path) -> None:
+    far(run, """
+        - shell: "true"
+        - shell: "echo {{ lookup('pipe', 'echo x >>' ~ tmp ~ '/ran; echo y') }} >{{ tmp }}/out"
+        - shell: "true"
+    """)  # fmt: skip
+    assert (tmp_path / "ran").read_text() == "x\n" and (tmp_path / "out").read_text() == "y\n"
+
+
 def test_what_may_write_on_when_it_has_ended_is_the_last_of_its_round_trip(run: Run) -> None:
     _, t = far(run, "- shell: sleep 0.1 & echo a\n- shell: echo b\n- shell: echo c 2>&1 && true")
     assert len(t.commands) == 2

@@ -271,3 +271,12 @@ def test_the_recap_has_ansibles_form(run: Run) -> None:
     shown = run("- command: 'true'\n- {command: 'false', ignore_errors: true}\n- {command: x, when: false}")
     recap = [line for line in shown.lines if line.startswith("pod ")]
     assert recap == ["pod                      : ok=2    changed=2    unreachable=0    failed=0    skipped=1    rescued=0    ignored=1"]
+
+
+def test_a_host_knows_better_than_a_role_that_only_has_a_default(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "roles/r/defaults").mkdir(parents=True)
+    (tmp_path / "roles/r/tasks").mkdir()
+    (tmp_path / "roles/r/defaults/main.yml").write_text("a: default\nb: default\n")
+    (tmp_path / "roles/r/tasks/main.yml").write_text("- set_fact: {out: '{{ a }} {{ b }}'}\n")
+    shown = run("- hosts: all\n  roles: [r]\n", hosts={"pod": Host(LocalTransport(), {"b": "host"})})
+    assert shown.facts()["out"] == "default host"

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from tests.playbook.conftest import Run
 from trainyard import yamlfile
 from trainyard.errors import UserError
 from trainyard.playbook.expressions import SEARCHED, render_template
@@ -164,12 +163,3 @@ def test_a_password_is_hashed_as_shadow_has_it() -> None:
     assert value("\"{{ 'x' | password_hash }}\"") != value("\"{{ 'x' | password_hash }}\"")
     with pytest.raises(UserError, match="leave 'rounds' out"):
         value("\"{{ 'x' | password_hash('sha512', rounds=5000) }}\"")
-
-
-def test_a_lookup_that_runs_something_runs_it_once(run: Run, tmp_path: Path) -> None:
-    run("""
-        - shell: "true"
-        - shell: "echo {{ lookup('pipe', 'echo x >>' ~ tmp ~ '/ran; echo y') }} >{{ tmp }}/out"
-        - shell: "true"
-    """)
-    assert (tmp_path / "ran").read_text() == "x\n" and (tmp_path / "out").read_text() == "y\n"

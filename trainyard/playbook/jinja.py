@@ -72,6 +72,12 @@ class PlaybookJinja(jinja2.Environment):
     backslashes = False
     """Whether a backslash between quotes is nothing but a backslash."""
 
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """Return an item; keys of mappings that stand in a file are texts, whatever they look like."""
+        if isinstance(obj, dict) and type(argument) is int and argument not in obj and str(argument) in obj:
+            return obj[str(argument)]
+        return super().getitem(obj, argument)
+
     def _tokenize(self, source: str, name: str | None, filename: str | None = None, state: str | None = None) -> Any:
         tokens = self.lexer.tokeniter(source, name, filename, state)
         tokens = _doubled(tokens) if self.backslashes else _known_escapes(tokens)
