@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, files, job, packages, pausing, python, repositories, waiting
+from trainyard.playbook.actions import commands, control, editing, files, job, packages, pausing, python, repositories, waiting
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
 from trainyard.playbook.values import Variables
@@ -28,6 +28,9 @@ ACTIONS: dict[str, Action] = {
     "copy": Action(files.COPY, files.copy),
     "template": Action(files.TEMPLATE, files.template),
     "file": Action(files.FILE, files.file),
+    "lineinfile": Action(editing.LINEINFILE, editing.lineinfile),
+    "blockinfile": Action(editing.BLOCKINFILE, editing.blockinfile),
+    "replace": Action(editing.REPLACE, editing.replace),
     "fetch": Action(files.FETCH, files.fetch),
     "wait_for": Action(waiting.WAIT_FOR, waiting.wait_for),
     "assert": Action(control.ASSERT, control.assert_),

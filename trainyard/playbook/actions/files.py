@@ -62,7 +62,7 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
             raise UserError(f"'copy': with 'content' 'dest' is a file, not {args['dest']}")
         return placement.put(text.encode(errors="surrogateescape"), to)
     if args.get("remote_src"):
-        return _copy_there(args, to)
+        return _copy_there(args)
     written = str(args["src"])
     src = folder / Path(written).expanduser()
     if src.is_dir():
@@ -125,12 +125,12 @@ def _placement(args: Mapping[str, object], *, name: str = "", fresh: str = "0666
     )  # fmt: skip
 
 
-def _copy_there(args: Mapping[str, object], to: Placement) -> Step:
+def _copy_there(args: Mapping[str, object]) -> Step:
     """Copy what lies on the host itself."""
     if args.get("checksum") or args.get("sha256") or args.get("store"):
         raise UserError("'copy': checksum, sha256 and store are for what comes from here, and 'remote_src' is on the host")
     src = str(args["src"])
-    named = _placement(args, name=posixpath.basename(src.rstrip("/")))
+    named = _placement(args, name=posixpath.basename(src.rstrip("/")), preserved="preserve")
     return placement.place_from(plain_path(src), named, folder=src.endswith("/"))
 
 

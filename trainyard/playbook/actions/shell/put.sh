@@ -10,7 +10,13 @@ case $path in /*) ;; *) path=./$path ;; esac
 if [ "$into" -eq 1 ] && [ ! -d "$path" ]; then
   [ ! -e "$path" ] && [ ! -L "$path" ] || fail "$shown is there and is not a folder"
   will || { say dest "${shown%/}/$name"; exit 0; }
-  mkdir -p "$path" && { [ -z "$directory_mode" ] || chmod -- "$directory_mode" "$path"; } || exit 1
+  top=$path
+  while up=${top%/*}; [ -n "$up" ] && [ ! -d "$up" ]; do top=$up; done
+  mkdir -p "$path" || exit 1
+  # Each folder that was made gets the mode.
+  while [ -z "$directory_mode" ] || chmod -- "$directory_mode" "$top" || exit 1; [ "$top" != "$path" ]; do
+    rest=${path#"$top"/}; top=$top/${rest%%/*}
+  done
 fi
 [ -z "$name" ] || [ ! -d "$path" ] || { path=${path%/}/$name; shown=${shown%/}/$name; }
 if [ "$follow" -eq 1 ] && [ -L "$path" ]; then
@@ -58,7 +64,7 @@ if [ -n "$sha256" ] && [ -z "$from" ]; then say needs "$path"; exit 0; fi
 if [ "$take" -eq 1 ]; then mv -f -- "$from" "$part" || exit 1
 elif [ -n "$from" ]; then cp -- "$from" "$part" || exit 1; fi
 [ "$backup" -eq 0 ] || [ ! -f "$path" ] || keep_backup "$path"
-if [ -n "$from" ] && [ "$take" -eq 0 ]; then chmod "$(stat -L -c %a "$from")" "$part" || exit 1
+if [ -n "$from" ] && [ "$take" -eq 0 ] && [ -f "$path" ]; then chmod "$(stat -L -c %a "$from")" "$part" || exit 1
 elif [ -f "$path" ] && [ ! -L "$path" ]; then
   [ "$(id -u)" -ne 0 ] || chown "$(stat -c %u:%g "$path")" "$part" 2>/dev/null
   chmod "$(stat -c %a "$path")" "$part" || exit 1
