@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, editing, files, job, packages, pausing, python, repositories, waiting
+from trainyard.playbook.actions import commands, control, editing, files, job, looking, packages, pausing, python, repositories, waiting
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
 from trainyard.playbook.values import Variables
@@ -31,6 +31,10 @@ ACTIONS: dict[str, Action] = {
     "lineinfile": Action(editing.LINEINFILE, editing.lineinfile),
     "blockinfile": Action(editing.BLOCKINFILE, editing.blockinfile),
     "replace": Action(editing.REPLACE, editing.replace),
+    "stat": Action(looking.STAT, looking.stat),
+    "find": Action(looking.FIND, looking.find),
+    "slurp": Action(looking.SLURP, looking.slurp),
+    "tempfile": Action(looking.TEMPFILE, looking.tempfile),
     "fetch": Action(files.FETCH, files.fetch),
     "wait_for": Action(waiting.WAIT_FOR, waiting.wait_for),
     "assert": Action(control.ASSERT, control.assert_),
