@@ -177,6 +177,14 @@ def test_the_exit_code_of_a_script_alone_says_that_an_action_has_failed() -> Non
         )
 
 
+@pytest.mark.parametrize("more", ["", "\n- shell: echo b"])
+def test_what_a_command_prints_without_end_is_counted_and_not_kept(run: Run, more: str) -> None:
+    shown, _ = far(run, "- {shell: 'yes | head -c 9000000', register: much}" + more)
+    much = shown.facts()["much"]
+    assert isinstance(much, Mapping) and len(much["stdout"]) == (8 << 20) - 1 and much["stdout"].endswith("y\ny")
+    assert much["msg"] == f"{9000000 - (8 << 20)} bytes more were printed, which are not kept: redirect them into a file"
+
+
 def test_several_rounds_of_a_real_server_are_one(run: Run, ssh: SshTransport, tmp_path: Path) -> None:
     shown = run("""
         - copy: {content: "{{ 'x' * 300000 }}", dest: ~/big-of-a-test}

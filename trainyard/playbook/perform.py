@@ -31,6 +31,7 @@ from trainyard.playbook.steps import (
 from trainyard.remote import jobs
 from trainyard.remote.batch import BatchCommand
 from trainyard.remote.follow import Tail, follow
+from trainyard.remote.kept import MOST, KeptOutput
 from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
 from trainyard.shellscript import load
 
@@ -82,7 +83,7 @@ def perform(step: Step, scene: Scene) -> Outcome:
     """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
     question = asked(step, scene)
     if isinstance(question, Asking):
-        return question.read(scene.transport.exec(question.request.command, question.request.stdin or None, timeout=question.timeout))
+        return question.read(_answer(question, scene.transport))
     if question is not None:
         return question
     if scene.timeout is not None and not isinstance(step, Job):
@@ -100,6 +101,14 @@ def perform(step: Step, scene: Scene) -> Outcome:
             time.sleep(0 if scene.check else step.seconds)
             return {"changed": False, "delta": step.seconds}
     raise AssertionError(step)
+
+
+def _answer(question: Asking, t: Transport) -> CommandResult:
+    """Ask, and keep of the answer what memory may hold."""
+    out, err = KeptOutput(), KeptOutput()
+    request = question.request
+    done = t.exec(request.command, request.stdin or None, timeout=question.timeout, on_stdout=out.take, on_stderr=err.take)
+    return CommandResult(done.rc, out.bytes(), err.bytes(), out.lost + err.lost)
 
 
 class Deadlined:
@@ -170,6 +179,8 @@ def command_outcome(done: CommandResult) -> Outcome:
         "changed": True, "rc": done.rc, "stdout": stdout, "stderr": stderr,
         "stdout_lines": stdout.splitlines(), "stderr_lines": stderr.splitlines(),
     }  # fmt: skip
+    if done.lost:
+        outcome["msg"] = f"{done.lost} bytes more were printed, which are not kept: redirect them into a file"
     if done.rc:
         outcome |= {"failed": True, "msg": f"exit code {done.rc}{_signal(done.rc)}"}
     return outcome
@@ -188,6 +199,8 @@ def _idle(step: CommandAction) -> str:
 def _expected(done: CommandResult) -> CommandResult:
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
+    if done.lost:
+        raise PodFailed(f"the answer is longer than the {MOST} bytes that are kept of one")
     return done
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trainyard.remote.frame import LONGEST, Marked, packed, sign
+from trainyard.remote.kept import KeptOutput
 from trainyard.remote.protocol import CommandResult, Transport, quote, with_values
 from trainyard.shellscript import load
 
@@ -68,9 +69,9 @@ class _Answers:
 
     def __init__(self, marks: Sequence[str], on_answer: OnAnswer) -> None:
         self._on_answer, self._told = on_answer, 0
-        self._chunks: list[tuple[list[bytes], list[bytes]]] = [([], []) for _ in marks]
+        self._kept = [(KeptOutput(), KeptOutput()) for _ in marks]
         self._out, self._err = (
-            [Marked(sign(mark.encode()), kind, chunks[side].append) for mark, chunks in zip(marks, self._chunks, strict=True)]
+            [Marked(sign(mark.encode()), kind, kept[side].take) for mark, kept in zip(marks, self._kept, strict=True)]
             for side, kind in enumerate(("out", "err"))
         )
 
@@ -98,7 +99,7 @@ class _Answers:
             self._tell()
 
     def _tell(self) -> None:
-        code, (out, err) = self._out[self._told].code, self._chunks[self._told]
+        code, (out, err) = self._out[self._told].code, self._kept[self._told]
         assert code is not None
         self._told += 1
-        self._on_answer(CommandResult(code, b"".join(out), b"".join(err)))
+        self._on_answer(CommandResult(code, out.bytes(), err.bytes(), out.lost + err.lost))

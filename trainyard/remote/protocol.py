@@ -55,6 +55,8 @@ class CommandResult:
     rc: int
     stdout: bytes
     stderr: bytes
+    lost: int = 0
+    """Bytes that came behind those that were kept, where not all were."""
 
     @property
     def text(self) -> str:
