@@ -101,3 +101,12 @@ def test_several_playbooks_run_one_after_the_other_with_one_recap(
     assert recap(out) == ["w1.example", "w2.example", "d1"]
     assert f"beside two 1 {tmp_path}/two" in out and f"the db 0 {tmp_path}/two" in out
     assert "w2.example" not in out.partition("PLAY [b")[2].partition("PLAY RECAP")[0]
+
+
+def test_variables_of_the_command_line_are_texts_unless_a_mapping_says_what_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    text = '- hosts: all\n  vars: {base: /b}\n  tasks: [{debug: {msg: "{{ [a, b, c, d, e] | to_json }}"}}]\n'
+    words = ["-e", "a=5 b=yes", "-e", "{c: 5, d: yes}", "-e", "e={{ base }}/x y"]
+    assert main([write(tmp_path / "play.yml", text), *words]) == 0
+    assert '["5", "yes", 5, true, "/b/x y"]' in capsys.readouterr().out

@@ -9,7 +9,8 @@ from trainyard import yamlfile
 from trainyard.errors import Location, UserError
 from trainyard.playbook.hosts.inventory import ALL, UNGROUPED, Inventory
 from trainyard.playbook.hosts.ranges import expand
-from trainyard.playbook.values import Literal, Value, compile_value
+from trainyard.playbook.hosts.varfiles import compiled
+from trainyard.playbook.values import Literal, Value
 from trainyard.yamlfile import Map, Node, Seq
 
 _WORDS = ("hosts", "vars", "children")
@@ -70,7 +71,7 @@ def _values(node: Node | None, where: Location | None) -> dict[str, Value]:
     if node is None:
         return {}
     tree = _map(node, where, "variables")
-    return {name: compile_value(value, tree.where(name, value=True)) for name, value in tree.items()}
+    return compiled(tree)
 
 
 def _map(node: object, where: Location | None, what: str) -> Map:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trainyard.playbook import documents
 from trainyard.playbook.values import Value, compile_value
+from trainyard.yamlfile import Map
 
 _ENDINGS = ("", ".yml", ".yaml", ".json")
 
@@ -39,7 +40,11 @@ class VarFiles:
 
 def variables_in(path: Path) -> dict[str, Value]:
     """Return the variables of a YAML or JSON file, compiled; raises UserError with the place of what is wrong."""
-    document = documents.load_map(path)
+    return compiled(documents.load_map(path))
+
+
+def compiled(document: Map) -> dict[str, Value]:
+    """Return the variables of a mapping, compiled; raises UserError with the place of what is wrong."""
     return {name: compile_value(value, document.where(name, value=True)) for name, value in document.items()}
 
 
