@@ -279,15 +279,15 @@ def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int
 @task(
     help=help_of(
         write="write what comes of them as what is expected", ansible="hold them against ansible-core, and ask it for those that changed",
-        again="with --ansible: ask it for all of them",
+        again="with --ansible: ask it for all of them", ssh="reach the hosts by a real SSH server",
     )
 )  # fmt: skip
 @verb
-def playbook_cases(c: Context, write: bool = False, ansible: bool = False, again: bool = False) -> int:
+def playbook_cases(c: Context, write: bool = False, ansible: bool = False, again: bool = False, ssh: bool = False) -> int:
     """Run tests/cases/ok: playbooks, and beside each what comes of it (some: invoke playbook.cases -- NAME NAME)."""
     if ansible and (code := _install_extras()):
         return code
-    given = {"--write": write, "--ansible": ansible, "--again": again}
+    given = {"--write": write, "--ansible": ansible, "--again": again, "--ssh": ssh}
     return python("tests.cases", *(name for name, value in given.items() if value), *(words_behind() or ()))
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.cases import compared, golden, ours, peer
+from tests.cases import compared, golden, ours, peer, reached
 from tests.cases.golden import Course, GoldenCase, Place
 
 
@@ -20,16 +20,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--write", action="store_true", help="write what comes of them as what is expected")
     parser.add_argument("--ansible", action="store_true", help="hold them against ansible-core; those that changed are asked for again")
     parser.add_argument("--again", action="store_true", help="with --ansible: ask for all of them again")
+    parser.add_argument("--ssh", action="store_true", help="reach the hosts by a real SSH server; with --ansible, let it do that too")
     options = parser.parse_args(argv)
     chosen = list(_chosen(options.names))
-    code = _ours(chosen, write=options.write)
-    return _against_ansible(chosen, again=options.again) or code if options.ansible else code
+    code = _ours(chosen, write=options.write, ssh=options.ssh)
+    if not options.ansible:
+        return code
+    return (_ansible_by_ssh(chosen) if options.ssh else _against_ansible(chosen, again=options.again)) or code
 
 
-def _ours(chosen: list[GoldenCase], *, write: bool) -> int:
+def _ours(chosen: list[GoldenCase], *, write: bool, ssh: bool) -> int:
     code = 0
     for case in chosen:
-        text = played(case, ours.run)
+        text = played(case, reached.ours_by_ssh if ssh else ours.run)
         if write:
             case.expected.write_text(text, encoding="utf-8")
         elif text != (expected := case.expected.read_text(encoding="utf-8") if case.expected.exists() else ""):
@@ -55,6 +58,13 @@ def _against_ansible(chosen: list[GoldenCase], *, again: bool) -> int:
             _show(case.peer.read_text(encoding="utf-8"), case.expected.read_text(encoding="utf-8"), "ansible-core", "ours")
     print(f"{len(chosen)} cases, {len(asked)} asked for now, {len(found)} to be explained")
     return 1 if found else 0
+
+
+def _ansible_by_ssh(chosen: list[GoldenCase]) -> int:
+    known = compared.recorded()
+    wrong = [case.name for case in chosen if compared.digest(played(case, reached.ansible_by_ssh)) != known[case.name]["answer"]]
+    print(f"{len(chosen)} cases, {len(wrong)} of which ansible-core answers otherwise over SSH", *wrong)
+    return 1 if wrong else 0
 
 
 def played(case: GoldenCase, run: Callable[[Place], Course]) -> str:

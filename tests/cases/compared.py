@@ -50,7 +50,7 @@ def record(chosen: Iterable[GoldenCase], answer: Callable[[GoldenCase], str]) ->
     known = {name: entry for name, entry in recorded().items() if name in {case.name for case in cases()}}
     with ThreadPoolExecutor(2) as pool:
         for case, text in pool.map(lambda case: (case, answer(case)), chosen):
-            known[case.name] = {"key": case.key(), "answer": _sha256(text)}
+            known[case.name] = {"key": case.key(), "answer": digest(text)}
             if case.expected.read_text(encoding="utf-8") == text:
                 case.peer.unlink(missing_ok=True)
             else:
@@ -61,7 +61,7 @@ def record(chosen: Iterable[GoldenCase], answer: Callable[[GoldenCase], str]) ->
 
 def wrong(case: GoldenCase, known: Mapping[str, Mapping[str, str]], meant: Iterable[MeantDifference]) -> str | None:
     """Return what is wrong with a case that was held against ansible-core, None where nothing is."""
-    differs = known[case.name]["answer"] != _sha256(case.expected.read_text(encoding="utf-8"))
+    differs = known[case.name]["answer"] != digest(case.expected.read_text(encoding="utf-8"))
     excuse = next((each.name for each in meant if case.name in each.cases), None)
     if differs and excuse is None:
         return f"{case.name}: ansible-core does something else, and no difference of {DIFFERENCES.name} says so"
@@ -70,5 +70,6 @@ def wrong(case: GoldenCase, known: Mapping[str, Mapping[str, str]], meant: Itera
     return None
 
 
-def _sha256(text: str) -> str:
+def digest(text: str) -> str:
+    """Return the sha256 of an answer."""
     return hashlib.sha256(text.encode()).hexdigest()

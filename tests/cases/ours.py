@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 from tests.cases.golden import Course, Place
@@ -52,13 +52,14 @@ class _NoWait:
         """Do not wait."""
 
 
-def run(place: Place, transport: Transport | None = None) -> Course:
-    """Run a case once, on this machine or over the transport."""
+def run(place: Place, reach: Callable[[], Transport] = LocalTransport) -> Course:
+    """Run a case once, on this machine or on what can be reached otherwise."""
     words, seen = place.case.options, RecordedCourse()
     home, os.environ["HOME"] = os.environ.get("HOME"), str(place.tmp / "home")
+    transports = {name: reach() for name in place.case.hosts}
     try:
         report = playbook.run(
-            playbook.load(place.folder / "play.yml"), {name: Host(transport or LocalTransport()) for name in place.case.hosts}, place.extra,
+            playbook.load(place.folder / "play.yml"), {name: Host(each) for name, each in transports.items()}, place.extra,
             check=words.get("check", False), diff=words.get("diff", False), tags=words.get("tags", ()),
             skip_tags=words.get("skip_tags", ()), start_at=words.get("start_at"), reporter=seen, clock=_NoWait(),
         )  # fmt: skip
@@ -66,6 +67,8 @@ def run(place: Place, transport: Transport | None = None) -> Course:
     except UserError as error:
         seen.course.ended = f"refused: {error.message}"
     finally:
+        for each in transports.values():
+            each.close()
         os.environ.pop("HOME")
         os.environ |= {} if home is None else {"HOME": home}
     return seen.course

@@ -29,7 +29,7 @@ KbdInteractiveAuthentication no
 PrintLastLog no
 PermitRootLogin yes
 LogLevel ERROR
-SetEnv "HOME={folder}"
+SetEnv "HOME={home}"
 """
 
 
@@ -52,12 +52,13 @@ def kind() -> str:
     return os.environ.get("TEST_SSH_SERVER") or ("sshd" if _sshd() else "asyncssh")
 
 
-def start(folder: Path, *, forced: str | None = None, shell: str | None = None, more: str = "") -> Server:
+def start(
+    folder: Path, *, forced: str | None = None, shell: str | None = None, more: str = "", home: Path | None = None
+) -> Server:  # fmt: skip
     """Start the server with a host key and a login key of its own.
 
     ``forced`` is run instead of what a client asks for (sshd's ForceCommand); ``shell`` is everybody's login shell; ``more`` are
-    further lines of sshd's configuration.
-    HOME of the sessions is the folder.
+    further lines of sshd's configuration. HOME of the sessions is the folder, with sshd also another one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     host = host_key(SEED, "test")
@@ -69,7 +70,7 @@ def start(folder: Path, *, forced: str | None = None, shell: str | None = None, 
     if kind() == "sshd":
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        config = _CONFIG.format(folder=folder, port=port)
+        config = _CONFIG.format(folder=folder, port=port, home=home or folder)
         if shell is not None:
             # The passwd file of the machine is not ours: its shell runs the one that is wanted, as sshd would.
             forced = f'exec {shell} -c "$SSH_ORIGINAL_COMMAND"'
