@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from invoke.collection import Collection
 
+from tests.pages import playbooks
 from tests.recipes import oddfiles
 from trainyard.settings.clouds import BUILT_IN
 
@@ -45,7 +46,14 @@ def pages() -> dict[str, str]:
     architecture = _filled("architecture.md", "tests/test_imports.py", _layers())
     made = {"commands.md": NOTE + commands(), "provider-reference.md": NOTE + resources(), "architecture.md": architecture}
     requests = {"clouds/requests.md": _filled("clouds/requests.md", "the rows of clouds", _request_fields())}
-    return {**made, **recipes, **requests, "clouds.md": _clouds_page()}
+    return {**made, **recipes, **requests, "clouds.md": _clouds_page(), "playbooks.md": _playbooks_page()}
+
+
+def _playbooks_page() -> str:
+    text = (DOCS / "playbooks.md").read_text(encoding="utf-8")
+    for source, (head, rows) in playbooks.tables():
+        text = _filled("playbooks.md", source, _table(head, rows), text)
+    return text
 
 
 def _filled(page: str, source: str, text: str, content: str | None = None) -> str:

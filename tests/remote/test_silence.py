@@ -27,8 +27,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Start a server of some kind, log in, end both with the test."""
     open_: list[tuple[sshd.Server, SshTransport]] = []
 
-    def start(**kind: str) -> SshTransport:
-        server = sshd.start(tmp_path / f"server{len(open_)}", **kind)
+    def start(forced: str | None = None, shell: str | None = None) -> SshTransport:
+        server = sshd.start(tmp_path / f"server{len(open_)}", forced=forced, shell=shell)
         open_.append((server, connect(server.address)))
         return open_[-1][1]
 

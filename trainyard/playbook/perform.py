@@ -71,7 +71,11 @@ def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
             text = placing.script_text(step, check=scene.check, diff=scene.diff, environment=scene.environment)
             return Asking(BatchCommand(text, step.stdin or b""), lambda done: step.read(_expected(done)))
         case Say():
-            return {"changed": False, "msg": step.message}
+            return (
+                {"changed": False, "skipped": True, "msg": "the run is not verbose"}
+                if step.quiet
+                else {"changed": False, "msg": step.message}
+            )
         case SetFacts():
             return {"changed": False, "facts": dict(step.values)}
         case AssertAction():
@@ -211,7 +215,12 @@ def _wait(step: Wait, scene: Scene) -> Outcome:
     done = scene.transport.exec(with_values(step.text, **step.values), timeout=step.timeout + 2 * _GRACE)
     elapsed = round(time.monotonic() - begun, 1)
     if done.rc == 1:
-        return {"changed": False, "failed": True, "elapsed": elapsed, "msg": f"waited {step.timeout:g} s in vain for {step.what}"}
+        return {
+            "changed": False,
+            "failed": True,
+            "elapsed": elapsed,
+            "msg": step.message or f"waited {step.timeout:g} s in vain for {step.what}",
+        }
     _expected(done)
     return {"changed": False, "elapsed": elapsed}
 

@@ -66,6 +66,8 @@ class Wait:
     values: Mapping[str, object]
     what: str
     timeout: float
+    message: str | None = None
+    """What is said when it was in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,8 @@ class Say:
     """Show a message or a value."""
 
     message: object
+    quiet: bool = False
+    """Whether the run is not verbose enough for it."""
 
 
 @dataclass(frozen=True, slots=True)

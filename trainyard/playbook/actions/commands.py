@@ -15,8 +15,10 @@ from trainyard.remote.protocol import quote
 _COMMON = (
     Arg("creates", "path", empty=True), Arg("removes", "path", empty=True), Arg("chdir", "path", empty=True), Arg("stdin"),
 )  # fmt: skip
-SHELL = Schema("shell", (Arg("cmd", required=True), *_COMMON), free="cmd")
-COMMAND = Schema("command", (Arg("cmd"), Arg("argv", "list"), *_COMMON), free="cmd", one_of=(("cmd", "argv"),))
+SHELL = Schema("shell", (Arg("cmd", required=True), *_COMMON), free="cmd", does="run lines of sh")
+COMMAND = Schema(
+    "command", (Arg("cmd"), Arg("argv", "list"), *_COMMON), free="cmd", one_of=(("cmd", "argv"),), does="run a program, without a shell",
+)  # fmt: skip
 
 
 def shell(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

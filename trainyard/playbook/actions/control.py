@@ -7,13 +7,19 @@ from pathlib import Path
 
 from jinja2 import Undefined
 
+from trainyard.errors import UserError
 from trainyard.playbook.schema import Arg, Schema, text_or_none
 from trainyard.playbook.steps import AssertAction, Say, SetFacts, Step
 from trainyard.playbook.values import Condition, Variables, evaluate
 
-ASSERT = Schema("assert", (Arg("that", "condition", required=True), Arg("fail_msg"), Arg("success_msg")), free="that")
-DEBUG = Schema("debug", (Arg("msg", "any"), Arg("var")), free="msg", one_of=(("msg", "var"),))
-SET_FACT = Schema("set_fact", open_=True)
+ASSERT = Schema(
+    "assert", (Arg("that", "condition", required=True), Arg("fail_msg", aliases=("msg",)), Arg("success_msg"), Arg("quiet", "bool")),
+    free="that", does="end in failure where a condition does not hold",
+)  # fmt: skip
+DEBUG = Schema(
+    "debug", (Arg("msg", "any"), Arg("var"), Arg("verbosity", "int")), free="msg", does="show a message, or a variable with its name",
+)  # fmt: skip
+SET_FACT = Schema("set_fact", open_=True, does="keep values as variables of the host")
 
 
 def assert_(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
@@ -25,9 +31,13 @@ def assert_(args: Mapping[str, object], folder: Path, variables: Variables) -> S
 
 
 def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
-    """Show a message, or a variable with its name."""
+    """Show a message, or a variable with its name; nothing where the run is not as verbose as that needs."""
+    if "msg" in args and "var" in args:
+        raise UserError("'debug' takes one of: msg, var")
+    if int(str(args.get("verbosity", 0))) > int(str(variables.get("ansible_verbosity", 0))):
+        return Say(None, quiet=True)
     if "var" not in args:
-        return Say(args["msg"])
+        return Say(args.get("msg", "Hello world!"))
     name = str(args["var"])
     value = evaluate(name, variables)
     return Say({name: "not defined" if isinstance(value, Undefined) else value})

@@ -22,6 +22,7 @@ JOB = Schema(
     one_of=(_VERBS,),
     again="writes",
     reads=frozenset({"wait", "status"}),
+    does="start, wait for, stop or ask about a detached process",
     needs={
         "start": "command", "command": "start", "chdir": "start", "env": "start", "keep_env": "start", "timeout": "wait", "grace": "stop",
     },

@@ -1,6 +1,7 @@
 # Wait until there() is as $wanted; exit code 1 when $seconds are over.
-: "${wanted?}" "${seconds?}" "${pause?}"
+: "${wanted?}" "${seconds?}" "${pause?}" "${delay?}"
 stop=$(($(date +%s) + seconds))
+sleep "$delay"
 while :; do
   there; found=$?
   [ "$wanted" = present ] && [ $found -eq 0 ] && exit 0

@@ -1,0 +1,3 @@
+# Just so long.
+: "${seconds?}"
+sleep "$seconds"
