@@ -18,13 +18,14 @@ from pathlib import Path
 
 from trainyard.errors import TrainyardError
 from trainyard.phrasing import as_typed
+from trainyard.playbook.checks import check_everything
 from trainyard.playbook.ending import Terminated, terminable
 from trainyard.playbook.executor import MOST_AT_ONCE, Host, run
 from trainyard.playbook.extravars import extra_vars
 from trainyard.playbook.hosts.inventory import Inventory
 from trainyard.playbook.hosts.sources import add_named, read
 from trainyard.playbook.hosts.ways import transport_to
-from trainyard.playbook.loader import load
+from trainyard.playbook.loader import load_all
 from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import TextReporter
 from trainyard.remote.transport import LocalTransport
@@ -40,12 +41,15 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        playbooks = [load(path) for path in options.playbook]
+        playbooks = load_all(options.playbook)
+        known = _inventory(options, inventory)
         if options.syntax_check:
+            folder = playbooks[0].path.parent
+            there = [known.variables(name, folder) for name in known.hosts]
+            check_everything(_together(playbooks), there, extra_vars(options.extra_vars))
             for path in options.playbook:
                 print(f"{path}: nothing wrong")
             return 0
-        known = _inventory(options, inventory)
         with contextlib.ExitStack() as stack, terminable():
             hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(known, options, playbooks).items()}
             return run(

@@ -162,7 +162,7 @@ def _plan(nodes: Sequence[Node], outlook: HostOutlook, batch: Batch) -> Iterator
                 step = step_of(node, inside, scene.transport, environment)
                 question = asked(step, scene)
                 if isinstance(question, dict) and not question.get("failed"):
-                    facts = question.get("facts")
+                    facts = question.get("facts", question.get("included"))
                     unknown |= dict.fromkeys(facts if isinstance(facts, dict) else (), _UNKNOWN)
                     continue
                 if not isinstance(question, Asking) or not batch.add(question.request):

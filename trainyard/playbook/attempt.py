@@ -237,9 +237,9 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
     scene = Scene(transport, settings.check, settings.diff, timeout, environment)
     way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lost)
     outcome = carry_out(task, variables, way)
-    facts = outcome.pop("facts", None)
-    if isinstance(facts, dict):
-        host.facts.update(facts)
+    for name, kept in (("facts", host.facts), ("included", host.included)):
+        values = outcome.pop(name, None)
+        kept.update(values if isinstance(values, dict) else {})
     return outcome
 
 

@@ -10,12 +10,13 @@ from typing import cast
 
 from trainyard.errors import Unreachable, UserError
 from trainyard.playbook.attempt import HostState, PlayOptions, RetryClock, TaskEnd, look_ahead, run_task
+from trainyard.playbook.checks import check_variables
 from trainyard.playbook.ending import Endable, StopClock, end_all, side_by_side
 from trainyard.playbook.hosts import magic
 from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Block, Node, Play, Playbook, Task
 from trainyard.playbook.report import HIDDEN, HostCounters, HostFailure, Report, Reporter, Silent, secrets_in
-from trainyard.playbook.selection import Tags, check_variables, hosts_of, select
+from trainyard.playbook.selection import Tags, hosts_of, select
 from trainyard.playbook.varsfiles import files_of
 from trainyard.remote.protocol import Transport
 from trainyard.remote.transport import LocalTransport

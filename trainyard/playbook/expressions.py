@@ -115,6 +115,14 @@ def in_braces(source: str) -> str | None:
     return text[2:-2].strip("-+") if kinds.count(lexer.TOKEN_VARIABLE_BEGIN) == 1 and kinds[-1] == lexer.TOKEN_VARIABLE_END else None
 
 
+def names_in_template(path: Path) -> frozenset[str]:
+    """Return the variables that a template file needs. Raises TemplateSyntaxError with the line in the file."""
+    source = path.read_bytes().decode()
+    options, text = _header(source)
+    tree = _below(jinja_environment().overlay(**options).parse(text), source.count("\n") - text.count("\n"))
+    return frozenset(meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals))
+
+
 def render_template(path: Path, variables: Variables) -> str:
     """Render a template file, which may begin with Ansible's ``#jinja2:`` line. Raises UserError with file:line."""
     folders = [path.parent, *_searched(variables)]

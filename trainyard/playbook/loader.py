@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -30,10 +30,15 @@ class Included:
 
 def load(path: Path) -> Playbook:
     """Read and check a playbook. Raises UserError with each mistake at its file:line:col."""
+    return load_all([path])[0]
+
+
+def load_all(paths: Sequence[Path]) -> list[Playbook]:
+    """Read and check several playbooks. Raises UserError with the mistakes of all of them."""
     wrong = Mistakes()
-    plays = tuple(_plays(path, wrong, (path.resolve(),)))
+    playbooks = [Playbook(path, tuple(_plays(path, wrong, (path.resolve(),)))) for path in paths]
     wrong.raise_all()
-    return Playbook(path, plays)
+    return playbooks
 
 
 def included(include: Include, args: Mapping[str, object], params: Vars) -> Included:

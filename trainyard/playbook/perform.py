@@ -77,7 +77,7 @@ def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
                 else {"changed": False, "msg": step.message}
             )
         case SetFacts():
-            return {"changed": False, "facts": dict(step.values)}
+            return {"changed": False, "included" if step.weak else "facts": dict(step.values)}
         case AssertAction():
             return _check(step)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainyard.errors import UserError
@@ -10,7 +10,7 @@ from trainyard.nearest import suggest
 from trainyard.playbook.hosts import magic
 from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, tasks_of
-from trainyard.playbook.values import Condition, Value, compile_value, guarded_names, names_in
+from trainyard.playbook.values import compile_value
 
 BUILT_IN = magic.NAMES | {"check_mode", "result", "failed_task", "failed_result", "item", "vars"}
 
@@ -71,35 +71,3 @@ def hosts_of(play: Play, groups: Mapping[str, Sequence[str]], extra: Mapping[str
     except UserError as error:
         error.message = f"the play '{play.name}': {error.message}"
         raise
-
-
-def check_variables(playbook: Playbook, host_vars: Iterable[Mapping[str, object]], extra: Mapping[str, object]) -> None:
-    """Raise UserError at the first variable that nothing can define, with the nearest one that is."""
-    everything = [task for play in playbook.plays for task in (*tasks_of(play.tasks), *play.handlers)]
-    known = set(BUILT_IN) | set(extra) | {name for names_of_host in host_vars for name in names_of_host}
-    for play in playbook.plays:
-        known |= {*play.vars, *play.role_defaults, *play.role_vars, *(name for file in play.vars_files for name in file.known or ())}
-    for task in everything:
-        known |= {task.register} if task.register else set()
-        known |= set(task.args) if task.action == "set_fact" else set()
-        known |= {name for name in (task.loop.var, task.loop.index_var) if name} if task.loop else set()
-        known |= {*task.vars, *task.include_params, *(task.role.vars if task.role else ()), *(task.role.params if task.role else ())}
-    values: list[Value | Condition] = [value for play in playbook.plays for value in play.vars.values()]
-    values += [value for play in playbook.plays for file in play.vars_files for value in (file.known or {}).values()]
-    values += [value for task in everything for value in _values_of(task)]
-    guarded = {name for value in values for name in guarded_names(value)}
-    for value in values:
-        for name, where in names_in(value):
-            if name not in known and name not in guarded:
-                raise UserError(f"the variable '{name}' is not defined{suggest(name, known)}", where=where)
-
-
-def _values_of(task: Task) -> list[Value | Condition]:
-    loop = task.loop
-    single = (
-        loop.items if loop else None, loop.label if loop else None, task.until, task.retries, task.delay, task.changed_when,
-        task.failed_when, task.ignore_errors, task.timeout,
-    )  # fmt: skip
-    return [
-        *task.args.values(), *task.when, *task.vars.values(), *task.environment, *(value for value in single if value is not None),
-    ]  # fmt: skip

@@ -11,6 +11,7 @@ from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.model import Task
 from trainyard.playbook.paths import expanded
 from trainyard.playbook.schema import render_args
+from trainyard.playbook.sources import located
 from trainyard.playbook.steps import Step
 from trainyard.playbook.values import Variables
 from trainyard.remote.protocol import Transport
@@ -30,7 +31,8 @@ def environment_of(task: Task, variables: Variables) -> dict[str, object]:
 def step_of(task: Task, variables: Variables, t: Transport, environment: Mapping[str, object]) -> Step:
     """Return the step of a task; what cannot be made of its arguments is a mistake in the playbook, whatever is raised."""
     action = ACTIONS[task.action]
-    args = expanded(action.schema, render_args(action.schema, task.args, variables), t, environment)
+    args = located(action.schema, render_args(action.schema, task.args, variables), task.search or (task.folder,))
+    args = expanded(action.schema, args, t, environment)
     try:
         return action.build(args, task.folder, variables)
     except TrainyardError:

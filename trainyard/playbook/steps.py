@@ -143,9 +143,10 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class SetFacts:
-    """Keep values for the rest of the run."""
+    """Keep values for the rest of the run; those of include_vars are ``weak``: what is registered counts before them."""
 
     values: Mapping[str, object]
+    weak: bool = False
 
 
 @dataclass(frozen=True, slots=True)

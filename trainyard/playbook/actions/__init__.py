@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.playbook.actions import commands, control, editing, files, job, looking, packages, pausing, python, repositories, waiting
+from trainyard.playbook.actions.variables import INCLUDE_VARS, include_vars
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
 from trainyard.playbook.values import Variables
@@ -40,6 +41,7 @@ ACTIONS: dict[str, Action] = {
     "assert": Action(control.ASSERT, control.assert_),
     "debug": Action(control.DEBUG, control.debug),
     "set_fact": Action(control.SET_FACT, control.set_fact),
+    "include_vars": Action(INCLUDE_VARS, include_vars),
     "job": Action(job.JOB, job.job),
     "apt": Action(packages.APT, packages.apt),
     "package": Action(packages.PACKAGE, packages.package),

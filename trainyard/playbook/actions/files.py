@@ -25,7 +25,8 @@ _PLACING = (*OWNERSHIP, *BACKUP, Arg("force", "bool", aliases=("thirsty",)), Arg
 COPY = Schema(
     "copy",
     (
-        Arg("src"), Arg("content", "any"), Arg("dest", "path", required=True), Arg("remote_src", "bool"), Arg("directory_mode", "mode"),
+        Arg("src", local="files"), Arg("content", "any"), Arg("dest", "path", required=True), Arg("remote_src", "bool"),
+        Arg("directory_mode", "mode"),
         Arg("local_follow", "bool"), Arg("checksum"), Arg("sha256", "sha256"), Arg("store", "path", empty=True), Arg("decrypt", "bool"),
         *_PLACING,
     ),
@@ -34,7 +35,7 @@ COPY = Schema(
     does="put a local file, folder or text on the host, or copy what is there; compared by content, written whole or not at all",
 )  # fmt: skip
 TEMPLATE = Schema(
-    "template", (Arg("src", required=True), Arg("dest", "path", required=True), *_PLACING),
+    "template", (Arg("src", required=True, local="templates"), Arg("dest", "path", required=True), *_PLACING),
     again="writes",
     does="render a local Jinja file with the task's variables and put it on the host",
 )  # fmt: skip

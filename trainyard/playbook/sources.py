@@ -1,0 +1,26 @@
+"""Find files of this machine that a task names: in the role's folder, beside the task's file, beside the playbook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainyard.playbook.schema import Schema
+
+
+def find_source(name: str, below: str, search: tuple[Path, ...]) -> Path | None:
+    """Return the first that is there, of each folder first what lies in its ``files``, ``templates`` or ``vars``."""
+    path = Path(name).expanduser()
+    return next((place for folder in search for place in (folder / below / path, folder / path) if place.exists()), None)
+
+
+def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]) -> dict[str, object]:
+    """Return the arguments with their local paths written out; one that is nowhere stays as it is."""
+    paths: dict[str, object] = {}
+    for arg in schema.args:
+        value = args.get(arg.name)
+        if arg.local and isinstance(value, str) and value and not args.get("remote_src"):
+            place = find_source(value, arg.local, search)
+            if place is not None:
+                paths[arg.name] = f"{place}/" if value.endswith("/") else str(place)
+    return {**args, **paths}
