@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-from trainyard.errors import Location, UserError
+from trainyard.errors import Location, TrainyardError, UserError
 
 
 def environment(folder: Path | None = None) -> jinja2.Environment:
@@ -57,7 +57,9 @@ def guarded(call: Callable[[], str], name: str) -> str:
         raise UserError(str(error.message), where=Location(name, _template_line(error))) from None
     except UnicodeDecodeError:
         raise UserError(f"{name}: is not text (UTF-8)") from None
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError, jinja2.TemplateRuntimeError) as error:
+    except TrainyardError:
+        raise
+    except Exception as error:
         raise UserError(f"cannot be rendered: {error or type(error).__name__}", where=Location(name, _template_line(error))) from None
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import random
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.playbook import fuzzed
 from trainyard import yamlfile
 from trainyard.errors import UserError
 from trainyard.playbook.expressions import SEARCHED, render_template
@@ -163,3 +167,33 @@ def test_a_password_is_hashed_as_shadow_has_it() -> None:
     assert value("\"{{ 'x' | password_hash }}\"") != value("\"{{ 'x' | password_hash }}\"")
     with pytest.raises(UserError, match="leave 'rounds' out"):
         value("\"{{ 'x' | password_hash('sha512', rounds=5000) }}\"")
+
+
+def test_any_template_means_something_or_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    seed = time.time_ns() % 1_000_000
+    came = [fuzzed.attempt(random.Random(f"{seed}:{number}"), tmp_path) for number in range(200)]
+    assert 0 < sum(" refused: " in answer for answer in came) < 200, f"seed {seed}"
+
+
+def test_data_stay_what_they_are_on_their_way_through_templates() -> None:
+    seed = time.time_ns() % 1_000_000
+    chance = random.Random(seed)
+    for _ in range(100):
+        known = {"x": fuzzed.data(chance)}
+        for way in (
+            "x",
+            "x | to_json | from_json",
+            "x | to_nice_json | from_json",
+            "x | to_yaml | from_yaml",
+            "x | to_nice_yaml | from_yaml",
+        ):
+            assert compile_value("{{ " + way + " }}", None).render(known) == known["x"], (seed, way, known)
+
+
+def test_a_text_that_is_quoted_goes_through_a_shell_as_it_is(tmp_path: Path) -> None:
+    seed = time.time_ns() % 1_000_000
+    chance = random.Random(seed)
+    texts = ["", *(fuzzed.text(chance, 30) for _ in range(200))]
+    command = compile_value("printf '%s\\0' {{ texts | map('quote') | join(' ') }}", None).render({"texts": texts})
+    done = subprocess.run(["sh", "-c", str(command)], capture_output=True, check=True)
+    assert done.stdout.decode().split("\0")[:-1] == texts, f"seed {seed}"

@@ -106,6 +106,8 @@ def plain(value: object) -> Any:
         return str(value)
     if isinstance(value, range):
         raise TypeError("a range is no value: write 'range(...) | list'")
+    if callable(value):
+        raise TypeError(f"'{getattr(value, '__name__', type(value).__name__)}' is no value: a call of it may be one")
     if isinstance(value, timedelta):
         raise TypeError("a length of time is no value: write '(...).total_seconds()'")
     if isinstance(value, (str, int, float, date, _Omit)) or not isinstance(value, (Iterable, ItemsView)):
