@@ -158,7 +158,6 @@ KEPT = {
     "trainyard.recipes.rows.hub_files": "the programs of recipes lora and dataset call it, on the pod",
     "trainyard.recipes.rouge.lead": "the program of recipe summarizer calls it, on the pod",
     "trainyard.recipes.rouge.mean": "the same",
-    "trainyard.playbook.loader.included": "an include that joins at run time; it leaves with keywords.NOT_YET",
     "trainyard.setup.bootstrap.main": "./bootstrap calls it",
     "trainyard.storage.carrier.main": "a process that fetches is a line of Python that calls it (storage/carriers.py)",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from tests.cases.golden import Course, Place
@@ -35,11 +35,17 @@ class RecordedCourse(Silent):
     def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None:
         """Keep how a task ended; that a failed item is ignored is a word about the whole task."""
         said = result.get("msg") if task.action == "debug" and status == "ok" else None
+        host = host.partition(" -> ")[0]
         self.course.outcome(host, "failed" if status == "ignored" and label is not None else status, label, said)
 
     def retrying(self, host: str, task: Task, left: int) -> None:
         """Keep that it is tried again."""
         self.course.outcome(host, f"retry, {left} left")
+
+    def included(self, name: str, hosts: Sequence[str], label: str | None) -> None:
+        """Keep whom an include brings its tasks to."""
+        for host in hosts:
+            self.course.outcome(host, "included", label)
 
     def recap(self, report: Report) -> None:
         """Keep the counters."""

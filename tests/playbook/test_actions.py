@@ -33,8 +33,8 @@ GOLDEN: list[tuple[str, str, Step]] = [
     ("shell", "{cmd: x, creates: /a, removes: /b, chdir: /c, stdin: in}", RunStep("x", b"in", "/c", "/a", "/b")),
     ("command", "echo 'a b' $HOME;", RunStep("echo 'a b' '$HOME;'")),
     ("command", "{argv: [echo, 'a b', 1]}", RunStep("echo 'a b' 1")),
-    ("fetch", "{src: /a/b, dest: /home/}", Get("/a/b", Path("/home/b"))),
-    ("fetch", "{src: /a/b, dest: /home/c}", Get("/a/b", Path("/home/c"))),
+    ("fetch", "{src: /a/b, dest: /home/, flat: true}", Get("/a/b", Path("/home/b"))),
+    ("fetch", "{src: /a/b, dest: /home/c, flat: true}", Get("/a/b", Path("/home/c"))),
     ("job", "{start: /j, command: x, chdir: /a b, env: {A: 1}}", Job("start", "/j", "cd '/a b' || exit 1\nx", {"A": 1})),
     ("job", "{wait: /j, timeout: 3}", Job("wait", "/j", timeout=3.0)),
     ("job", "{stop: /j}", Job("stop", "/j", grace=30.0)),
@@ -99,15 +99,17 @@ def test_creates_and_removes_decide_even_when_the_command_prints_the_same(do: Ru
     assert [counts(do(removing))[1] for _ in range(2)] == [1, 0]
 
 
-def test_a_value_that_check_mode_leaves_out_says_so(do: Run) -> None:
+def test_a_command_that_check_mode_leaves_out_has_its_fields_and_says_why_others_are_missing(do: Run) -> None:
     text = """
     - hosts: all
       tasks:
         - {command: echo hi, register: said}
-        - {debug: {msg: "{{ said.stdout | default('nothing') }}"}}
-        - {debug: {msg: "{{ said.stdout }}"}}
+        - {debug: {msg: "<{{ said.stdout }}> {{ said.stdout_lines }} {{ said.rc }}"}}
+        - {debug: {msg: "{{ said.elapsed }}"}}
 """
-    assert "there is no 'stdout': the task that registers it was skipped (commands do not run in check mode)" in do(text, check=True).text
+    shown = do(text, check=True).text
+    assert "<> [] 0" in shown
+    assert "there is no 'elapsed': the task that registers it was skipped (commands do not run in check mode)" in shown
 
 
 FILES = """
@@ -120,8 +122,8 @@ FILES = """
         - {template: {src: t.j2, dest: "{{ tmp }}/w/d/"}}
         - {file: {path: "{{ tmp }}/w/link", state: link, src: d}}
         - {file: {path: "{{ tmp }}/w/touched", state: touch, mode: 0600, modification_time: preserve, access_time: preserve}}
-        - {fetch: {src: "{{ tmp }}/w/tree", dest: "{{ tmp }}/home"}}
-        - {fetch: {src: "{{ tmp }}/w/d/t", dest: "{{ tmp }}/home/"}}
+        - {fetch: {src: "{{ tmp }}/w/tree", dest: "{{ tmp }}/home", flat: true}}
+        - {fetch: {src: "{{ tmp }}/w/d/t", dest: "{{ tmp }}/home/", flat: true}}
 """
 
 
@@ -189,7 +191,7 @@ def test_a_promised_sha256_is_kept(do: Run, tmp_path: Path) -> None:
     text = "- copy: {src: f, dest: '{{ tmp }}/g', sha256: '{{ sum }}'}"
     assert "is not the file that was promised" in do(text, extra={"sum": bad}).report.reason() and not (tmp_path / "g").exists()
     assert do(text, extra={"sum": good}).report.exit_code == 0
-    fetch = "- fetch: {src: '{{ tmp }}/g', dest: '{{ tmp }}/h', sha256: '{{ sum }}'}"
+    fetch = "- fetch: {src: '{{ tmp }}/g', dest: '{{ tmp }}/h', flat: true, sha256: '{{ sum }}'}"
     assert "has the sha256" in do(fetch, extra={"sum": bad}).report.reason() and not (tmp_path / "h").exists()
 
 

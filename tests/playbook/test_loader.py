@@ -21,7 +21,6 @@ MISTAKES = [
     ("shell: ls\n      command: ls", "4:7", "the task has two actions: shell and command"),
     ("shel: ls", "3:7", "unknown keyword 'shel' in a task (did you mean 'shell'?)"),
     ("shell: ls\n      deletgate_to: localhost", "4:7", "did you mean 'delegate_to'"),
-    ("shell: ls\n      delegate_to: other", "4:20", "can only be localhost"),
     ("shell: ls\n      async: 60", "4:7", "'async' is not supported in a task: start it with the 'job' action"),
     ("ufw: {rule: allow}", "3:7", "use 'command: ufw ...'"),
     ("shell: ls\n      with_list_of: [1]", "4:7", "'with_list_of' is not supported in a task: there are with_items"),

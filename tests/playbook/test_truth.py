@@ -198,10 +198,22 @@ def test_a_file_keeps_its_mode_when_none_is_given(run: Run, tmp_path: Path) -> N
 
 def test_a_file_of_one_host_is_not_overwritten_by_that_of_another(run: Run, tmp_path: Path, server: Server) -> None:
     hosts = {name: Host(LocalTransport()) for name in ("one", "two")}
-    shown = run('- {shell: "echo x > {{ tmp }}/f"}\n- fetch: {src: "{{ tmp }}/f", dest: "{{ tmp }}/home/"}', hosts=hosts)
+    shown = run('- {shell: "echo x > {{ tmp }}/f"}\n- fetch: {src: "{{ tmp }}/f", dest: "{{ tmp }}/home/", flat: true}', hosts=hosts)
     assert shown.report.exit_code == 2 and "would overwrite it" in shown.report.reason()
-    apart = '- fetch: {src: "{{ tmp }}/f", dest: "{{ tmp }}/{{ inventory_hostname }}/"}'
+    apart = '- fetch: {src: "{{ tmp }}/f", dest: "{{ tmp }}/{{ inventory_hostname }}/", flat: true}'
     assert run(apart, hosts=hosts).report.exit_code == 0 and (tmp_path / "two/f").read_text() == "x\n"
+    by_host = '- fetch: {src: "{{ tmp }}/../{{ tmp | basename }}/f", dest: got}'
+    assert run(by_host, hosts=hosts).report.exit_code == 0
+    assert [(tmp_path / "got" / name / str(tmp_path).lstrip("/") / "f").read_text() for name in hosts] == ["x\n", "x\n"]
+
+
+def test_a_file_to_fetch_that_is_missing_or_would_be_a_folder_here_is_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    (tmp_path / "home").mkdir()
+    gone = '- fetch: {src: "{{ tmp }}/none", dest: "{{ tmp }}/home", fail_on_missing: MISSING}'
+    assert run(gone.replace("MISSING", "false")).report.exit_code == 0 and run(gone.replace("MISSING", "true")).report.exit_code == 2
+    shown = run('- fetch: {src: "{{ tmp }}/f", dest: "{{ tmp }}/home", flat: true}')
+    assert shown.report.exit_code == 2 and "end 'dest' with a /" in shown.report.reason()
 
 
 def test_files_with_odd_names_are_copied_in_a_loop_and_named_on_any_terminal(run: Run, tmp_path: Path) -> None:
@@ -270,7 +282,7 @@ def test_a_path_means_what_it_means_in_a_shell_of_the_host(run: Run, tmp_path: P
         - shell: {cmd: mkdir -p ~/e, creates: ~/e}
         - shell: {cmd: rm -rf ~/e2, removes: "$E/e2"}
           environment: {E: "{{ tmp }}/ho me"}
-        - fetch: {src: ~/x/a, dest: "{{ tmp }}/back"}
+        - fetch: {src: ~/x/a, dest: "{{ tmp }}/back", flat: true}
         - wait_for: {path: ~/x/a, timeout: 1}
         - job: {start: ~/job, command: pwd}
         - file: {path: "{{ tmp }}/$NOTHING", state: touch, modification_time: preserve, access_time: preserve}

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
+from trainyard.nearest import suggest
+from trainyard.playbook import ways
 from trainyard.playbook.ahead import HostOutlook, SentAhead
 from trainyard.playbook.carrying import Carriage, carry_out
 from trainyard.playbook.ending import Endable
 from trainyard.playbook.expressions import SEARCHED
-from trainyard.playbook.model import Node, Play, Task
+from trainyard.playbook.model import Loop, Node, Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.stepping import environment_of
 from trainyard.playbook.steps import Get, Outcome, Step
-from trainyard.playbook.values import Value, Variables, boolean, look_up
+from trainyard.playbook.values import Value, Variables, boolean, compile_value, look_up
 from trainyard.remote.frame import NotRun
 from trainyard.remote.transport import LocalTransport
 from trainyard.retries import LINK
@@ -46,6 +48,8 @@ class PlayOptions:
     secrets: tuple[Secret, ...] = ()
     here: Endable = field(default_factory=lambda: Endable(LocalTransport()))
     """This machine, for tasks that are delegated to it."""
+    ways: Mapping[str, Endable] = field(default_factory=dict)
+    """The hosts of the run, for tasks that are delegated to them."""
     homes: dict[str, str] = field(default_factory=dict)
     """Local path -> the host whose file was brought there."""
 
@@ -53,7 +57,8 @@ class PlayOptions:
         """Take a local path for what a host's file is fetched to. Raises UserError when another host's lies there."""
         owner = self.homes.setdefault(os.path.realpath(path), host)
         if owner != host:
-            raise UserError(f"'fetch': {path} came from {owner}, {host} would overwrite it: put {{{{ inventory_hostname }}}} into 'dest'")
+            instead = "leave 'flat' out, or put {{ inventory_hostname }} into 'dest'"
+            raise UserError(f"'fetch': {path} came from {owner}, {host} would overwrite it: {instead}")
 
     def show(self, host: str, task: Task, ended: TaskEnd, label: str | None) -> None:
         """Report how a task ended, without any secret."""
@@ -77,6 +82,10 @@ class HostState:
     """What include_vars has read."""
     facts: dict[str, object] = field(default_factory=dict)
     notified: set[str] = field(default_factory=set)
+    ended: bool = False
+    """Whether the play is over for this host, without any failure."""
+    handlers: frozenset[str] = frozenset()
+    """The names and topics by which handlers of the play are notified."""
     ahead: SentAhead = field(default_factory=SentAhead)
     magic: dict[str, object] = field(default_factory=dict)
     """What is there by itself, and cannot be set."""
@@ -106,6 +115,8 @@ class TaskEnd:
 
     status: Status
     result: Outcome
+    ignored: bool = False
+    """Whether an unreachable host goes on all the same."""
 
 
 def look_ahead(nodes: Sequence[Node], host: HostState, settings: PlayOptions) -> None:
@@ -125,21 +136,39 @@ def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
     except Unreachable as error:
         if isinstance(error, NotRun):
             error.message = redact(error.plain if task.no_log else error.message, list(settings.secrets))
-        ended = TaskEnd("unreachable", {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error})
+        result: Outcome = {"changed": False, "unreachable": True, "failed": True, "msg": error.message, "error": error}
+        ended = TaskEnd("unreachable", result, ignored=flag(task.ignore_unreachable, variables))
         settings.show(host.name, task, ended, None)
     except TrainyardError as error:
         ended = _failed(task, str(error))
         settings.show(host.name, task, ended, None)
     if task.register:
         host.facts[task.register] = ended.result
-    if ended.result.get("changed"):
-        host.notified.update(task.notify)
+    return _notified(task, host, settings, variables, ended) if ended.result.get("changed") and task.notify else ended
+
+
+def _notified(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object], ended: TaskEnd) -> TaskEnd:
+    """Notify the task's handlers; who names one that is not there has failed, for it would never run."""
+    names = {str(compile_value(name, task.where).render(variables)) for name in task.notify}
+    if unknown := names - host.handlers:
+        said = f"there is no handler '{min(unknown)}'{suggest(min(unknown), host.handlers)}"
+        ended = _failed(task, str(UserError(said, where=task.where)))
+        settings.show(host.name, task, ended, None)
+    host.notified.update(names & host.handlers)
     return ended
 
 
-def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> TaskEnd:
+def flag(value: Value | None, variables: Variables) -> bool:
+    """Return what a switch of a task says now; none is off."""
+    return value is not None and boolean(value.render(variables), value.where)
+
+
+def looped(task: Task, variables: dict[str, object]) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
+    """Yield for each item of a task's loop what it brings, and all variables; once where there is no loop."""
     loop = task.loop
-    assert loop is not None
+    if loop is None:
+        yield {}, variables
+        return
     try:
         items = loop.items.render(variables)
         if loop.lookup is not None:
@@ -152,9 +181,20 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
             raise
     if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
         raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=loop.items.where)
-    ends = []
+    items = list(items)
     for index, item in enumerate(items):
-        inside = {**variables, loop.var: item, **({loop.index_var: index} if loop.index_var else {})}
+        about = {loop.var: item, **_position(loop, items, index)}
+        yield about, {**variables, **about}
+
+
+def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> TaskEnd:
+    loop = task.loop
+    assert loop is not None
+    ends: list[TaskEnd] = []
+    for _, inside in looped(task, variables):
+        item = inside[loop.var]
+        if ends and loop.pause is not None:
+            settings.clock.sleep(_number(loop.pause, inside, 0))
         label = HIDDEN if task.no_log else str(item if loop.label is None else loop.label.render(inside))
         ends.append(_one(task, host, settings, inside, label))
         if loop.var != "item":
@@ -178,6 +218,19 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
     return TaskEnd("ok", result)
 
 
+def _position(loop: Loop, items: list[object], index: int) -> dict[str, object]:
+    """Return the variables that tell where in the loop an item stands."""
+    about: dict[str, object] = {loop.index_var: index} if loop.index_var else {}
+    if loop.extended:
+        last = len(items) - 1
+        about["ansible_loop"] = {
+            "allitems": items, "index": index + 1, "index0": index, "first": index == 0, "last": index == last, "length": len(items),
+            "revindex": last - index + 1, "revindex0": last - index,
+            **({"previtem": items[index - 1]} if index else {}), **({"nextitem": items[index + 1]} if index < last else {}),
+        }  # fmt: skip
+    return about
+
+
 def _skipped_anyway(task: Task, variables: Variables) -> bool:
     """Tell whether the conditions fail without an item."""
     try:
@@ -196,7 +249,8 @@ def _one(task: Task, host: HostState, settings: PlayOptions, variables: dict[str
         raise
     except TrainyardError as error:
         ended = _failed(task, str(error), variables)
-    settings.show(host.name, task, ended, label)
+    to = None if task.delegate_to is None or ended.status == "skipped" else ways.delegate(task, variables)
+    settings.show(f"{host.name} -> {to}" if to else host.name, task, ended, label)
     return ended
 
 
@@ -223,7 +277,9 @@ def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dic
 def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> Outcome:
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
     environment = environment_of(task, variables)
-    transport = settings.here if task.delegate_to else host.transport
+    transport = ways.way_of(task, host.transport, settings.here, settings.ways, variables)
+    check = settings.check if task.check_mode is None else flag(task.check_mode, variables)
+    diff = settings.diff if task.diff is None else flag(task.diff, variables)
     item = None if task.loop is None else variables.get(task.loop.var)
 
     def claim(step: Step) -> None:
@@ -234,7 +290,7 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
         settings.reporter.lost(host.name, task, redact(why, list(settings.secrets)), tries)
         settings.clock.sleep(LINK.pause(tries - 1))
 
-    scene = Scene(transport, settings.check, settings.diff, timeout, environment)
+    scene = Scene(transport, check, diff, timeout, environment)
     way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lost)
     outcome = carry_out(task, variables, way)
     for name, kept in (("facts", host.facts), ("included", host.included)):

@@ -13,6 +13,7 @@ from typing import Literal, Self, TypeVar
 
 from trainyard.errors import TrainyardError
 from trainyard.remote.protocol import CommandResult, OnBytes, Stdin, Transport, with_values
+from trainyard.remote.reconnect import Reconnecting
 from trainyard.shellscript import load
 
 Left = Literal["nothing", "ended", "running", "unknown"]
@@ -127,6 +128,11 @@ class Endable:
                 return "running" if said == "running" else "unknown"
             left = "ended"
         return left
+
+    def reset(self) -> None:
+        """Let the next command have a connection of its own: what a login is told (groups, limits) is told anew."""
+        if isinstance(self.inner, Reconnecting):
+            self.inner.reset()
 
     def close(self) -> None:
         """Close the inner transport."""

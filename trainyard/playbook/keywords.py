@@ -96,11 +96,7 @@ INSTEAD = {
     "reboot": "a pod that is rebooted may be gone; for a machine of your own: 'shell: reboot', then wait_for_connection in another play",
 }
 """What people know from elsewhere, and the word for it here."""
-NOT_YET = (
-    "pre_tasks", "post_tasks", "include_tasks", "include_role", "meta", "listen", "serial", "max_fail_percentage", "any_errors_fatal",
-    "force_handlers", "run_once", "throttle", "check_mode", "diff", "become", "become_user", "become_method", "connection", "remote_user",
-    "port", "ignore_unreachable", "pause", "extended", "vars_prompt",
-)  # fmt: skip
+NOT_YET = ("remote_user", "port", "vars_prompt")
 """What the loader reads and the executor does not carry out: a word leaves this list with the commit that does it."""
 
 

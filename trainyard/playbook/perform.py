@@ -83,6 +83,10 @@ def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
     return None
 
 
+_NOTHING_SAID: Mapping[str, object] = {"rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": []}
+"""What templates read of a command that was not run because nothing may change."""
+
+
 def perform(step: Step, scene: Scene) -> Outcome:
     """Carry out a step. Raises PodFailed or UserError when it cannot be done, Unreachable when the link is lost."""
     question = asked(step, scene)
@@ -152,7 +156,7 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
     )
     if scene.check:
         if not guarded:
-            return {"changed": False, "skipped": True, "msg": "commands do not run in check mode"}
+            return {**_NOTHING_SAID, "changed": False, "skipped": True, "msg": "commands do not run in check mode"}
         return Asking(BatchCommand(unless), lambda done: _foreseen(step, idle=done.text == nonce))
     text = step.command if step.chdir is None else f"cd {quote(step.chdir)} || exit 1\n{step.command}"
     text = unless + with_environment(text, scene.environment)
@@ -173,7 +177,7 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
 
 
 def _foreseen(step: CommandAction, *, idle: bool) -> Outcome:
-    return {"changed": not idle, "msg": _idle(step) if idle else "would run"}
+    return {**_NOTHING_SAID, "changed": not idle, "msg": _idle(step) if idle else "would run"}
 
 
 def command_outcome(done: CommandResult) -> Outcome:

@@ -100,6 +100,10 @@ def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
     kind = t.exec(with_values('[ -d "$path" ] && echo folder; [ -e "$path" ] || echo absent', path=step.path)).stdout.split()
     if kind == [b"folder"]:
         return _get_tree(step, t, check=check)
+    if not step.needed and kind == [b"absent"]:
+        return {"changed": False, "msg": f"{step.path} is not there", "file": step.path}
+    if step.dest.is_dir():
+        raise UserError(f"'fetch': {step.dest} is a folder here: end 'dest' with a / to have the file in it")
     if check and kind == [b"absent"]:
         return {"changed": False, "skipped": True, "msg": f"{step.path} is not there (yet)"}
     if check:

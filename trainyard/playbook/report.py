@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -93,6 +93,8 @@ class Reporter(Protocol):
 
     def lost(self, host: str, task: Task, why: str, tries: int) -> None: ...
 
+    def included(self, name: str, hosts: Sequence[str], label: str | None) -> None: ...
+
     def broken_off(self, ends: Mapping[str, Left]) -> None: ...
 
     def recap(self, report: Report) -> None: ...
@@ -110,6 +112,8 @@ class Silent:
     def retrying(self, host: str, task: Task, left: int) -> None: ...
 
     def lost(self, host: str, task: Task, why: str, tries: int) -> None: ...
+
+    def included(self, name: str, hosts: Sequence[str], label: str | None) -> None: ...
 
     def broken_off(self, ends: Mapping[str, Left]) -> None: ...
 
@@ -158,6 +162,11 @@ class TextReporter:
     def lost(self, host: str, task: Task, why: str, tries: int) -> None:
         """Say that a link was lost and that the task is done once more, which is harmless."""
         self._lines([f"LINK LOST - DOING IT AGAIN: [{host}]: {HIDDEN if task.no_log else why} (try {tries})."])
+
+    def included(self, name: str, hosts: Sequence[str], label: str | None) -> None:
+        """Say which hosts an include brings its tasks to."""
+        if hosts:
+            self._lines([f"included: {name} for {', '.join(hosts)}" + ("" if label is None else f" => (item={label})")])
 
     def broken_off(self, ends: Mapping[str, Left]) -> None:
         """Say what became of the commands that ran when the run was broken off."""

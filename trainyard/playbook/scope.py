@@ -81,9 +81,6 @@ def merged(entry: Entry, around: Scope) -> Scope:
 def _settings(entry: Entry) -> Mapping[str, Value]:
     read = {name: entry.switch(name) for name in keywords.SWITCHES} | {name: entry.value(name) for name in keywords.SETTINGS}
     settings = {name: value for name, value in read.items() if value is not None}
-    to = settings.get("delegate_to")
-    if to is not None and not (isinstance(to, Literal) and to.value in ("localhost", "127.0.0.1")):
-        entry.wrong.add(UserError("'delegate_to' can only be localhost", where=to.where))
     connection = settings.get("connection")
     if isinstance(connection, Literal) and connection.value not in keywords.CONNECTIONS:
         entry.wrong.add(UserError(f"connection '{connection.value}' is not supported: there are ssh and local", where=connection.where))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainyard.errors import UserError
@@ -12,7 +12,17 @@ from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, tasks_of
 from trainyard.playbook.values import compile_value
 
-BUILT_IN = magic.NAMES | {"check_mode", "result", "failed_task", "failed_result", "item", "vars"}
+BUILT_IN = magic.NAMES | {
+    "check_mode",
+    "result",
+    "failed_task",
+    "failed_result",
+    "item",
+    "vars",
+    "ansible_failed_task",
+    "ansible_failed_result",
+    "ansible_loop",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +52,28 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
         if start_at not in names:
             raise UserError(f"{playbook.path}: there is no task '{start_at}' to start at{suggest(start_at, names)}")
 
-    def chosen(nodes: tuple[Node, ...]) -> tuple[Node, ...]:
+    def keep(task: Task) -> bool:
         nonlocal started
-        kept: list[Node] = []
-        for node in nodes:
-            if isinstance(node, Block):
-                block = replace(node, block=chosen(node.block), rescue=chosen(node.rescue), always=chosen(node.always))
-                if block.block or block.always:
-                    kept.append(block)
-                continue
-            task = node.task if isinstance(node, Include) else node
-            started = started or task.name == start_at
-            if started and tags.choose(task):
-                kept.append(node)
-        return tuple(kept)
+        started = started or task.name == start_at
+        return started and tags.choose(task)
 
-    return replace(playbook, plays=tuple(replace(play, tasks=chosen(play.tasks)) for play in playbook.plays))
+    return replace(playbook, plays=tuple(replace(play, tasks=_kept(play.tasks, keep)) for play in playbook.plays))
+
+
+def chosen(nodes: tuple[Node, ...], tags: Tags) -> tuple[Node, ...]:
+    """Return those of the tasks, which an include has brought, that take part."""
+    return _kept(nodes, tags.choose)
+
+
+def _kept(nodes: tuple[Node, ...], keep: Callable[[Task], bool]) -> tuple[Node, ...]:
+    kept: list[Node] = []
+    for node in nodes:
+        if isinstance(node, Block):
+            block = replace(node, block=_kept(node.block, keep), rescue=_kept(node.rescue, keep), always=_kept(node.always, keep))
+            kept += [block] if block.block or block.always else []
+        elif keep(node.task if isinstance(node, Include) else node):
+            kept.append(node)
+    return tuple(kept)
 
 
 def hosts_of(play: Play, groups: Mapping[str, Sequence[str]], extra: Mapping[str, object]) -> list[str]:

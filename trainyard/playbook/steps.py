@@ -116,6 +116,8 @@ class Get:
     path: str
     dest: Path
     sha256: str | None = None
+    needed: bool = True
+    """Whether it is a failure that nothing is there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,13 @@ class Reconnecting:
                     raise
         raise AssertionError
 
+    def reset(self) -> None:
+        """Give the present connection up; the next command makes another."""
+        with self._lock:
+            current, self._current = self._current, None
+        if current:
+            current.close()
+
     def close(self) -> None:
         """Close for good: what waits on it fails."""
         with self._lock:

@@ -25,6 +25,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def _outcome(self, status: str, result: Any, item: bool = False) -> None:
         if not item and result.result.get("results") and "item" not in result.result:
             return  # its items are told
+        if status == "ok" and result.task.action.rpartition(".")[2] in ("include_tasks", "include_role"):
+            return  # what it brings is told
         said = None
         if result.task.action.rpartition(".")[2] == "debug" and status == "ok":
             var = result.task.args.get("var")
@@ -51,6 +53,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
     def v2_runner_item_on_ok(self, result: Any) -> None:
         """Tell an item that went well."""
         self._outcome("changed" if result.result.get("changed") else "ok", result, item=True)
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        """Tell whom an include brings its tasks to."""
+        label = self._get_item_label(included_file._vars)
+        for host in included_file._hosts:
+            self._event("outcome", host.get_name(), "included", label or None, None)
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Tell a task that failed."""

@@ -50,7 +50,14 @@ FILE = Schema(
     again="writes",
     does="make a path be a folder, a link, a file that exists, or nothing; its mode, owner, group and times",
 )  # fmt: skip
-FETCH = Schema("fetch", (Arg("src", "path", required=True), Arg("dest", required=True), Arg("sha256", "sha256")), again="reads")
+FETCH = Schema(
+    "fetch",
+    (
+        Arg("src", "path", required=True), Arg("dest", required=True), Arg("flat", "bool"), Arg("fail_on_missing", "bool"),
+        Arg("sha256", "sha256"),
+    ),
+    again="reads",
+)  # fmt: skip
 
 
 def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
@@ -109,11 +116,16 @@ def file(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
 
 
 def fetch(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
-    """Bring a file or a folder home, proven by sha256; ``dest`` is the local path itself (below it with a final /)."""
+    """Bring a file or a folder home, proven by sha256: to DEST/HOST/SRC, with ``flat`` to DEST itself (below it with a final /)."""
     src, dest = str(args["src"]), str(args["dest"])
-    local = Path(dest).expanduser()
+    local = Path(str(variables.get("playbook_dir") or folder)) / Path(dest).expanduser()
+    if not args.get("flat"):
+        # Behind a slash ".." leads nowhere: no host's file is written into the folder of another.
+        local = local / str(variables["inventory_hostname"]) / posixpath.normpath(f"/{src}").lstrip("/")
+    elif dest.endswith("/"):
+        local = local / posixpath.basename(src)
     promised = args.get("sha256")
-    return Get(src, local / posixpath.basename(src) if dest.endswith("/") else local, promised if isinstance(promised, str) else None)
+    return Get(src, local, promised if isinstance(promised, str) else None, bool(args.get("fail_on_missing", True)))
 
 
 def _placement(args: Mapping[str, object], *, name: str = "", fresh: str = "0666", preserved: str = "") -> Placement:

@@ -1,0 +1,48 @@
+"""Become another user of a host: everything that a task sends there runs as that user."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Self
+
+from trainyard.errors import PodFailed
+from trainyard.remote.protocol import CommandResult, OnBytes, Stdin, Transport, with_values
+from trainyard.shellscript import load
+
+METHODS = ("sudo", "su", "doas")
+
+
+class Becoming:
+    """A transport whose commands run as another user; a password is never asked for."""
+
+    def __init__(self, inner: Transport, user: str, method: str) -> None:
+        self._inner, self._user, self._method = inner, user, method
+        self.name = inner.name
+
+    def exec(
+        self, command: str, stdin: Stdin = None, *,
+        timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
+    ) -> CommandResult:  # fmt: skip
+        """Run a command as the user; see Transport. Raises PodFailed when that way is closed."""
+        nonce = secrets.token_hex(16)
+        text = with_values(load(__package__, "become"), user=self._user, method=self._method, nonce=nonce, command=command)
+        done = self._inner.exec(text, stdin, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
+        words = done.stderr
+        said, closed, _ = words.rpartition(nonce.encode())
+        if not closed:
+            return done
+        why = CommandResult(done.rc, b"", said).error_text
+        raise PodFailed(
+            f"{self.name}: '{self._method}' does not lead to the user '{self._user}' without a password: {why}",
+            hint=f"Log in as {self._user}, or let this login become that user: "
+            f"echo \"$USER ALL=({self._user}) NOPASSWD: ALL\" | sudo tee /etc/sudoers.d/trainyard",
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """The inner transport stays open."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
