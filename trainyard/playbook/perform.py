@@ -67,7 +67,7 @@ def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
     match step:
         case CommandAction():
             return _command(step, scene)
-        case Script() if scene.timeout is None:
+        case Script() if scene.timeout is None and step.file is None:
             text = placing.script_text(step, check=scene.check, diff=scene.diff, environment=scene.environment)
             return Asking(BatchCommand(text, step.stdin or b""), lambda done: step.read(_expected(done)))
         case Say():
@@ -97,6 +97,8 @@ def perform(step: Step, scene: Scene) -> Outcome:
     if scene.timeout is not None and not isinstance(step, Job):
         return perform(step, Scene(Deadlined(scene.transport, scene.timeout), scene.check, scene.diff, None, scene.environment))
     match step:
+        case Script():
+            return placing.run_script(step, scene.transport, check=scene.check, diff=scene.diff, environment=scene.environment)
         case Wait():
             return _wait(step, scene)
         case PutFile() | PutTree() | Get() | Edit():

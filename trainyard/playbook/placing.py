@@ -40,9 +40,14 @@ def script_text(step: Script, *, check: bool, diff: bool, environment: Mapping[s
     return with_environment(with_values(step.text, check=int(check), diff=int(diff), **step.values), environment)
 
 
-def run_script(step: Script, t: Transport, *, check: bool, diff: bool) -> Outcome:
+def run_script(step: Script, t: Transport, *, check: bool, diff: bool, environment: Mapping[str, object] = _NOTHING) -> Outcome:
     """Run a script of an action and read what it says. Raises PodFailed when it could not do it."""
-    done = t.exec(script_text(step, check=check, diff=diff), step.stdin)
+    text = script_text(step, check=check, diff=diff, environment=environment)
+    if step.file is None:
+        done = t.exec(text, step.stdin)
+    else:
+        with step.file.open("rb") as stream:
+            done = t.exec(text, stream)
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
     return step.read(done)

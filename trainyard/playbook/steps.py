@@ -40,6 +40,8 @@ class Script:
     stdin: bytes | None = None
     read: Callable[[CommandResult], Outcome] = word_changed
     """Returns the task's result of what the script said."""
+    file: Path | None = None
+    """A file of this machine that is its stdin."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, editing, files, job, looking, packages, pausing, python, repositories, waiting
+from trainyard.playbook.actions import commands, control, editing, files, job, looking, machine, pausing, waiting
 from trainyard.playbook.actions.variables import INCLUDE_VARS, include_vars
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
@@ -43,15 +43,9 @@ ACTIONS: dict[str, Action] = {
     "set_fact": Action(control.SET_FACT, control.set_fact),
     "include_vars": Action(INCLUDE_VARS, include_vars),
     "job": Action(job.JOB, job.job),
-    "apt": Action(packages.APT, packages.apt),
-    "package": Action(packages.PACKAGE, packages.package),
-    "dnf": Action(packages.DNF, packages.dnf),
-    "yum": Action(packages.YUM, packages.yum),
-    "apk": Action(packages.APK, packages.apk),
-    "git": Action(repositories.GIT, repositories.git),
-    "pip": Action(python.PIP, python.pip),
     "pause": Action(pausing.PAUSE, pausing.pause),
     "fail": Action(pausing.FAIL, pausing.fail),
     "ping": Action(pausing.PING, pausing.ping),
     "wait_for_connection": Action(pausing.WAIT_FOR_CONNECTION, pausing.wait_for_connection),
+    **{name: Action(schema, build) for name, (schema, build) in machine.MACHINE.items()},
 }

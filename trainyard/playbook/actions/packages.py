@@ -29,23 +29,25 @@ APT = Schema(
         Arg("allow_unauthenticated", "bool", aliases=("allow-unauthenticated",)), Arg("only_upgrade", "bool"), Arg("dpkg_options"), _LOCK,
         Arg("force_apt_get", "bool"),
     ),
-    does="packages of Debian and Ubuntu: there, newest or gone; waits for another apt that is at it",
+    again="writes", does="packages of Debian and Ubuntu: there, newest or gone; waits for another apt that is at it",
 )  # fmt: skip
 _RPM = (
     _NAME, Arg("state", choices=_STATE), Arg("update_cache", "bool", aliases=("expire-cache",)), Arg("enablerepo", "words"),
     Arg("disablerepo", "words"), Arg("disable_gpg_check", "bool"), Arg("allow_downgrade", "bool"), Arg("install_weak_deps", "bool"),
     Arg("autoremove", "bool"), _LOCK,
 )  # fmt: skip
-DNF = Schema("dnf", _RPM, does="the same for Fedora, RHEL and their like")
-YUM = Schema("yum", _RPM, does="the same as dnf, by yum")
+DNF = Schema("dnf", _RPM, again="writes", does="the same for Fedora, RHEL and their like")
+YUM = Schema("yum", _RPM, again="writes", does="the same as dnf, by yum")
 APK = Schema(
     "apk",
     (_NAME, Arg("state", choices=_STATE), Arg("update_cache", "bool"), Arg("upgrade", "bool"), Arg("repository")),
+    again="writes",
     does="the same for Alpine",
 )
 PACKAGE = Schema(
     "package",
     (_NAME, Arg("state", choices=_STATE), Arg("use", choices=("auto", "apt", "dnf", "yum", "apk")), Arg("update_cache", "bool")),
+    again="writes",
     does="the same by whichever manager the machine has",
 )
 

@@ -14,7 +14,7 @@ from trainyard.playbook.values import Variables
 
 PAUSE = Schema("pause", (Arg("seconds", "number"), Arg("minutes", "number"), Arg("prompt")), does="rest for some seconds or minutes")
 FAIL = Schema("fail", (Arg("msg"),), free="msg", does="end on purpose, with a message")
-PING = Schema("ping", (Arg("data"),), does="whether the host answers a command")
+PING = Schema("ping", (Arg("data"),), again="reads", does="whether the host answers a command")
 WAIT_FOR_CONNECTION = Schema(
     "wait_for_connection", (Arg("timeout", "number"), Arg("delay", "number"), Arg("sleep", "number")), does="wait until the host answers"
 )

@@ -21,7 +21,7 @@ PIP = Schema(
         Arg("extra_args"), Arg("editable", "bool"), Arg("executable", "path"), Arg("chdir", "path", empty=True),
         Arg("break_system_packages", "bool"),
     ),
-    does="packages of Python, of the machine or of an environment; by uv where the host has it",
+    again="writes", does="packages of Python, of the machine or of an environment; by uv where the host has it",
 )  # fmt: skip
 
 

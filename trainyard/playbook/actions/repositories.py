@@ -19,7 +19,7 @@ GIT = Schema(
         Arg("recursive", "bool"), Arg("refspec"), Arg("accept_newhostkey", "bool"), Arg("accept_hostkey", "bool"),
         Arg("key_file", "path", empty=True),
     ),
-    does="a checkout of a repository at a branch, a tag or a commit; local changes are kept unless 'force' says otherwise",
+    again="writes", does="a checkout of a repository at a branch, a tag or a commit; local changes are kept unless 'force' says otherwise",
 )  # fmt: skip
 
 

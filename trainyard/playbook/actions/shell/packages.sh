@@ -56,11 +56,13 @@ say_number cache_update_time "$at"
 if [ -n "$deb" ]; then
   case $deb in
     *://*)
-      tmp=$(mktemp -d) || exit 1
-      trap 'rm -rf "$tmp"' EXIT
-      . ./download.sh
-      download "$deb" "$tmp/package.deb" || fail "$deb cannot be fetched"
-      deb=$tmp/package.deb ;;
+      work=$(mktemp -d) || exit 1
+      trap 'rm -rf "$work"' EXIT
+      timeout=30 insecure='' agent=''
+      : >"$work/headers"
+      . ./transfer.sh
+      load_url "$deb" "$work/package.deb" || fail "$deb cannot be fetched"
+      deb=$work/package.deb ;;
   esac
   { deb=$(readlink -f "$deb") && version=$(dpkg-deb -f "$deb" Version) && name=$(dpkg-deb -f "$deb" Package); } || fail "$deb is no package of Debian"
   there "$name=$version" || carry_out present "$deb"

@@ -1,0 +1,75 @@
+# Unpack an archive below a folder, unless all of it lies there already. The archive comes on stdin, or is $src of this host.
+: "${src?}" "${dest?}" "${creates?}" "${options?}" "${members?}" "${exclude?}" "${mode?}" "${owner?}" "${group?}" "${timeout?}" "${insecure?}" "${agent?}"
+recurse=0
+. ./answer.sh
+. ./own.sh
+[ -z "$creates" ] || [ ! -e "$creates" ] || { say_flag skipped 1; say msg "$creates is there already"; exit 0; }
+[ -d "$dest" ] || fail "there is no folder $dest (make it by 'file' with 'state: directory')"
+say dest "$dest"
+work=$(mktemp -d "$dest/.trainyard.XXXXXX" 2>/dev/null || mktemp -d) || exit 1
+trap 'rm -rf "$work"' EXIT
+: >"$work/headers"
+. ./transfer.sh
+case $src in
+  "") src=$work/archive; cat >"$src" || exit 1 ;;
+  *://*) load_url "$src" "$work/archive" || fail "$src cannot be fetched${status:+ (status $status)}"; src=$work/archive ;;
+  *) [ -f "$src" ] || fail "there is no file $src on this host" ;;
+esac
+IFS='
+'
+set -f
+if [ "$(head -c 2 "$src")" = PK ]; then
+  say handler zip
+  command -v unzip >/dev/null 2>&1 || fail "this machine has no unzip: install it first ('package: {name: unzip}')"
+  mkdir "$work/new" || exit 1
+  # shellcheck disable=SC2086 # lists, an item a line
+  unzip -q -o $options "$src" $members ${exclude:+-x $exclude} -d "$work/new" </dev/null || fail "the archive cannot be unpacked"
+  names=$(cd "$work/new" && find . ! -name . -print)
+  same() {
+    for each in $names; do
+      if [ -L "$work/new/$each" ]; then [ "$(readlink "$work/new/$each")" = "$(readlink "$dest/$each")" ] || return 1
+      elif [ -d "$work/new/$each" ]; then [ -d "$dest/$each" ] || return 1
+      else cmp -s "$work/new/$each" "$dest/$each" || return 1; fi
+    done
+  }
+  unpack() { cp -R -P -p "$work/new/." "$dest/"; }
+else
+  say handler tar
+  set --
+  for each in $options; do set -- "$@" "$each"; done
+  for each in $exclude; do set -- "$@" "--exclude=$each"; done
+  # shellcheck disable=SC2086 # lists, an item a line
+  names=$(tar -t --show-transformed-names "$@" -f "$src" $members 2>/dev/null || tar -t -f "$src" $members) || fail "$src is no archive that tar or unzip can read"
+  names=$(printf '%s\n' "$names" | sed 's|^/*||; s|/$||' | grep -v '^\.*$')
+  # shellcheck disable=SC2086
+  same() {
+    if tar --version 2>/dev/null | grep -q GNU; then
+      LC_ALL=C tar --diff -C "$dest" "$@" -f "$src" $members >"$work/said" 2>&1 && return 0
+      # What is given below belongs to nobody of the archive; who is not root owns what he unpacks.
+      # Of a folder that --strip-components takes off tar says so without a name.
+      skip='^tar: : '
+      { [ "$(id -u)" -eq 0 ] && [ -z "$owner" ]; } || skip="$skip|: Uid differs\$"
+      { [ "$(id -u)" -eq 0 ] && [ -z "$group" ]; } || skip="$skip|: Gid differs\$"
+      [ -z "$mode" ] || skip="$skip|: Mode differs\$"
+      ! grep -Evq "$skip" "$work/said"
+    else
+      mkdir "$work/new" && tar -x -C "$work/new" "$@" -f "$src" $members || exit 1
+      for each in $names; do
+        [ ! -f "$work/new/$each" ] || cmp -s "$work/new/$each" "$dest/$each" || return 1
+        [ ! -d "$work/new/$each" ] || [ -d "$dest/$each" ] || return 1
+      done
+    fi
+  }
+  # shellcheck disable=SC2086
+  unpack() { tar -x -C "$dest" "$@" -f "$src" $members </dev/null; }
+fi
+if ! same "$@"; then
+  change
+  unpack "$@" || fail "the archive cannot be unpacked"
+fi
+if [ -n "$mode$owner$group" ]; then
+  set --
+  for each in $names; do [ ! -e "$dest/$each" ] || set -- "$@" "$dest/$each"; done
+  unset IFS
+  [ $# -eq 0 ] || own "$@"
+fi
