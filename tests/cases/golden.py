@@ -1,8 +1,9 @@
 """A case: a playbook that anyone can add as a file, and beside it what comes of it.
 
 ``ok/NAME.yml`` is the playbook; its first comment lines say what it shows. What it needs beside it (files/, templates/, roles/, task files,
-hosts.ini) lies in ``ok/NAME.d/``. A comment ``# run: {...}`` says how it is run: hosts, extra, check, diff, tags, skip_tags, start_at,
-again (whether a second run is of interest). Its variable ``tmp`` is an empty folder; what it leaves there is in ``ok/NAME.out``.
+hosts.ini) lies in ``ok/NAME.d/``. A comment ``# run: {...}`` says how it is run: hosts (or inventory: a file), limit, extra, check, diff,
+tags, skip_tags, start_at, again (whether a second run is of interest). Its variable ``tmp`` is an empty folder; what it leaves there is in
+``ok/NAME.out``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import yaml
 
 FOLDER = Path(__file__).parent / "ok"
 COUNTERS = ("ok", "changed", "unreachable", "failed", "skipped", "rescued", "ignored")
-_WORDS = {"hosts", "extra", "check", "diff", "tags", "skip_tags", "start_at", "again"}
+_WORDS = {"hosts", "inventory", "limit", "extra", "check", "diff", "tags", "skip_tags", "start_at", "again"}
 _SHORT = 100
 """Files and messages of so many characters stand as they are, longer ones as their sha256."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 
 from tests.cases.golden import Course, Place
 from trainyard import playbook
 from trainyard.errors import UserError
 from trainyard.playbook import Host, Report, Silent
+from trainyard.playbook.hosts.inventory import Inventory
+from trainyard.playbook.hosts.sources import add_named, read
 from trainyard.playbook.model import Task
 from trainyard.playbook.report import Status
 from trainyard.remote.protocol import Transport
@@ -58,14 +61,24 @@ class _NoWait:
         """Do not wait."""
 
 
+def _inventory(place: Place) -> Inventory:
+    inventory = Inventory()
+    if named := place.case.options.get("inventory"):
+        read(inventory, [str(place.folder / named)])
+    for name in () if named else place.case.hosts:
+        add_named(inventory, name)
+    return inventory
+
+
 def run(place: Place, reach: Callable[[], Transport] = LocalTransport) -> Course:
     """Run a case once, on this machine or on what can be reached otherwise."""
     words, seen = place.case.options, RecordedCourse()
     home, os.environ["HOME"] = os.environ.get("HOME"), str(place.tmp / "home")
-    transports = {name: reach() for name in place.case.hosts}
+    inventory = _inventory(place)
+    hosts = {name: Host(reach(), beside=partial(inventory.known_of, name)) for name in inventory.hosts}
     try:
         report = playbook.run(
-            playbook.load(place.folder / "play.yml"), {name: Host(each) for name, each in transports.items()}, place.extra,
+            playbook.load(place.folder / "play.yml"), hosts, place.extra, groups=inventory.members(), limit=words.get("limit", ()),
             check=words.get("check", False), diff=words.get("diff", False), tags=words.get("tags", ()),
             skip_tags=words.get("skip_tags", ()), start_at=words.get("start_at"), reporter=seen, clock=_NoWait(),
         )  # fmt: skip
@@ -73,8 +86,8 @@ def run(place: Place, reach: Callable[[], Transport] = LocalTransport) -> Course
     except UserError as error:
         seen.course.ended = f"refused: {error.message}"
     finally:
-        for each in transports.values():
-            each.close()
+        for each in hosts.values():
+            each.transport.close()
         os.environ.pop("HOME")
         os.environ |= {} if home is None else {"HOME": home}
     return seen.course

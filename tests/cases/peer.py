@@ -41,7 +41,9 @@ def run(place: Place, connection: Mapping[str, object] | None = None) -> Course:
     (away / "events").write_text("")
     beside = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, **(connection or {})}
     (away / "hosts.json").write_text(json.dumps({"all": {"hosts": {name: beside for name in place.case.hosts}}}))
-    words = ["-i", str(away / "hosts.json"), "-e", json.dumps(place.extra), *_options(place), "play.yml"]
+    named = place.case.options.get("inventory")
+    words = ["-i", str(place.folder / named if named else away / "hosts.json")]
+    words += ["-e", json.dumps({**beside, **place.extra} if named else place.extra), *_options(place), "play.yml"]
     process = _forks().Process(target=_play, args=(words, place.folder, place.tmp / "home", away))
     process.start()
     process.join(_SECONDS)
@@ -97,6 +99,8 @@ def _replay(course: Course, kind: str, *words: Any) -> None:
 def _options(place: Place) -> Iterable[str]:
     words = place.case.options
     yield from (f"--{name}" for name in ("check", "diff") if words.get(name))
-    yield from (part for name in ("tags", "skip_tags") for tag in words.get(name, ()) for part in (f"--{name.replace('_', '-')}", tag))
+    yield from (
+        part for name in ("tags", "skip_tags", "limit") for tag in words.get(name, ()) for part in (f"--{name.replace('_', '-')}", tag)
+    )
     if words.get("start_at"):
         yield from ("--start-at-task", words["start_at"])

@@ -12,7 +12,7 @@ from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.utils import missing
 
 from trainyard.errors import UserError
-from trainyard.playbook.natives import OMIT, LazyMap, Written, plain
+from trainyard.playbook.natives import OMIT, LazyMap, Unread, Written, plain
 
 
 class Undefined(jinja2.StrictUndefined):
@@ -136,7 +136,7 @@ def through(filter_: Callable[..., Any], all_of_it: bool) -> Callable[..., Any]:
             if isinstance(value, jinja2.Undefined):
                 return value
         if all_of_it:
-            args = tuple(value if isinstance(value, (jinja2.Environment, range)) else plain(value) for value in args)
+            args = tuple(value if isinstance(value, (jinja2.Environment, range, Unread)) else plain(value) for value in args)
         result = filter_(*args, **kwargs)
         return list(result) if isinstance(result, Iterator) else result
 

@@ -91,6 +91,10 @@ class LazyMap(dict[str, Any]):
         return repr(plain(self))
 
 
+class Unread(Mapping[str, object]):
+    """A mapping of so much that only what is asked for is read: a filter gets it as it is."""
+
+
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 
 

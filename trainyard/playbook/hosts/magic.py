@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from trainyard.playbook.natives import Unread
 from trainyard.playbook.values import rendered
 
 NAMES = frozenset({
@@ -15,7 +16,7 @@ NAMES = frozenset({
 
 
 def of_host(
-    name: str, groups: Mapping[str, Sequence[str]], origin: Path | None, hostvars: Mapping[str, Mapping[str, object]]
+    name: str, groups: Mapping[str, Sequence[str]], origin: Path | None, hostvars: Mapping[str, object]
 ) -> dict[str, object]:  # fmt: skip
     """Return what a host knows of itself and of the others, in every play."""
     return {
@@ -41,7 +42,7 @@ def of_play(name: str, folder: Path, hosts: Sequence[str], alive: Sequence[str])
     }  # fmt: skip
 
 
-class HostVars(Mapping[str, Mapping[str, object]]):
+class HostVars(Unread):
     """The variables of all hosts by name, each read when it is asked for."""
 
     def __init__(self, names: Sequence[str], variables: Callable[[str], Mapping[str, object]]) -> None:
@@ -59,17 +60,20 @@ class HostVars(Mapping[str, Mapping[str, object]]):
         return len(self._names)
 
 
-class _Rendered(Mapping[str, object]):
-    """Variables of one host, rendered with its own when they are read."""
+class _Rendered(Unread):
+    """Variables of one host, rendered with its own when they are read; ``hostvars`` is not once more among them."""
 
     def __init__(self, variables: Mapping[str, object]) -> None:
         self._variables = variables
+        self._names = [name for name in variables if name != "hostvars"]
 
     def __getitem__(self, name: str) -> object:
+        if name not in self._names:
+            raise KeyError(name)
         return rendered(self._variables[name], self._variables)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._variables)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._variables)
+        return len(self._names)
