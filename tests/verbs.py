@@ -291,6 +291,14 @@ def playbook_cases(c: Context, write: bool = False, ansible: bool = False, again
     return python("tests.cases", *(name for name, value in given.items() if value), *(words_behind() or ()))
 
 
+@task(help=help_of(cases="how many (default: 10000)", seed="draw these cases again"))
+@verb
+def playbook_fuzz(c: Context, cases: int = 10_000, seed: int | None = None) -> int:
+    """Read mutated playbooks, then random expressions and templates: whatever they hold, it ends in a sentence."""
+    given = _options({"--cases": cases, "--seed": seed})
+    return python("tests.playbook.fuzz", *given) or python("tests.playbook.fuzzed", *given)
+
+
 def _server(name: str, text: str) -> Any:
     @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
     @verb
@@ -336,7 +344,7 @@ def development(ns: Collection) -> None:
             "transfer": bench_transfer,
         },
         "recipes": {"long": recipes_long},
-        "playbook": {"cases": playbook_cases},
+        "playbook": {"cases": playbook_cases, "fuzz": playbook_fuzz},
         "servers": {
             "minio": servers_minio,
             "ceph": servers_ceph,

@@ -148,7 +148,9 @@ def _construct_map(loader: _Loader, node: yaml.Node) -> Map:
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             if isinstance(key, (list, dict)):
-                raise UserError("a key must be a plain word", where=loader.source.at(*_mark(key_node)))
+                where = loader.source.at(*_mark(key_node))
+                braces = where.text is not None and "{{" in where.text
+                raise UserError("a value that begins with {{ needs quotes" if braces else "a key must be a plain word", where=where)
             key = key_node.value
         if key in result and key not in inherited:
             first = result.key_marks[key][0]

@@ -17,7 +17,7 @@ TASK = "- hosts: all\n  tasks:\n    - "
 MISTAKES = [
     # text after "- hosts: all\n  tasks:\n    - ", place, words of the message
     ("shell: ls\n      regsiter: out", "4:7", "unknown keyword 'regsiter' in a task (did you mean 'register'?)"),
-    ("name: x", "3:7", "the task has no action; actions are: shell, command"),
+    ("name: x", "3:7", "the task has no action, such as shell"),
     ("shell: ls\n      command: ls", "4:7", "the task has two actions: shell and command"),
     ("shel: ls", "3:7", "unknown keyword 'shel' in a task (did you mean 'shell'?)"),
     ("shell: ls\n      deletgate_to: localhost", "4:7", "did you mean 'delegate_to'"),

@@ -129,7 +129,9 @@ def _sources(playbook: Playbook, wrong: Mistakes) -> Iterator[Path]:
                 value = task.args.get(arg.name)
                 if not arg.local or not isinstance(value, Literal) or not isinstance(value.value, str) or "remote_src" in task.args:
                     continue
-                path = find_source(value.value, arg.local, task.search)
+                path = None
+                with wrong.gathered():
+                    path = find_source(value.value, arg.local, task.search)
                 if path is not None and arg.local == "templates" and path.is_file():
                     yield path
                 elif path is None and not brought and not task.when and "://" not in value.value:

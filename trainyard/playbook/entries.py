@@ -46,9 +46,9 @@ class Mistakes:
             raise together(sorted(self._found, key=lambda error: _order(error, files)), "things")
 
 
-def _order(error: UserError, files: list[str]) -> tuple[int, int, int]:
+def _order(error: UserError, files: list[str]) -> tuple[int, int, int, str]:
     where = error.where
-    return (files.index(where.file), where.line, where.column) if where else (len(files), 0, 0)
+    return (files.index(where.file), where.line, where.column, error.message) if where else (len(files), 0, 0, error.message)
 
 
 class Entry:

@@ -127,5 +127,6 @@ def _unknown(key: str, words: Iterable[str], what: str) -> str:
     if key.startswith("with_"):
         return f"'{key}' is not supported {what}: there are {', '.join(WITH)}, and 'loop' takes any list"
     if "." in key:
-        return f"there is no action '{key}'{suggest(short, words)}: the actions are built in, collections are not read"
+        nearest = suggest(short, words) if key.startswith(_PREFIXES) else ""
+        return f"there is no action '{key}'{nearest}: the actions are built in, collections are not read"
     return f"unknown keyword '{key}' {what}{suggest(key, words)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainyard.playbook.scope import Gathered, Scope, merged
 from trainyard.playbook.taskfile import brought, handlers_of, nodes_of, role_use
 from trainyard.playbook.values import Condition, Literal, Value
 from trainyard.playbook.varsfiles import vars_files
+from trainyard.textfile import expanded
 from trainyard.yamlfile import Seq
 
 
@@ -71,10 +73,10 @@ def _imported(entry: Entry, path: Path, files: tuple[Path, ...]) -> Iterator[Pla
         entry.wrong.add(error)
     word = next(word for word in entry.node if keywords.plain(word) == "import_playbook")
     name, where = entry.text(word) or "", entry.at(word)
-    other = path.parent / Path(name).expanduser()
+    other = path.parent / expanded(name)
     if "{{" in name:
         raise UserError("a playbook is imported when the first one is loaded: its name cannot be an expression", where=where)
-    if not other.is_file():
+    if not os.path.isfile(other):
         raise UserError(f"there is no file {other}", where=where)
     if other.resolve() in files:
         raise UserError(f"{name} imports itself", where=where)

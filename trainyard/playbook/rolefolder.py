@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trainyard.playbook import documents
 from trainyard.playbook.entries import Entry, Mistakes, mapping, read_vars
 from trainyard.playbook.model import Role, Vars
 from trainyard.playbook.scope import Scope
+from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Seq
 
 _ENDINGS = (".yml", ".yaml", ".json", "")
@@ -20,7 +22,7 @@ def find_role(name: str, scope: Scope, where: Location | None) -> Path | None:
     """Return the folder of a role; a mistake where there is none."""
     around = (scope.role.path.parent,) if scope.role else ()
     places = (*around, scope.playbook / "roles", scope.playbook, scope.folder / "roles", Path("roles"), Path("playbooks/roles"))
-    folder = next((path for place in places if (path := place / Path(name).expanduser()).is_dir()), None)
+    folder = next((path for place in places if os.path.isdir(path := place / expanded(name))), None)
     if folder is None:
         folders = [place for place in (*around, scope.playbook / "roles", Path("roles"), Path("playbooks/roles")) if place.is_dir()]
         there = [path.name for folder in folders for path in sorted(folder.iterdir())]
@@ -33,7 +35,7 @@ def find_role(name: str, scope: Scope, where: Location | None) -> Path | None:
 def part(role: Path, folder: str, name: str | None = None) -> Path | None:
     """Return a file of a role's folder (``main`` unless named), None where there is none."""
     file = role / folder / (name or "main")
-    return next((path for ending in _ENDINGS if (path := file.with_name(file.name + ending)).is_file()), None)
+    return next((path for ending in _ENDINGS if os.path.isfile(path := Path(f"{file}{ending}"))), None)
 
 
 def named_part(role: Path, folder: str, args: Mapping[str, object], scope: Scope, where: Location | None) -> Path | None:

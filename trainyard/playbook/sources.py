@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.playbook.schema import Schema
+from trainyard.textfile import expanded
 
 
 def find_source(name: str, below: str, search: tuple[Path, ...]) -> Path | None:
     """Return the first that is there, of each folder first what lies in its ``files``, ``templates`` or ``vars``."""
-    path = Path(name).expanduser()
-    return next((place for folder in search for place in (folder / below / path, folder / path) if place.exists()), None)
+    path = expanded(name)
+    return next((place for folder in search for place in (folder / below / path, folder / path) if os.path.exists(place)), None)
 
 
 def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]) -> dict[str, object]:

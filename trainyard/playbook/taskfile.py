@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from trainyard.playbook.model import Block, Include, Loop, Node, Role, Task, Var
 from trainyard.playbook.schema import Args, compile_args
 from trainyard.playbook.scope import Scope, merged
 from trainyard.playbook.values import Literal, Value, compile_value
+from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Seq
 
 _DEEPEST = 64
@@ -107,7 +109,7 @@ def _included_file(entry: Entry, action: str, inside: Scope, *, handlers: bool =
 def find_tasks(name: str, scope: Scope) -> Path | None:
     """Return a file of tasks: beside the file that names it, in the role's tasks, in the playbook's folder."""
     places = [scope.folder, *((scope.role.path / "tasks", scope.role.path) if scope.role else ()), scope.playbook]
-    return next((path for place in places if (path := place / Path(name).expanduser()).is_file()), None)
+    return next((path for place in places if os.path.isfile(path := place / expanded(name))), None)
 
 
 def _literal_args(entry: Entry, action: str, scope: Scope) -> Mapping[str, object] | None:
@@ -136,7 +138,8 @@ def _include(entry: Entry, action: str, around: Scope) -> Node | None:
             inside = merged(more, inside)
     args = {name: value.value for name, value in task.args.items() if isinstance(value, Literal)}
     known: tuple[Node, ...] = ()
-    if set(task.args) - set(args) <= {"apply"} and len(around.files) < _DEEPEST:
+    needed = {arg.name for arg in keywords.COURSE[action].args if arg.required}
+    if needed <= set(args) and set(task.args) - set(args) <= {"apply"} and len(around.files) < _DEEPEST:
         with around.wrong.gathered():
             known = brought(task, args, inside)
     return Include(task, inside, known)
@@ -215,12 +218,14 @@ def _params(use: Entry) -> Vars:
 
 
 def _task(entry: Entry, around: Scope, words: tuple[str, ...], what: str) -> Task | None:
-    entry = _spelled_out(entry)
+    spelled = _spelled_out(entry)
+    if spelled is None:
+        return None
+    entry = spelled
     actions = [word for word in entry.node if keywords.plain(word) in ACTIONS or keywords.plain(word) in keywords.COURSE]
     wrong = _refuse(entry, words, (*ACTIONS, *keywords.COURSE), what)
     if not actions and not wrong:
-        listed = ", ".join((*ACTIONS, *keywords.COURSE))
-        around.wrong.add(UserError(f"the task has no action; actions are: {listed}", where=entry.node.where()))
+        around.wrong.add(UserError("the task has no action, such as shell, copy or template", where=entry.node.where()))
     if len(actions) > 1:
         around.wrong.add(UserError(f"the task has two actions: {actions[0]} and {actions[1]}", where=entry.node.where(actions[1])))
     scope = merged(entry, around)
@@ -236,16 +241,20 @@ def _task(entry: Entry, around: Scope, words: tuple[str, ...], what: str) -> Tas
     return replace(task, **cast(dict[str, Any], scope.settings)) if actions else None
 
 
-def _spelled_out(entry: Entry) -> Entry:
-    """Return a task whose ``action:`` or ``local_action:`` stands under the action's own name."""
+def _spelled_out(entry: Entry) -> Entry | None:
+    """Return a task whose ``action:`` or ``local_action:`` stands under the action's own name, None where there is none such."""
     key = next((key for key in ("action", "local_action") if key in entry.node), None)
     if key is None:
         return entry
     written, mark = entry.node[key], entry.node.value_marks[key]
     module = written.get("module") if isinstance(written, Map) else None
     name, _, rest = (str(module), "", "") if module else str(written).strip().partition(" ")
-    if not isinstance(written, (str, Map)) or keywords.plain(name) not in ACTIONS:
+    if not isinstance(written, str) and module is None:
+        entry.wrong.add(UserError(f"'{key}' is an action with its arguments, or a mapping with 'module'", where=entry.at(key)))
+        return None
+    if keywords.plain(name) not in ACTIONS:
         entry.wrong.add(UserError(f"'{key}': there is no action '{name}'{suggest(name, ACTIONS)}", where=entry.at(key)))
+        return None
     node = copied(entry.node)
     del node[key]
     inner = copied(written) if isinstance(written, Map) else None

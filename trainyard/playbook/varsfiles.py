@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.playbook.entries import Entry, Mistakes, read_vars
 from trainyard.playbook.model import Play, Vars, VarsFile
 from trainyard.playbook.values import Literal, Value, Variables, compile_value
+from trainyard.textfile import expanded
 
 
 def vars_files(entry: Entry, folder: Path) -> tuple[VarsFile, ...]:
@@ -56,8 +58,8 @@ def _vars_file(names: list[str], where: Location | None, folder: Path, wrong: Mi
 
 def _first(names: list[str], folder: Path) -> Path | None:
     """Return the first file that is there: below ``vars`` of the folder, or in it."""
-    places = [place / Path(name).expanduser() for name in names for place in (folder / "vars", folder)]
-    return next((path for path in places if path.is_file()), None)
+    places = [place / expanded(name) for name in names for place in (folder / "vars", folder)]
+    return next((path for path in places if os.path.isfile(path)), None)
 
 
 def _missing(names: list[str], folder: Path, where: Location | None) -> UserError:

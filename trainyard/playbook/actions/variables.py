@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from trainyard.playbook.entries import Mistakes, read_vars
 from trainyard.playbook.schema import Arg, Schema
 from trainyard.playbook.steps import SetFacts, Step
 from trainyard.playbook.values import Value, Variables
+from trainyard.textfile import expanded
 
 INCLUDE_VARS = Schema(
     "include_vars",
@@ -29,9 +31,9 @@ def include_vars(args: Mapping[str, object], folder: Path, variables: Variables)
     """Keep what the files hold as variables of this host, below ``name`` where one is given."""
     wrong, values = Mistakes(), dict[str, Value]()
     if "file" in args:
-        values |= read_vars(folder / Path(str(args["file"])).expanduser(), wrong)
+        values |= read_vars(folder / expanded(str(args["file"])), wrong)
     else:
-        for path in _files(folder / Path(str(args["dir"])).expanduser(), args):
+        for path in _files(folder / expanded(str(args["dir"])), args):
             values |= read_vars(path, wrong)
     wrong.raise_all()
     if "name" in args:
@@ -41,7 +43,7 @@ def include_vars(args: Mapping[str, object], folder: Path, variables: Variables)
 
 def _files(top: Path, args: Mapping[str, object]) -> list[Path]:
     """Return the files of a folder in the order of their names; raises UserError for one that is no file of variables."""
-    if not top.is_dir():
+    if not os.path.isdir(top):
         raise UserError(f"'include_vars': there is no folder {top}")
     depth, matching = int(str(args.get("depth", 0))), args.get("files_matching")
     endings, ignored = args.get("extensions") or ["yaml", "yml", "json"], args.get("ignore_files") or []
