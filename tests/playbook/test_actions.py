@@ -29,10 +29,10 @@ def build(action: str, yaml: str, folder: Path = Path("/pb"), **variables: objec
 
 
 GOLDEN: list[tuple[str, str, Step]] = [
-    ("shell", "ls | wc", RunStep("ls | wc")),
-    ("shell", "{cmd: x, creates: /a, removes: /b, chdir: /c, stdin: in}", RunStep("x", b"in", "/c", "/a", "/b")),
-    ("command", "echo 'a b' $HOME;", RunStep("echo 'a b' '$HOME;'")),
-    ("command", "{argv: [echo, 'a b', 1]}", RunStep("echo 'a b' 1")),
+    ("shell", "ls | wc", RunStep("ls | wc", said={"cmd": "ls | wc"})),
+    ("shell", "{cmd: x, creates: /a, removes: /b, chdir: /c, stdin: in}", RunStep("x", b"in\n", "/c", "/a", "/b", said={"cmd": "x"})),
+    ("command", "echo 'a b' $HOME;", RunStep("echo 'a b' \"${HOME-\\$HOME}\"';'", said={"cmd": ["echo", "a b", "$HOME;"]})),
+    ("command", "{argv: [echo, 'a b', 1]}", RunStep("echo 'a b' 1", said={"cmd": ["echo", "a b", "1"]})),
     ("fetch", "{src: /a/b, dest: /home/, flat: true}", Get("/a/b", Path("/home/b"))),
     ("fetch", "{src: /a/b, dest: /home/c, flat: true}", Get("/a/b", Path("/home/c"))),
     ("job", "{start: /j, command: x, chdir: /a b, env: {A: 1}}", Job("start", "/j", "cd '/a b' || exit 1\nx", {"A": 1})),

@@ -116,7 +116,7 @@ def test_a_text_that_is_more_than_one_expression_keeps_all_its_characters(run: R
             dest: "{{ tmp }}/block"
         - copy: {content: "{{ n }}\\n", dest: "{{ tmp }}/newline"}
         - copy: {content: " {{ n }}", dest: "{{ tmp }}/space"}
-        - shell: {cmd: "cat > {{ tmp }}/stdin", stdin: "{{ key }}\\n"}
+        - shell: {cmd: "cat > {{ tmp }}/stdin", stdin: "{{ key }}\\n", stdin_add_newline: false}
         """, extra={"key": "a\nb", "n": 5})  # fmt: skip
     read = {name: (tmp_path / name).read_bytes() for name in ("block", "newline", "space", "stdin")}
     assert read == {"block": b"a\nb\n", "newline": b"5", "space": b" 5", "stdin": b"a\nb\n"}

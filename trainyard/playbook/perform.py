@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Self
 
 from trainyard.errors import PodFailed, Unreachable
@@ -169,8 +170,9 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
 
     def read(done: CommandResult) -> Outcome:
         if guarded and done.text == nonce:
-            return {"changed": False, "rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
-        outcome = command_outcome(done)
+            idle = {"rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
+            return {"changed": False, **step.said, **idle, **({"skipped": True} if step.skips else {})}
+        outcome = {**command_outcome(done, strip=step.strip), **step.said, **_times(begun)}
         if scene.timeout is not None and done.rc in (124, 137) and time.monotonic() - begun >= scene.timeout:
             outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
         return outcome
@@ -179,12 +181,23 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
 
 
 def _foreseen(step: CommandAction, *, idle: bool) -> Outcome:
-    return {**_NOTHING_SAID, "changed": not idle, "msg": _idle(step) if idle else "would run"}
+    skipped: Outcome = {"skipped": True} if idle and step.skips else {}
+    return {**_NOTHING_SAID, "changed": not idle, "msg": _idle(step) if idle else "would run", **skipped}
 
 
-def command_outcome(done: CommandResult) -> Outcome:
+def _times(begun: float) -> Outcome:
+    """Return when a command began and ended, as seen from here."""
+    seconds = time.monotonic() - begun
+    end = time.time()
+    start, stop = (f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(at))}.{int(at % 1 * 1e6):06d}" for at in (end - seconds, end))
+    return {"start": start, "end": stop, "delta": str(timedelta(seconds=seconds))}
+
+
+def command_outcome(done: CommandResult, *, strip: bool = True) -> Outcome:
     """Return what a command did as a task's result."""
-    stdout, stderr = (stream.decode(errors="backslashreplace").rstrip("\r\n") for stream in (done.stdout, done.stderr))
+    stdout, stderr = (stream.decode(errors="backslashreplace") for stream in (done.stdout, done.stderr))
+    if strip:
+        stdout, stderr = stdout.rstrip("\r\n"), stderr.rstrip("\r\n")
     outcome: Outcome = {
         "changed": True, "rc": done.rc, "stdout": stdout, "stderr": stderr,
         "stdout_lines": stdout.splitlines(), "stderr_lines": stderr.splitlines(),

@@ -29,6 +29,12 @@ class CommandAction:
     chdir: str | None = None
     creates: str | None = None
     removes: str | None = None
+    strip: bool = True
+    """Whether the ends of lines at the end of its output are left out."""
+    said: Mapping[str, object] = field(default_factory=dict)
+    """What the result says beside what the command did."""
+    skips: bool = False
+    """Whether a task that has nothing to do is skipped, and not ok."""
 
 
 @dataclass(frozen=True, slots=True)

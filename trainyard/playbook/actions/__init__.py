@@ -26,6 +26,8 @@ class Action:
 ACTIONS: dict[str, Action] = {
     "shell": Action(commands.SHELL, commands.shell),
     "command": Action(commands.COMMAND, commands.command),
+    "raw": Action(commands.RAW, commands.raw),
+    "script": Action(commands.SCRIPT, commands.script),
     "copy": Action(files.COPY, files.copy),
     "template": Action(files.TEMPLATE, files.template),
     "file": Action(files.FILE, files.file),
