@@ -170,8 +170,8 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
 
     def read(done: CommandResult) -> Outcome:
         if guarded and done.text == nonce:
-            idle = {"rc": 0, "stdout": "", "stderr": "", "stdout_lines": [], "stderr_lines": [], "msg": _idle(step)}
-            return {"changed": False, **step.said, **idle, **({"skipped": True} if step.skips else {})}
+            skipped: Outcome = {"skipped": True} if step.skips else {}
+            return {**_NOTHING_SAID, "changed": False, **step.said, "msg": _idle(step), **skipped}
         outcome = {**command_outcome(done, strip=step.strip), **step.said, **_times(begun)}
         if scene.timeout is not None and done.rc in (124, 137) and time.monotonic() - begun >= scene.timeout:
             outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.playbook.actions import placement
 from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutTree, Script
 from trainyard.remote import transfer, tree
+from trainyard.remote.excludes import excluding
 from trainyard.remote.protocol import Transport, with_environment, with_values
 from trainyard.remote.upload import beside
 from trainyard.shellscript import load
@@ -86,13 +88,15 @@ def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcom
 
 
 def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
-    rules = tree.TreeRules("same" if step.owned.mode == "preserve" else "keep", step.force, step.links)
+    skip = excluding(step.excludes, step.top)
+    modes: Literal["same", "keep"] = "same" if step.owned.mode == "preserve" else "keep"
+    rules = tree.TreeRules(modes, step.force, step.links, skip, step.delete)
     if check:
         names = tree.differing(t, step.src, step.path, rules=rules)
     else:
         names = tree.put_tree(t, step.src, step.path, store=step.store, rules=rules)
     changed = bool(names)
-    files, folders, _ = transfer.local_tree(step.src, links=step.links)
+    files, folders, _ = transfer.local_tree(step.src, links=step.links, skip=skip)
     for owned, paths in ((step.owned, files), (replace(step.owned, mode=step.directory_mode), [".", *folders])):
         owned = replace(owned, mode="") if owned.mode == "preserve" else owned
         if owned.wished and paths:
@@ -104,9 +108,11 @@ def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
 def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
     kind = t.exec(with_values('[ -d "$path" ] && echo folder; [ -e "$path" ] || echo absent', path=step.path)).stdout.split()
     if kind == [b"folder"]:
-        return _get_tree(step, t, check=check)
+        return _get_tree(replace(step, dest=step.dest / step.name), t, check=check)
     if not step.needed and kind == [b"absent"]:
         return {"changed": False, "msg": f"{step.path} is not there", "file": step.path}
+    if step.name and step.dest.is_dir():
+        step = replace(step, dest=step.dest / step.name)
     if step.dest.is_dir():
         raise UserError(f"'fetch': {step.dest} is a folder here: end 'dest' with a / to have the file in it")
     if check and kind == [b"absent"]:
@@ -124,11 +130,22 @@ def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
 def _get_tree(step: Get, t: Transport, *, check: bool) -> Outcome:
     if step.sha256 is not None:
         raise UserError(f"'fetch': sha256 is for one file, and {step.path} is a folder")
-    files = transfer.list_tree(t, step.path)
+    skip = excluding(step.excludes, step.name)
+    files = [file for file in transfer.list_tree(t, step.path) if not skip(file.path)]
     stale = [file.path for file in files if _local_sha256(step.dest / file.path) != file.sha256]
+    extra = _only_here(step.dest, {file.path for file in files}, skip) if step.delete else []
     if stale and not check:
-        transfer.get_tree(t, step.path, step.dest)
-    return {"changed": bool(stale), "dest": str(step.dest), "files": stale}
+        transfer.get_tree(t, step.path, step.dest, skip=skip)
+    for path in [] if check else extra:
+        (step.dest / path).unlink()
+    return {"changed": bool(stale or extra), "dest": str(step.dest), "files": [*stale, *(f"{path} (removed)" for path in extra)]}
+
+
+def _only_here(folder: Path, names: set[str], skip: Callable[[str], bool]) -> list[str]:
+    """Return the files of a local folder that have none of these names."""
+    paths = (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    here = (path.relative_to(folder).as_posix() for path in paths)
+    return sorted(name for name in here if name not in names and not skip(name))
 
 
 def _local_sha256(path: Path) -> str | None:

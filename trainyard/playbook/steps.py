@@ -115,6 +115,12 @@ class PutTree:
     links: bool = False
     """Whether links stay links; else what they lead to is copied."""
     force: bool = True
+    excludes: tuple[str, ...] = ()
+    """Patterns of what is left alone."""
+    delete: bool = False
+    """Whether what is only there is removed."""
+    top: str = ""
+    """The folder's own name, for patterns that stand at the top of what is copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,11 @@ class Get:
     sha256: str | None = None
     needed: bool = True
     """Whether it is a failure that nothing is there."""
+    name: str = ""
+    """What it is called in a folder here, when ``dest`` is one or it is a folder itself."""
+    excludes: tuple[str, ...] = ()
+    delete: bool = False
+    """Whether what is only here is removed."""
 
 
 @dataclass(frozen=True, slots=True)

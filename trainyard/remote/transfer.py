@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -123,9 +124,16 @@ def list_tree(t: Transport, remote_dir: str) -> list[PodFile]:
     return sorted(files, key=lambda file: file.path)
 
 
-def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnProgress | None = None) -> list[str]:
-    """Fetch every file of a remote folder, verified; return their relative paths."""
-    files = list_tree(t, remote_dir)
+def nothing(path: str) -> bool:
+    """Leave nothing out."""
+    return False
+
+
+def get_tree(
+    t: Transport, remote_dir: str, local_dir: Path, *, skip: Callable[[str], bool] = nothing, on_progress: OnProgress | None = None
+) -> list[str]:
+    """Fetch every file of a remote folder but those that are to be skipped, verified; return their relative paths."""
+    files = [file for file in list_tree(t, remote_dir) if not skip(file.path)]
     local_dir.mkdir(parents=True, exist_ok=True)
     tally = ByteCounter(sum(file.size or 0 for file in files), on_progress)
 
@@ -154,10 +162,10 @@ def get_tree(t: Transport, remote_dir: str, local_dir: Path, *, on_progress: OnP
     return [file.path for file in files]
 
 
-def local_tree(folder: Path, *, links: bool = False) -> tuple[list[str], list[str], dict[str, str]]:
+def local_tree(folder: Path, *, links: bool = False, skip: Callable[[str], bool] = nothing) -> tuple[list[str], list[str], dict[str, str]]:
     """Return the files and the folders below a local folder, relative, sorted; links count as what they lead to.
 
-    With ``links`` they are apart: names, and what each leads to.
+    With ``links`` they are apart: names, and what each leads to. What is to be skipped is as if it were not there.
     """
     files: list[str] = []
     folders: list[str] = []
@@ -167,6 +175,8 @@ def local_tree(folder: Path, *, links: bool = False) -> tuple[list[str], list[st
     for top, below, names in os.walk(folder, followlinks=not links):
         real = os.path.realpath(top)
         inside = PurePosixPath(Path(top).relative_to(folder).as_posix())
+        below[:] = [name for name in below if not skip(str(inside / name))]
+        names = [name for name in names if not skip(str(inside / name))]
         for name in [name for name in (*below, *names) if links and os.path.islink(os.path.join(top, name))]:
             kept[str(inside / name)] = os.readlink(os.path.join(top, name))
         below[:] = [name for name in below if not _leads_back(real, os.path.realpath(os.path.join(top, name)))]

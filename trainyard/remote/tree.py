@@ -13,7 +13,7 @@ import re
 import stat
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -23,7 +23,7 @@ from trainyard.batches import batches
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.remote.protocol import Transport, ended_by_nul, expect, with_values
-from trainyard.remote.transfer import SMALL, local_tree, mode_of, put_file
+from trainyard.remote.transfer import SMALL, local_tree, mode_of, nothing, put_file
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress
 from trainyard.shellscript import load
 
@@ -54,6 +54,10 @@ class TreeRules:
     """Whether a file that is there and differs is replaced."""
     links: bool = False
     """Whether a link stays one; else what it leads to is sent."""
+    skip: Callable[[str], bool] = nothing
+    """What is left alone, here and there."""
+    delete: bool = False
+    """Whether what is there and not here is removed."""
 
 
 PLAIN = TreeRules()
@@ -68,7 +72,7 @@ def put_tree(
     Files that the pod has beyond these stay. ``store`` is a folder on the pod that keeps files by their sha256; what lies
     in it is not sent. Raises PodFailed when the pod cannot take a file.
     """
-    names, folders, links = local_tree(local_dir, links=rules.links)
+    names, folders, links = local_tree(local_dir, links=rules.links, skip=rules.skip)
     fresh_folders = _make_folders(t, remote_dir, folders)
     changed = _differing(t, _described(local_dir, names, rules), remote_dir, rules)
     tally = ByteCounter(sum(file.size for file in changed), on_progress)
@@ -90,15 +94,17 @@ def put_tree(
     if store is not None and sent:
         words = [word for file in big for word in (file.sha256, file.name)]
         _run(t, "tree_keep", remote_dir, store, ended_by_nul(words), days=KEPT_DAYS)
-    return _changed(changed, fresh_folders, _link(t, remote_dir, links, check=False))
+    gone = _remove(t, remote_dir, {*names, *folders, *links}, rules, check=False)
+    return sorted([*_changed(changed, fresh_folders, _link(t, remote_dir, links, check=False)), *gone])
 
 
 def differing(t: Transport, local_dir: Path, remote_dir: str, *, rules: TreeRules = PLAIN) -> list[str]:
     """Return what ``put_tree`` would change, sorted; nothing is made."""
-    names, folders, links = local_tree(local_dir, links=rules.links)
+    names, folders, links = local_tree(local_dir, links=rules.links, skip=rules.skip)
     fresh_folders = _make_folders(t, remote_dir, folders, check=True)
     changed = _differing(t, _described(local_dir, names, rules), remote_dir, rules)
-    return _changed(changed, fresh_folders, _link(t, remote_dir, links, check=True))
+    gone = _remove(t, remote_dir, {*names, *folders, *links}, rules, check=True)
+    return sorted([*_changed(changed, fresh_folders, _link(t, remote_dir, links, check=True)), *gone])
 
 
 def _changed(files: Sequence[LocalFile], folders: Sequence[str], links: Sequence[str]) -> list[str]:
@@ -134,6 +140,21 @@ def _link(t: Transport, top: str, links: Mapping[str, str], *, check: bool) -> l
     words = [word for name, target in links.items() for word in (name, target)]
     text = with_values(load(__package__, "tree_links"), top=top, check=int(check))
     return _names(expect(t.exec(text, ended_by_nul(words)), f"{t.name}: {top} cannot be written").stdout)
+
+
+def _remove(t: Transport, top: str, known: set[str], rules: TreeRules, *, check: bool) -> list[str]:
+    """Remove what is there and not here, if that is asked for; return the names of it."""
+    if not rules.delete:
+        return []
+    asked = t.exec(with_values('[ ! -d "$top" ] || { cd "$top" && find . -mindepth 1 -print0; }', top=top))
+    there = [name.removeprefix("./") for name in _names(expect(asked, f"{t.name}: {top} cannot be read").stdout)]
+    kept = {str(parent) for name in there if rules.skip(name) for parent in PurePosixPath(name).parents}
+    extra = {name for name in there if name not in known and name not in kept and not rules.skip(name)}
+    highest = sorted(name for name in extra if not any(str(parent) in extra for parent in PurePosixPath(name).parents))
+    if highest and not check:
+        words = ended_by_nul(f"./{name}" for name in highest)
+        expect(t.exec(with_values('cd "$top" && xargs -0 rm -rf --', top=top), words), f"{t.name}: {top} cannot be cleared")
+    return [f"{name} (removed)" for name in highest]
 
 
 def _names(answer: bytes) -> list[str]:
