@@ -2,9 +2,10 @@
 : "${first?}" "${second?}" "${patience?}"
 [ -r /proc/self/stat ] || { echo unknown; exit 0; }
 groups() {
-    for folder in /proc/[0-9]*; do
-        tr '\0' '\n' <"$folder/cmdline" | grep -qF "$first$second" || continue
-        read -r line <"$folder/stat" || continue
+    # One grep for all of them: a program for each takes seconds on a busy host. It has the nonce on its stdin, for its own
+    # command line is among those that it reads.
+    for file in $(printf %s "$first$second" | grep -lF -f - /proc/[0-9]*/cmdline); do
+        read -r line <"${file%/cmdline}/stat" || continue
         # Behind the name, which may hold anything: state, parent, group.
         # shellcheck disable=SC2086 # three words
         set -- ${line##*) }
