@@ -155,6 +155,15 @@ def carry(tool: str, target: Target, verb: str, source: Path, dest: Path) -> lis
     if tool == "scp":
         return ["scp", "-q", *options, "-P", str(target.port), here, there]
     if tool == "rsync":
-        return ["rsync", "--inplace", "--whole-file", "-e", " ".join(["ssh", *options, "-p", str(target.port)]), here, there]
+        return [
+            "rsync",
+            f"--rsync-path={shutil.which('rsync')}",
+            "--inplace",
+            "--whole-file",
+            "-e",
+            " ".join(["ssh", *options, "-p", str(target.port)]),
+            here,
+            there,
+        ]
     ssh = " ".join(["ssh", *options, "-p", str(target.port), login])
     return ["bash", "-c", f"{ssh} 'cat >{dest}' <{source}" if up else f"{ssh} 'cat {source}' >{dest}"]
