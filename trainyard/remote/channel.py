@@ -15,6 +15,8 @@ from trainyard.remote.protocol import Stdin
 
 SLICE = 128 * 1024
 """Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
+PIECE = 4 * 1024 * 1024
+"""Largest piece taken from paramiko at once: it moves what waits behind it, up to a whole window (128 KiB at once: 4 times the CPU)."""
 INLINE = 16 * 1024
 """Input up to here is sent before anything is read; every server's first window takes it (dropbear's is 24 KiB)."""
 WAKE = 100
@@ -102,9 +104,9 @@ def read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> boo
             return frame.complete
         ended = channel.eof_received or channel.closed
         while channel.recv_ready():
-            frame.out(channel.recv(SLICE))
+            frame.out(channel.recv(PIECE))
         while channel.recv_stderr_ready():
-            frame.err(channel.recv_stderr(SLICE))
+            frame.err(channel.recv_stderr(PIECE))
         if frame.whole:
             return True
         if ended:

@@ -1,0 +1,4 @@
+# Say a file's hash.
+: "${path?}"
+. ./sha.sh
+sha <"$path"
