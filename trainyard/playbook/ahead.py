@@ -18,15 +18,16 @@ from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.expressions import AHEAD
 from trainyard.playbook.model import Node, Task
 from trainyard.playbook.perform import Asking, Scene, asked, perform
-from trainyard.playbook.stepping import environment_of, step_of
-from trainyard.playbook.steps import CommandAction, Outcome, Step
+from trainyard.playbook.stepping import step_of
+from trainyard.playbook.steps import CommandAction, Outcome, Script, Step
 from trainyard.playbook.values import Condition, Literal, Variables
 from trainyard.remote.batch import Batch
 from trainyard.remote.protocol import CommandResult, Transport
 
 _SAID = frozenset({
     "name", "action", "args", "where", "folder", "search", "role", "when", "vars", "include_params", "environment", "tags", "register",
-    "loop", "changed_when", "failed_when", "ignore_errors", "notify", "listen", "no_log",
+    "loop", "changed_when", "failed_when", "ignore_errors", "ignore_unreachable", "notify", "listen", "no_log", "any_errors_fatal",
+    "become", "become_user", "become_method", "check_mode", "diff",
 })  # fmt: skip
 """What may be said of a task that goes ahead; whatever else is said of one makes it go alone."""
 _ALONE = tuple(one.name for one in fields(Task) if one.name not in _SAID)
@@ -57,6 +58,7 @@ class _Sent:
     item: object
     question: Asking
     command: bool
+    way: Transport
     answer: CommandResult | None = None
 
 
@@ -65,9 +67,7 @@ class HostOutlook:
     """What is known of a host while tasks are looked at that are not yet due."""
 
     variables: Callable[[Task], Variables]
-    transport: Transport
-    check: bool
-    diff: bool
+    scene: Callable[[Task, Variables], Scene]
 
 
 class SentAhead:
@@ -88,7 +88,7 @@ class SentAhead:
         sent = list(_plan(nodes, outlook, batch))
         if len(sent) > 1:
             self._sent.extend(sent)
-            self._thread = threading.Thread(target=self._run, args=(batch, outlook.transport, sent), daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(batch, sent[0].way, sent), daemon=True)
             self._thread.start()
 
     def perform(self, task: Task, item: object, step: Step, scene: Scene) -> Outcome:
@@ -149,6 +149,7 @@ class SentAhead:
 def _plan(nodes: Sequence[Node], outlook: HostOutlook, batch: Batch) -> Iterator[_Sent]:
     """Yield what goes into a batch, up to the first node that has to wait for its turn."""
     unknown: dict[str, object] = {}
+    way: Transport | None = None
     for node in nodes:
         if not isinstance(node, Task) or node.action not in ACTIONS or any(getattr(node, name) not in (None, ()) for name in _ALONE):
             return
@@ -157,17 +158,17 @@ def _plan(nodes: Sequence[Node], outlook: HostOutlook, batch: Batch) -> Iterator
             for item, inside in _items(node, variables):
                 if not all(condition.holds(inside) for condition in node.when):
                     continue
-                environment = environment_of(node, inside)
-                scene = Scene(outlook.transport, outlook.check, outlook.diff, None, environment)
-                step = step_of(node, inside, scene.transport, environment)
+                scene = outlook.scene(node, inside)
+                step = step_of(node, inside, scene.transport, scene.environment)
                 question = asked(step, scene)
                 if isinstance(question, dict) and not question.get("failed"):
                     facts = question.get("facts", question.get("included"))
                     unknown |= dict.fromkeys(facts if isinstance(facts, dict) else (), _UNKNOWN)
                     continue
-                if not isinstance(question, Asking) or not batch.add(question.request):
+                way = way or scene.transport
+                if not isinstance(question, Asking) or scene.transport != way or not batch.add(question.request):
                     return
-                yield _Sent(node, item, question, isinstance(step, CommandAction))
+                yield _Sent(node, item, question, isinstance(step, CommandAction), way)
                 if _last(node, step, inside):
                     return
         except TrainyardError:
@@ -196,6 +197,8 @@ def _items(task: Task, variables: Mapping[str, object]) -> Iterator[tuple[object
 
 def _last(task: Task, step: Step, variables: Mapping[str, object]) -> bool:
     """Tell whether what comes after a task must wait for more than that it ended with 0."""
+    if isinstance(step, Script) and step.judges:
+        return True
     if isinstance(step, CommandAction) and _LEAVES_BEHIND.search(step.command):
         return True
     own = {**variables, "result": _UNKNOWN, **({task.register: _UNKNOWN} if task.register else {})}

@@ -22,6 +22,7 @@ from trainyard.playbook.stepping import environment_of
 from trainyard.playbook.steps import Get, Outcome, Step
 from trainyard.playbook.values import Value, Variables, boolean, compile_value, look_up
 from trainyard.remote.frame import NotRun
+from trainyard.remote.protocol import Transport
 from trainyard.remote.transport import LocalTransport
 from trainyard.retries import LINK
 from trainyard.secret import Secret, redact
@@ -50,6 +51,8 @@ class PlayOptions:
     """This machine, for tasks that are delegated to it."""
     ways: Mapping[str, Endable] = field(default_factory=dict)
     """The hosts of the run, for tasks that are delegated to them."""
+    users: dict[Transport, Transport] = field(default_factory=dict)
+    """The ways to be another user, each once: what is known of one is known of the next task's."""
     homes: dict[str, str] = field(default_factory=dict)
     """Local path -> the host whose file was brought there."""
 
@@ -125,7 +128,8 @@ def look_ahead(nodes: Sequence[Node], host: HostState, settings: PlayOptions) ->
     This machine is asked at once: there is nothing to be saved, and its commands may make the files that the next task reads here.
     """
     if not isinstance(host.transport.inner, LocalTransport):
-        host.ahead.look(nodes, HostOutlook(lambda task: host.variables(task, settings), host.transport, settings.check, settings.diff))
+        outlook = HostOutlook(lambda task: host.variables(task, settings), lambda task, variables: _scene(task, host, settings, variables))
+        host.ahead.look(nodes, outlook)
 
 
 def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
@@ -275,11 +279,7 @@ def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dic
 
 
 def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> Outcome:
-    timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
-    environment = environment_of(task, variables)
-    transport = ways.way_of(task, host.transport, settings.here, settings.ways, variables)
-    check = settings.check if task.check_mode is None else flag(task.check_mode, variables)
-    diff = settings.diff if task.diff is None else flag(task.diff, variables)
+    scene = _scene(task, host, settings, variables)
     item = None if task.loop is None else variables.get(task.loop.var)
 
     def claim(step: Step) -> None:
@@ -290,13 +290,21 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
         settings.reporter.lost(host.name, task, redact(why, list(settings.secrets)), tries)
         settings.clock.sleep(LINK.pause(tries - 1))
 
-    scene = Scene(transport, check, diff, timeout, environment)
     way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lost)
     outcome = carry_out(task, variables, way)
     for name, kept in (("facts", host.facts), ("included", host.included)):
         values = outcome.pop(name, None)
         kept.update(values if isinstance(values, dict) else {})
     return outcome
+
+
+def _scene(task: Task, host: HostState, settings: PlayOptions, variables: Variables) -> Scene:
+    """Return where and how a task is done."""
+    timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
+    way = ways.way_of(task, host.transport, settings.here, settings.ways, variables)
+    check = settings.check if task.check_mode is None else flag(task.check_mode, variables)
+    diff = settings.diff if task.diff is None else flag(task.diff, variables)
+    return Scene(settings.users.setdefault(way, way), check, diff, timeout, environment_of(task, variables))
 
 
 def _judge(task: Task, result: Outcome, known: Variables) -> None:

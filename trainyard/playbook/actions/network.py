@@ -79,7 +79,8 @@ def uri(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
         "follow": follow in ("all", "yes") or (follow == "safe" and method in ("GET", "HEAD")), "socket": args.get("unix_socket"),
         **{name: args.get(name) for name in ("dest", "creates", "removes")}, **_asking(args, 30),
     }  # fmt: skip
-    return script("uri", values, stdin=_head(args, kind) + b"\n" + body, read=lambda done: _answer(done, statuses))
+    step = script("uri", values, stdin=_head(args, kind) + b"\n" + body, read=lambda done: _answer(done, statuses))
+    return replace(step, judges=True)
 
 
 def unarchive(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

@@ -4,6 +4,7 @@
 groups() {
     # One grep for all of them: a program for each takes seconds on a busy host. It has the nonce on its stdin, for its own
     # command line is among those that it reads.
+    # shellcheck disable=SC2062 # names of files
     for file in $(printf %s "$first$second" | grep -lF -f - /proc/[0-9]*/cmdline); do
         read -r line <"${file%/cmdline}/stat" || continue
         # Behind the name, which may hold anything: state, parent, group.
