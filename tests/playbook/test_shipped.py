@@ -271,7 +271,6 @@ def test_the_example_has_every_keyword_and_every_argument_of_every_action() -> N
     known = {*keywords.PLAY, *keywords.BLOCK, *keywords.TASK, *keywords.INCLUDE, *keywords.HANDLER, *keywords.LOOP_CONTROL, *ACTIONS}
     known |= {arg.name for action in ACTIONS.values() for arg in action.schema.args} - {"port", "host", "msg", "removes", "prompt"}
     known -= {
-        *keywords.NOT_YET,
         *keywords.WITH[1:],
         "action",
         "local_action",

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from trainyard.errors import TrainyardError
+from trainyard.errors import TrainyardError, UserError
 from trainyard.phrasing import as_typed
 from trainyard.playbook.checks import check_everything
 from trainyard.playbook.ending import Terminated, terminable
@@ -28,6 +28,7 @@ from trainyard.playbook.hosts.ways import transport_to
 from trainyard.playbook.loader import load_all
 from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import TextReporter
+from trainyard.playbook.values import Literal
 from trainyard.remote.transport import LocalTransport
 
 
@@ -115,13 +116,27 @@ def _inventory(options: argparse.Namespace, inventory: Inventory | None) -> Inve
     return known
 
 
+def _login(playbooks: Sequence[Playbook], extra: Mapping[str, object]) -> dict[str, Literal]:
+    """Return what plays say of the login, as variables. Raises UserError where two differ: a host is connected to once."""
+    login: dict[str, Literal] = {}
+    for play in _together(playbooks).plays:
+        for name, value in (("ansible_user", play.remote_user), ("ansible_port", play.port)):
+            if value is None:
+                continue
+            said = Literal(value.render({**play.vars, **extra}), value.where)
+            if login.setdefault(name, said).value != said.value:
+                what = f"another play says {login[name].value}: each host is connected to once"
+                raise UserError(what, where=value.where, hint="Run the playbooks one after the other, or use become_user.")
+    return login
+
+
 def _hosts(inventory: Inventory, options: argparse.Namespace, playbooks: Sequence[Playbook]) -> Mapping[str, Host]:
     if not inventory.hosts:
         return {"localhost": Host(LocalTransport())}
-    folder = playbooks[0].path.parent
+    folder, login = playbooks[0].path.parent, _login(playbooks, extra_vars(options.extra_vars))
     return {
         name: Host(
-            transport_to(name, inventory, inventory.variables(name, folder), options.ssh_config),
+            transport_to(name, inventory, {**login, **inventory.variables(name, folder)}, options.ssh_config),
             beside=functools.partial(inventory.known_of, name), origin=inventory.origins.get(name),
         )
         for name in inventory.hosts

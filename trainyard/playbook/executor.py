@@ -14,13 +14,14 @@ from trainyard.playbook.ending import Endable, StopClock
 from trainyard.playbook.hosts import magic
 from trainyard.playbook.hosts.patterns import matching
 from trainyard.playbook.model import Play, Playbook
+from trainyard.playbook.prompts import ask
 from trainyard.playbook.report import Report, Reporter, Silent, secrets_in
 from trainyard.playbook.selection import Tags, hosts_of, select
 from trainyard.playbook.standing import Standing
 from trainyard.playbook.values import Value, Variables, compile_value
 from trainyard.playbook.varsfiles import files_of
 from trainyard.remote.protocol import Transport
-from trainyard.secret import redact
+from trainyard.secret import Secret, redact
 
 MOST_AT_ONCE = 16
 
@@ -53,7 +54,9 @@ def run(
     pipe that nobody reads end what runs on the hosts, show the recap, and are raised.
     """
     extra = dict(extra_vars or {})
+    answers = ask(playbook.plays, extra)
     secrets = secrets_in([extra, *(dict(host.vars) for host in hosts.values())])
+    secrets += [Secret(answers[each.name]) for play in playbook.plays for each in play.prompts if each.private and answers.get(each.name)]
     ways = {name: Endable(host.transport) for name, host in hosts.items()}
     settings = PlayOptions(extra, check, diff, reporter or Silent(), clock or StopClock(), tuple(secrets), ways=ways)
     choice = Tags(frozenset(tags), frozenset(skip_tags))
@@ -62,7 +65,7 @@ def run(
     patterns = _limited([hosts_of(play, groups, extra) for play in chosen.plays], groups, limit)
     folders = {play.folder for play in chosen.plays}
     check_variables(playbook, [host.variables(folder) for host in hosts.values() for folder in folders], settings.extra)
-    standing = Standing(settings, choice, forks)
+    standing = Standing(settings, choice, forks, answers)
     hostvars = magic.HostVars(list(hosts), lambda name: standing.hosts[name].own(settings))
     for name in dict.fromkeys((*hosts, *(name for names in patterns for name in names))):
         # This machine may be named without being in any inventory.
@@ -101,6 +104,7 @@ def _play(play: Play, names: list[str], standing: Standing) -> None:
         for host in hosts:
             host.play = play
             host.magic |= about
+            host.prompted = {each.name: standing.answers[each.name] for each in play.prompts if each.name in standing.answers}
             host.from_files = files_of(play, {**play.vars, **host.vars, **settings.extra})
         course = Course(play, hosts, alive, standing)
         course.run()

@@ -10,12 +10,12 @@ from trainyard.playbook.schema import Arg, Schema
 from trainyard.yamlfile import Map
 
 SWITCHES = ("ignore_errors", "ignore_unreachable", "any_errors_fatal", "run_once", "check_mode", "diff", "become")
-SETTINGS = ("timeout", "throttle", "delegate_to", "become_user", "become_method", "connection", "remote_user", "port")
+SETTINGS = ("timeout", "throttle", "delegate_to", "become_user", "become_method", "connection")
 INHERITED = ("tags", "environment", "vars", "no_log", "module_defaults", "collections", *SWITCHES, *SETTINGS)
 _CONDITIONAL = ("name", "when", *INHERITED)
 PLAY = (
     "name", "hosts", "pre_tasks", "roles", "tasks", "post_tasks", "handlers", "vars_files", "vars_prompt", "gather_facts", "gather_subset",
-    "gather_timeout", "serial", "max_fail_percentage", "force_handlers", "strategy", "order",
+    "gather_timeout", "remote_user", "port", "serial", "max_fail_percentage", "force_handlers", "strategy", "order",
     *(word for word in INHERITED if word not in ("delegate_to", "run_once")),
 )  # fmt: skip
 BLOCK = ("block", "rescue", "always", *_CONDITIONAL)
@@ -79,6 +79,8 @@ INSTEAD = {
     "sudo": "use 'become: true'",
     "sudo_user": "use 'become_user'",
     "user": "use 'remote_user'",
+    "remote_user": "say it for the whole play, or become_user for a task",
+    "port": "say it for the whole play, or ansible_port for a host",
     "delegate_facts": "facts stay with the host that the task is for; set them there by a play of its own",
     "debugger": "use --start-at-task to go on at a task",
     "fact_path": "facts of one's own are not gathered; ask with 'shell' and 'register'",
@@ -96,8 +98,6 @@ INSTEAD = {
     "reboot": "a pod that is rebooted may be gone; for a machine of your own: 'shell: reboot', then wait_for_connection in another play",
 }
 """What people know from elsewhere, and the word for it here."""
-NOT_YET = ("remote_user", "port", "vars_prompt")
-"""What the loader reads and the executor does not carry out: a word leaves this list with the commit that does it."""
 
 
 def plain(key: str) -> str:
@@ -113,15 +113,13 @@ def plain(key: str) -> str:
 
 def unknown_in(node: Map, known: Iterable[str], actions: Iterable[str], what: str) -> list[UserError]:
     """Return an error for each key that is neither a known keyword nor an action."""
-    words = [*(word for word in known if word not in NOT_YET), *actions]
+    words = [*known, *actions]
     return [UserError(_unknown(key, words, what), where=node.where(key)) for key in node if plain(key) not in words]
 
 
 def _unknown(key: str, words: Iterable[str], what: str) -> str:
     """Return the sentence for a word that is not known here."""
     short = key.rpartition(".")[2]
-    if plain(key) in NOT_YET:
-        return f"'{key}' is not supported {what} yet"
     if short in INSTEAD:
         return f"'{key}' is not supported {what}: {INSTEAD[short]}"
     if key.startswith("with_"):

@@ -86,8 +86,6 @@ class Task:
     become_user: Value | None = None
     become_method: Value | None = None
     connection: Value | None = None
-    remote_user: Value | None = None
-    port: Value | None = None
 
     @property
     def title(self) -> str:
@@ -161,6 +159,8 @@ class Play:
     any_errors_fatal: Value | None = None
     force_handlers: Value | None = None
     gather_facts: Value | None = None
+    remote_user: Value | None = None
+    port: Value | None = None
     folder: Path = Path()
     """Of the playbook it stands in."""
 

@@ -19,6 +19,8 @@ class Standing:
     settings: PlayOptions
     tags: Tags
     forks: int
+    answers: Mapping[str, str]
+    """To what a person was asked (vars_prompt)."""
     hosts: dict[str, HostState] = field(default_factory=dict)
     alive: list[str] = field(default_factory=list)
     """Those of the play that have not dropped out."""
