@@ -214,3 +214,56 @@ def test_a_way_that_cannot_be_had_is_refused_by_name(play: Play, tmp_path: Path,
     (tmp_path / "hosts").write_text(line + "\n")
     code, out, err = play("", "--inventory", str(tmp_path / "hosts"))
     assert code == 2 and said in err + out, (out, err)
+
+
+def test_an_inventory_that_says_become_has_nothing_run_as_the_logins_user(
+    play: Play, servers: tuple[sshd.Server, sshd.Server], tmp_path: Path
+) -> None:  # fmt: skip
+    box = servers[1]
+    (tmp_path / "known_hosts").write_text(known(box))
+    (tmp_path / "hosts").write_text("box ansible_become=yes ansible_become_method=doas ansible_become_user=nobody\n")
+    tasks = "".join(f"    - shell: id -un >>{tmp_path}/ran\n" for _ in range(3))
+    (tmp_path / "play.yml").write_text(f"- hosts: all\n  tasks:\n{tasks}")
+    code, out, err = play(block("box", box, tmp_path), "--inventory", str(tmp_path / "hosts"))
+    assert code == 2 and "does not lead to the user" in out, out + err
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_login_is_what_variables_say_then_the_play_then_the_command_line(
+    play: Play, servers: tuple[sshd.Server, sshd.Server], tmp_path: Path
+) -> None:  # fmt: skip
+    box = servers[1]
+    (tmp_path / "known_hosts").write_text(known(box))
+    config = block("box", box, tmp_path, Port="1")
+
+    def run(words: str, *options: str) -> tuple[int, str]:
+        (tmp_path / "play.yml").write_text(f"- hosts: all\n  {words}\n  tasks: [{{command: 'true'}}]\n")
+        code, out, err = play(config, *options)
+        return code, out + err
+
+    here = ("--host", "box")
+    code, out = run(f"port: {box.address.port}", *here)
+    assert code == 0, out
+    assert run("name: p", "-e", f"ansible_port={box.address.port}", *here)[0] == 0
+    for words, options, user in (
+        ("remote_user: anna", here, "anna"),
+        ("remote_user: '{{ who }}'", (*here, "-e", "who=bert", "--user", "carl"), "bert"),
+        ("name: p", (*here, "--user", "carl"), "carl"),
+        ("remote_user: anna", ("--host", "dora@box"), "dora"),
+        ("remote_user: anna", (*here, "-e", "ansible_user=emil"), "emil"),
+    ):
+        code, out = run(words, *options)
+        assert code == 5 and f"({user}@127.0.0.1:1)" in out, out
+
+
+def test_become_of_the_command_line_holds_where_nothing_else_is_said(
+    play: Play, servers: tuple[sshd.Server, sshd.Server], tmp_path: Path
+) -> None:  # fmt: skip
+    box = servers[1]
+    (tmp_path / "known_hosts").write_text(known(box))
+    tasks = f"[{{shell: echo a >>{tmp_path}/ran, become: false}}, {{shell: echo b >>{tmp_path}/ran}}]"
+    (tmp_path / "play.yml").write_text(f"- hosts: all\n  tasks: {tasks}\n")
+    other = ("-e", "ansible_become_user=nobody", "-e", "ansible_become_method=doas")
+    code, out, err = play(block("box", box, tmp_path), "--host", "box", "--become", *other)
+    assert code == 2 and "does not lead to the user" in out, out + err
+    assert (tmp_path / "ran").read_text() == "a\n"

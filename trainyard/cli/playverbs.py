@@ -21,7 +21,8 @@ class PlayVerb(Verb):
     """A verb whose short options are those that people know from Ansible."""
 
     shorts = SHORT | {
-        "inventory": "i", "limit": "l", "tags": "t", "extra-vars": "e", "forks": "f", "check": "C", "diff": "D", "verbose": "v",
+        "inventory": "i", "limit": "l", "tags": "t", "extra-vars": "e", "forks": "f", "become": "b", "user": "u", "check": "C", "diff": "D",
+        "verbose": "v",
     }  # fmt: skip
 
 
@@ -43,6 +44,8 @@ class PlayVerb(Verb):
         diff="show how files change",
         extra_vars="NAME=VALUE, a mapping {a: 1}, or @FILE (may be repeated)",
         forks="hosts at once (default: 16)",
+        become="tasks become root (or ansible_become_user) where nothing says that they do not",
+        user="log in as this user where nothing says another one",
         syntax_check="read and check the playbooks only",
         ssh_config="read this file instead of ~/.ssh/config",
         key="private SSH key of pods whose outputs name none",
@@ -53,8 +56,8 @@ class PlayVerb(Verb):
 def play(
     c: Context, playbook: Any = None, stack: str | None = None, host: Any = None, inventory: Any = None, limit: Any = None,
     tags: Any = None, skip_tags: Any = None, start_at_task: str | None = None, check: bool = False, diff: bool = False,
-    extra_vars: Any = None, forks: int = 0, syntax_check: bool = False, ssh_config: str | None = None, key: str | None = None,
-    verbose: int = 0,
+    extra_vars: Any = None, forks: int = 0, become: bool = False, user: str | None = None, syntax_check: bool = False,
+    ssh_config: str | None = None, key: str | None = None, verbose: int = 0,
 ) -> int:  # fmt: skip
     """Run playbooks: here, on a run's pods, an environment's, hosts of your own (invoke play FILE... [RUN]; more: docs/playbooks.md)."""
     from trainyard.playbook.__main__ import main
@@ -70,9 +73,11 @@ def play(
         "--extra-vars": extra_vars,
     }
     words += [f"{option}={value}" for option, values in several.items() for value in values or ()]
-    one = {"--start-at-task": start_at_task, "--forks": forks or None, "--ssh-config": ssh_config, "--key": key}
+    one = {"--start-at-task": start_at_task, "--forks": forks or None, "--user": user, "--ssh-config": ssh_config, "--key": key}
     words += [f"{option}={value}" for option, value in one.items() if value is not None]
-    words += [option for option, said in {"--check": check, "--diff": diff, "--syntax-check": syntax_check}.items() if said]
+    words += [
+        option for option, said in {"--check": check, "--diff": diff, "--become": become, "--syntax-check": syntax_check}.items() if said
+    ]
     words += ["--verbose"] * verbose
     shown = " ".join(["invoke play", *(playbook or [])])
     return main([*words, *(words_behind() or ())], as_typed(f"{shown} --"), None if syntax_check else _pods(runs, stack))

@@ -41,6 +41,8 @@ _NAMED = {
             "-e",
             "--forks",
             "-f",
+            "--user",
+            "-u",
             "--ssh-config",
             "--key",
             "-k",

@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
             return run(
                 _together(playbooks), hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
                 tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
-                groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks,
+                groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks, become=options.become,
                 reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose > 0),
             ).exit_code  # fmt: skip
     except TrainyardError as error:
@@ -85,6 +85,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     add("--ssh-config", metavar="FILE", help="read instead of ~/.ssh/config")
     add("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="or {a: 1}, or @file.yml")
     add("-f", "--forks", type=_positive, default=MOST_AT_ONCE, metavar="N", help="hosts at once (default: %(default)s)")
+    add("-b", "--become", action="store_true", help="tasks become root (or ansible_become_user) where nothing says that they do not")
+    add("-u", "--user", metavar="NAME", help="log in as this user where nothing says another one")
     add("-C", "--check", action="store_true", help="change nothing, say what would change")
     add("-D", "--diff", action="store_true", help="show how files change")
     add("-t", "--tags", action="append", default=[])
@@ -133,10 +135,11 @@ def _login(playbooks: Sequence[Playbook], extra: Mapping[str, object]) -> dict[s
 def _hosts(inventory: Inventory, options: argparse.Namespace, playbooks: Sequence[Playbook]) -> Mapping[str, Host]:
     if not inventory.hosts:
         return {"localhost": Host(LocalTransport())}
-    folder, login = playbooks[0].path.parent, _login(playbooks, extra_vars(options.extra_vars))
+    folder, extra = playbooks[0].path.parent, extra_vars(options.extra_vars)
+    login = _login(playbooks, extra)
     return {
         name: Host(
-            transport_to(name, inventory, {**login, **inventory.variables(name, folder)}, options.ssh_config),
+            transport_to(name, inventory, {**login, **inventory.variables(name, folder), **extra}, options.ssh_config, options.user),
             beside=functools.partial(inventory.known_of, name), origin=inventory.origins.get(name),
         )
         for name in inventory.hosts

@@ -53,6 +53,8 @@ class PlayOptions:
     """The hosts of the run, for tasks that are delegated to them."""
     users: dict[Transport, Transport] = field(default_factory=dict)
     """The ways to be another user, each once: what is known of one is known of the next task's."""
+    become: bool = False
+    """Tasks become another user where nothing says whether they do."""
     homes: dict[str, str] = field(default_factory=dict)
     """Local path -> the host whose file was brought there."""
 
@@ -301,7 +303,7 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
 def _scene(task: Task, host: HostState, settings: PlayOptions, variables: Variables) -> Scene:
     """Return where and how a task is done."""
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
-    way = ways.way_of(task, host.transport, settings.here, settings.ways, variables)
+    way = ways.way_of(task, host.transport, settings.here, settings.ways, variables, become=settings.become)
     check = settings.check if task.check_mode is None else flag(task.check_mode, variables)
     diff = settings.diff if task.diff is None else flag(task.diff, variables)
     return Scene(settings.users.setdefault(way, way), check, diff, timeout, environment_of(task, variables))

@@ -46,7 +46,7 @@ def run(
     playbook: Playbook, hosts: Mapping[str, Host], extra_vars: Mapping[str, object] | None = None, *,
     check: bool = False, diff: bool = False, tags: Iterable[str] = (), skip_tags: Iterable[str] = (),
     start_at: str | None = None, groups: Mapping[str, Sequence[str]] | None = None, limit: Sequence[str] = (),
-    forks: int = MOST_AT_ONCE, reporter: Reporter | None = None, clock: RetryClock | None = None,
+    forks: int = MOST_AT_ONCE, become: bool = False, reporter: Reporter | None = None, clock: RetryClock | None = None,
 ) -> Report:  # fmt: skip
     """Run a playbook on hosts and return the report; a failed task is in the report, not an exception.
 
@@ -58,7 +58,7 @@ def run(
     secrets = secrets_in([extra, *(dict(host.vars) for host in hosts.values())])
     secrets += [Secret(answers[each.name]) for play in playbook.plays for each in play.prompts if each.private and answers.get(each.name)]
     ways = {name: Endable(host.transport) for name, host in hosts.items()}
-    settings = PlayOptions(extra, check, diff, reporter or Silent(), clock or StopClock(), tuple(secrets), ways=ways)
+    settings = PlayOptions(extra, check, diff, reporter or Silent(), clock or StopClock(), tuple(secrets), ways=ways, become=become)
     choice = Tags(frozenset(tags), frozenset(skip_tags))
     chosen = select(playbook, choice, start_at)
     groups = {"all": list(hosts), **(groups or {})}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from trainyard.errors import UserError
 from trainyard.playbook.becoming import METHODS, Becoming
 from trainyard.playbook.model import Task
-from trainyard.playbook.values import Variables, boolean
+from trainyard.playbook.values import Value, Variables, boolean, rendered
 from trainyard.remote.protocol import Transport
 
 _HERE = ("localhost", "127.0.0.1", "::1")
@@ -19,8 +19,13 @@ def delegate(task: Task, variables: Variables) -> str | None:
     return None if to is None or not str(to).strip() else str(to)
 
 
-def way_of(task: Task, own: Transport, here: Transport, hosts: Mapping[str, Transport], variables: Variables) -> Transport:
-    """Return how the machine is reached that a task is done on, as the user who does it. Raises UserError where there is no such way."""
+def way_of(
+    task: Task, own: Transport, here: Transport, hosts: Mapping[str, Transport], variables: Variables, *, become: bool
+) -> Transport:  # fmt: skip
+    """Return how the machine is reached that a task is done on, as the user who does it. Raises UserError where there is no such way.
+
+    ``become``: what holds where neither a variable nor the task says it.
+    """
     to, way = delegate(task, variables), own
     if to is not None:
         if to not in hosts and to not in _HERE:
@@ -29,12 +34,17 @@ def way_of(task: Task, own: Transport, here: Transport, hosts: Mapping[str, Tran
         way = hosts.get(to, here)
     elif task.connection is not None and task.connection.render(variables) == "local":
         way = here
-    wish = variables.get("ansible_become")
-    said = task.become.render(variables) if wish is None and task.become is not None else wish
-    if said is None or not boolean(said, task.where):
+    said = _said("ansible_become", task.become, variables)
+    if not (become if said is None else boolean(said, task.where)):
         return way
-    user = variables.get("ansible_become_user") or (task.become_user and task.become_user.render(variables)) or "root"
-    method = variables.get("ansible_become_method") or (task.become_method and task.become_method.render(variables)) or "sudo"
+    user = _said("ansible_become_user", task.become_user, variables) or "root"
+    method = _said("ansible_become_method", task.become_method, variables) or "sudo"
     if method not in METHODS:
         raise UserError(f"'become_method': '{method}' is not supported: there are {', '.join(METHODS)}", where=task.where)
     return Becoming(way, str(user), str(method))
+
+
+def _said(name: str, word: Value | None, variables: Variables) -> object:
+    """Return what a variable says, which is stronger, else what the task does."""
+    value = rendered(variables.get(name), variables)
+    return value if value is not None or word is None else word.render(variables)

@@ -28,10 +28,10 @@ _REFUSED = {
 _ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
 
 
-def transport_to(name: str, inventory: Inventory, variables: Mapping[str, Value], config: str | None) -> Transport:
+def transport_to(name: str, inventory: Inventory, variables: Mapping[str, Value], config: str | None, user: str | None) -> Transport:
     """Return the transport to a host, which connects when it is first used. Raises UserError for a way that cannot be had.
 
-    ``config``: the ssh_config that is read instead of the user's.
+    ``config``: the ssh_config that is read instead of the user's; ``user``: who logs in where nothing says it.
     """
     if name in inventory.pods:
         return inventory.pods[name]
@@ -46,7 +46,7 @@ def transport_to(name: str, inventory: Inventory, variables: Mapping[str, Value]
         return LocalTransport()
     if connection not in _SSH:
         raise UserError(f"{name}: there is no connection '{connection}', there are ssh and local", where=said.where("ansible_connection"))
-    login, words = _login(said, config)
+    login, words = _login(said, config, user)
     return Reconnecting(_Dialling(name, login, words), name)
 
 
@@ -68,7 +68,7 @@ class _Dialling:
         return connect_own(self._route, _tell)
 
 
-def _login(said: _Said, config: str | None) -> tuple[SshLogin, list[str]]:
+def _login(said: _Said, config: str | None, user: str | None) -> tuple[SshLogin, list[str]]:
     port = said.text("ansible_port", "ansible_ssh_port")
     if port is not None and not (port.isdigit() and 0 < int(port) < 65536):
         raise UserError(f"{said.name}: '{port}' is no port", where=said.where("ansible_port"))
@@ -79,7 +79,7 @@ def _login(said: _Said, config: str | None) -> tuple[SshLogin, list[str]]:
     trusting = (said.text("ansible_host_key_checking", "ansible_ssh_host_key_checking") or "true").lower() in ("false", "no", "off", "0")
     key = said.text("ansible_ssh_private_key_file", "ansible_private_key_file")
     login = SshLogin(
-        name=said.text("ansible_host", "ansible_ssh_host") or said.name, user=said.text("ansible_user", "ansible_ssh_user"),
+        name=said.text("ansible_host", "ansible_ssh_host") or said.name, user=said.text("ansible_user", "ansible_ssh_user") or user,
         port=int(port) if port else None, key_file=str(Path(key).expanduser()) if key else None, config=config, accept_new=trusting,
     )  # fmt: skip
     return login, words
