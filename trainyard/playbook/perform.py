@@ -15,6 +15,7 @@ from trainyard.playbook import placing
 from trainyard.playbook.steps import (
     AssertAction,
     AwaitHost,
+    BucketObject,
     CommandAction,
     Edit,
     Get,
@@ -102,6 +103,10 @@ def perform(step: Step, scene: Scene) -> Outcome:
             return placing.run_script(step, scene.transport, check=scene.check, diff=scene.diff, environment=scene.environment)
         case Wait():
             return _wait(step, scene)
+        case BucketObject():
+            from trainyard.playbook import buckets  # what speaks to stores is loaded when one is meant
+
+            return buckets.carry(step, scene.transport, check=scene.check)
         case PutFile() | PutTree() | Get() | Edit():
             return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
         case Job():

@@ -142,6 +142,19 @@ class Get:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketObject:
+    """Bring an object of a bucket to the host, a file of the host into the bucket, or list objects."""
+
+    mode: str
+    bucket: str
+    key: str
+    to: Placement
+    store: str | None = None
+    overwrite: str = "different"
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """Start, wait for, stop, or ask about a job."""
 
@@ -181,4 +194,6 @@ class AssertAction:
     success_message: str | None = None
 
 
-Step = CommandAction | Script | Edit | Wait | AwaitHost | Pause | PutFile | PutTree | Get | Job | Say | SetFacts | AssertAction
+Step = (
+    CommandAction | Script | Edit | Wait | AwaitHost | Pause | PutFile | PutTree | Get | BucketObject | Job | Say | SetFacts | AssertAction
+)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, editing, files, job, looking, machine, pausing, synchronizing, waiting
+from trainyard.playbook.actions import commands, control, editing, files, job, looking, machine, pausing, s3, synchronizing, waiting
 from trainyard.playbook.actions.variables import INCLUDE_VARS, include_vars
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
@@ -38,6 +38,7 @@ ACTIONS: dict[str, Action] = {
     "find": Action(looking.FIND, looking.find),
     "slurp": Action(looking.SLURP, looking.slurp),
     "tempfile": Action(looking.TEMPFILE, looking.tempfile),
+    "s3": Action(s3.S3, s3.s3),
     "synchronize": Action(synchronizing.SYNCHRONIZE, synchronizing.synchronize),
     "fetch": Action(files.FETCH, files.fetch),
     "wait_for": Action(waiting.WAIT_FOR, waiting.wait_for),

@@ -10,7 +10,7 @@ from trainyard.playbook.steps import Outcome, Script
 from trainyard.remote.protocol import CommandResult
 from trainyard.shellscript import load
 
-_FIELD = re.compile(rb"([a-z_]+)([=#?*])(.*)", re.DOTALL)
+_FIELD = re.compile(rb"([a-z][a-z0-9_]*)([=#?*])(.*)", re.DOTALL)
 
 
 def fields(done: CommandResult) -> Outcome:
