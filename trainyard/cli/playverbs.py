@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,7 @@ def play(
         option for option, said in {"--check": check, "--diff": diff, "--become": become, "--syntax-check": syntax_check}.items() if said
     ]
     words += ["--verbose"] * verbose
-    shown = " ".join(["invoke play", *(playbook or [])])
+    shown = shlex.join(["invoke", "play", *(playbook or []), *([f"--stack={stack}"] if stack else [])])
     return main([*words, *(words_behind() or ())], as_typed(f"{shown} --"), None if syntax_check else _pods(runs, stack))
 
 

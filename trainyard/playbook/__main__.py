@@ -12,6 +12,7 @@ import contextlib
 import functools
 import io
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from trainyard.playbook.checks import check_everything
 from trainyard.playbook.ending import Terminated, terminable
 from trainyard.playbook.executor import MOST_AT_ONCE, Host, run
 from trainyard.playbook.extravars import extra_vars
+from trainyard.playbook.goingon import again
 from trainyard.playbook.hosts.inventory import Inventory
 from trainyard.playbook.hosts.sources import add_named, read
 from trainyard.playbook.hosts.ways import transport_to
@@ -30,6 +32,8 @@ from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import TextReporter
 from trainyard.playbook.values import Literal
 from trainyard.remote.transport import LocalTransport
+
+_PROGRAM = "python -m trainyard.playbook"
 
 
 def main(argv: Sequence[str] | None = None, command: str | None = None, inventory: Inventory | None = None) -> int:
@@ -53,12 +57,17 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
             return 0
         with contextlib.ExitStack() as stack, terminable():
             hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(known, options, playbooks).items()}
-            return run(
-                _together(playbooks), hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
+            book = _together(playbooks)
+            report = run(
+                book, hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
                 tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
                 groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks, become=options.become,
                 reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose > 0),
-            ).exit_code  # fmt: skip
+            )  # fmt: skip
+        typed = command or f"{_PROGRAM} {shlex.join(map(str, options.playbook))}"
+        if (how := again(book, report, typed, options, _parser(command))) is not None:
+            print(as_typed(how), file=sys.stderr)
+        return report.exit_code
     except TrainyardError as error:
         print(as_typed(str(error)), file=sys.stderr)
         return error.exit_code
@@ -75,7 +84,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=command or "python -m trainyard.playbook", description="Run playbooks, one after the other.")
+    parser = argparse.ArgumentParser(prog=command or _PROGRAM, description="Run playbooks, one after the other.")
     add = parser.add_argument
     add("playbook", type=Path, nargs="+", help=argparse.SUPPRESS if command else None)
     add("-i", "--inventory", action="append", default=[], metavar="FILE", help="INI, YAML, a folder, a program, a stack's outputs; or A,B,")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
 from trainyard.playbook.hosts import magic
 from trainyard.playbook.hosts.patterns import matching
-from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task, tasks_of
+from trainyard.playbook.model import Block, Include, Node, Play, Playbook, Task
 from trainyard.playbook.values import compile_value
 
 BUILT_IN = magic.NAMES | {
@@ -48,7 +48,7 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
     """Return the playbook with the chosen tasks only. Raises UserError when no task has the name to start at."""
     started = start_at is None
     if start_at is not None:
-        names = [task.name for play in playbook.plays for task in tasks_of(play.tasks)]
+        names = startable(playbook)
         if start_at not in names:
             raise UserError(f"{playbook.path}: there is no task '{start_at}' to start at{suggest(start_at, names)}")
 
@@ -58,6 +58,20 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
         return started and tags.choose(task)
 
     return replace(playbook, plays=tuple(replace(play, tasks=_kept(play.tasks, keep)) for play in playbook.plays))
+
+
+def startable(playbook: Playbook) -> list[str]:
+    """Return the names of the tasks that a run can start at, in order: not those that an include brings only then."""
+    return [task.name for play in playbook.plays for task in _due(play.tasks)]
+
+
+def _due(nodes: tuple[Node, ...]) -> Iterator[Task]:
+    for node in nodes:
+        if isinstance(node, Block):
+            for part in (node.block, node.rescue, node.always):
+                yield from _due(part)
+        else:
+            yield node.task if isinstance(node, Include) else node
 
 
 def chosen(nodes: tuple[Node, ...], tags: Tags) -> tuple[Node, ...]:
