@@ -104,7 +104,7 @@ def test_root_becomes_a_real_user_by_su_also_where_there_is_no_sudo(run: Run, tm
     os.chmod(tmp_path.parent.parent, 0o755)
     where = {"pod": Host(LocalTransport(env={"PATH": str(tools), "HOME": "/root"}))}
     text = f"""
-        - {{shell: 'echo $(id -un)', become: true, become_user: nobody, become_method: {method}, register: r}}
+        - {{shell: '{shutil.which("id")} -un', become: true, become_user: nobody, become_method: {method}, register: r}}
     """
     shown = run(text, hosts=where)
     assert isinstance(r := shown.facts()["r"], dict) and (r["stdout"], shown.report.exit_code) == ("nobody", 0), shown.text

@@ -14,7 +14,7 @@ import io
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trainyard.errors import TrainyardError, UserError
@@ -29,7 +29,7 @@ from trainyard.playbook.hosts.sources import add_named, read
 from trainyard.playbook.hosts.ways import transport_to
 from trainyard.playbook.loader import load_all
 from trainyard.playbook.model import Playbook
-from trainyard.playbook.report import TextReporter
+from trainyard.playbook.report import Report, TextReporter
 from trainyard.playbook.values import Literal
 from trainyard.remote.transport import LocalTransport
 
@@ -55,15 +55,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
             for path in options.playbook:
                 print(f"{path}: nothing wrong")
             return 0
-        with contextlib.ExitStack() as stack, terminable():
-            hosts = {name: stack.enter_context(_closing(host)) for name, host in _hosts(known, options, playbooks).items()}
-            book = _together(playbooks)
-            report = run(
-                book, hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
-                tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
-                groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks, become=options.become,
-                reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose > 0),
-            )  # fmt: skip
+        book = _together(playbooks)
+        report = _run(book, options, known, _hosts(known, options, playbooks))
         typed = command or f"{_PROGRAM} {shlex.join(map(str, options.playbook))}"
         if (how := again(book, report, typed, options, _parser(command))) is not None:
             print(as_typed(how), file=sys.stderr)
@@ -81,6 +74,18 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
         # Nobody reads on. Python's last flush would only say so once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+
+
+def _run(book: Playbook, options: argparse.Namespace, known: Inventory, hosts: Mapping[str, Host]) -> Report:
+    with contextlib.ExitStack() as stack, terminable():
+        for host in hosts.values():
+            stack.enter_context(host.transport)
+        return run(
+            book, hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
+            tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
+            groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks, become=options.become,
+            reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose > 0),
+        )  # fmt: skip
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -153,12 +158,6 @@ def _hosts(inventory: Inventory, options: argparse.Namespace, playbooks: Sequenc
         )
         for name in inventory.hosts
     }  # fmt: skip
-
-
-@contextlib.contextmanager
-def _closing(host: Host) -> Iterator[Host]:
-    with host.transport:
-        yield host
 
 
 def _words(words: list[str]) -> list[str]:

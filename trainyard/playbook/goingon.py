@@ -9,7 +9,7 @@ from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import Report
 from trainyard.playbook.selection import startable
 
-_KEPT = ("inventory", "host", "key", "ssh_config", "extra_vars", "forks", "tags", "skip_tags", "check", "diff")
+_KEPT = ("inventory", "host", "key", "ssh_config", "extra_vars", "forks", "tags", "skip_tags", "check", "diff", "become")
 """Options of the command line that hold for the next one, too."""
 
 
