@@ -237,6 +237,23 @@ def test_a_pod_that_cannot_be_reached_is_unreachable(lab: Lab, server: Server) -
     assert report.exit_code == 5 and "cannot be reached" in report.reason()
 
 
+@pytest.mark.parametrize("name", ["preflight", "train", "collect", "example"])
+def test_on_a_fresh_host_a_run_that_only_checks_fails_at_nothing_and_makes_nothing(lab: Lab, tmp_path: Path, name: str) -> None:
+    book, lines = playbook.load(PLAYBOOKS / f"{name}.yml"), list[str]()
+    home = {"dest": str(tmp_path / "home"), "home": str(tmp_path / "home"), "model": True}
+    report = playbook.run(
+        book,
+        {"pod": Host(LocalTransport())},
+        {**lab.variables, **home},
+        check=True,
+        diff=True,
+        reporter=playbook.TextReporter(lines.append),
+    )
+    assert report.reason() == "" and not lab.workspace.exists() and not (tmp_path / "home").exists()
+    if name == "preflight":
+        assert report.tallies["pod"].ok > 5, lines
+
+
 # ---- collect
 
 
