@@ -46,7 +46,7 @@ def test_everything_of_a_task_is_done_by_sudo(run: Run, tmp_path: Path) -> None:
     facts = shown.facts()
     assert shown.report.reason() == "" and (tmp_path / "f").read_text() == "x"
     assert isinstance(r := facts["r"], dict) and isinstance(own := facts["own"], dict) and isinstance(home := facts["home"], dict)
-    assert (r["stdout"], own["stdout"]) == ("inother a b", "") and "/home/other" in str(home["msg"])
+    assert (r["stdout"], own["stdout"]) == ("in\nother a b", "") and "/home/other" in str(home["msg"])
     assert {line.split(" -- ")[0] for line in (tmp_path / "log").read_text().splitlines() if " -- " in line} == {"-n -H -u other"}
 
 

@@ -111,8 +111,11 @@ class Course:
 
     def _include(self, node: Include, hosts: list[HostState], *, rescued: bool) -> Way:
         self._settings.reporter.task(including.title(node.task) or self._title(node.task, hosts[0]))
-        groups, ends = including.groups_of(node.task, hosts, self._settings)
-        alive, lost = self._judged(node.task, hosts, [ends[host.name] for host in hosts], rescued=rescued)
+        once = self._flag(node.task, node.task.run_once, hosts[0])
+        doing = hosts[:1] if once else hosts
+        groups, ends = including.groups_of(node.task, doing, self._settings)
+        alive, lost = self._judged(node.task, doing, [ends[host.name] for host in doing], rescued=rescued)
+        alive += hosts[len(doing) :]
         brought: list[tuple[Sequence[HostState], tuple[Node, ...]]] = []
         for group in groups:
             joins = including.bring(node, group)
