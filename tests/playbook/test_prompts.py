@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.playbook.conftest import Run
 from trainyard import playbook
 from trainyard.errors import UserError
 from trainyard.playbook.__main__ import main
@@ -89,3 +90,13 @@ def test_a_play_says_as_whom_and_where_to_log_in(tmp_path: Path, capsys: pytest.
     path.write_text(path.read_text() + "- hosts: all\n  remote_user: other\n  tasks: [{ping: }]\n")
     assert main([str(path), "-i", "127.0.0.1,"]) == 2
     assert "another play says nobody-here: each host is connected to once" in capsys.readouterr().err
+
+
+def test_an_answer_may_name_the_hosts(run: Run, tmp_path: Path) -> None:
+    run("""
+- hosts: "{{ target }}"
+  vars_prompt: [{name: target, prompt: Where, default: pod}]
+  tasks:
+    - copy: {content: "{{ target }}", dest: "{{ tmp }}/out"}
+    """)
+    assert (tmp_path / "out").read_text() == "pod"

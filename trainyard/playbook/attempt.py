@@ -82,7 +82,7 @@ class HostState:
     """The one it is in now."""
     prompted: Mapping[str, object] = field(default_factory=dict)
     from_files: Mapping[str, object] = field(default_factory=dict)
-    """Of vars_files whose names are expressions."""
+    """Of the play's vars_files."""
     included: dict[str, object] = field(default_factory=dict)
     """What include_vars has read."""
     facts: dict[str, object] = field(default_factory=dict)
@@ -106,7 +106,7 @@ class HostState:
             **(play.role_defaults if play else {}), **(role.defaults if role else {}),
             **self.vars,
             **(play.vars if play else {}), **self.prompted,
-            **{name: value for file in (play.vars_files if play else ()) for name, value in (file.known or {}).items()}, **self.from_files,
+            **self.from_files,
             **(play.role_vars if play else {}), **(role.vars if role else {}),
             **task.vars, **self.included, **self.facts,
             **(role.params if role else {}), **task.include_params, **settings.extra,

@@ -62,7 +62,7 @@ def run(
     choice = Tags(frozenset(tags), frozenset(skip_tags))
     chosen = select(playbook, choice, start_at)
     groups = {"all": list(hosts), **(groups or {})}
-    patterns = _limited([hosts_of(play, groups, extra) for play in chosen.plays], groups, limit)
+    patterns = _limited([hosts_of(play, groups, {**answers, **extra}) for play in chosen.plays], groups, limit)
     folders = {play.folder for play in chosen.plays}
     check_variables(playbook, [host.variables(folder) for host in hosts.values() for folder in folders], settings.extra)
     standing = Standing(settings, choice, forks, answers)
@@ -105,7 +105,7 @@ def _play(play: Play, names: list[str], standing: Standing) -> None:
             host.play = play
             host.magic |= about
             host.prompted = {each.name: standing.answers[each.name] for each in play.prompts if each.name in standing.answers}
-            host.from_files = files_of(play, {**play.vars, **host.vars, **settings.extra})
+            host.from_files = files_of(play, {**host.vars, **play.vars, **host.prompted, **settings.extra})
         course = Course(play, hosts, alive, standing)
         course.run()
         standing.over = standing.over or all(name in standing.failures for name in batch)

@@ -29,10 +29,10 @@ def vars_files(entry: Entry, folder: Path) -> tuple[VarsFile, ...]:
 
 
 def files_of(play: Play, variables: Variables) -> Vars:
-    """Return the variables of those files whose names are expressions. Raises UserError where one is not there, or wrong."""
+    """Return the variables of all files, a later one winning. Raises UserError where one is not there, or wrong."""
     values: dict[str, Value] = {}
     for file in play.vars_files:
-        values |= _read(file, {**variables, **values}) if file.known is None else {}
+        values |= _read(file, {**variables, **values}) if file.known is None else file.known
     return values
 
 

@@ -44,5 +44,5 @@ def debug(args: Mapping[str, object], folder: Path, variables: Variables) -> Ste
 
 
 def set_fact(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
-    """Keep values as variables of this host."""
-    return SetFacts(dict(args))
+    """Keep values as variables of this host; no run remembers those of another one, so ``cacheable`` says nothing."""
+    return SetFacts({name: value for name, value in args.items() if name != "cacheable"})
