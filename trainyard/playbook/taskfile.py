@@ -213,6 +213,9 @@ def _params(use: Entry) -> Vars:
             with use.wrong.gathered():
                 if not VARIABLE.match(key):
                     raise UserError(f"'{key}' is not a variable name", where=use.node.where(key))
+                if key in ("port", "remote_user"):
+                    what = f"'{key}' is a keyword, not a variable: write vars: {{{key}: ...}}; how to log in is said of the whole play"
+                    raise UserError(what, where=use.node.where(key))
                 params[key] = compile_value(item, use.at(key))
     return params
 
