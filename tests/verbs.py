@@ -299,6 +299,13 @@ def playbook_fuzz(c: Context, cases: int = 10_000, seed: int | None = None) -> i
     return python("tests.playbook.fuzz", *given) or python("tests.playbook.fuzzed", *given)
 
 
+@task
+@verb
+def playbook_public(c: Context) -> int:
+    """Run playbooks in the shape of public ones on a Debian of their own, by mmdebstrap (some: invoke playbook.public -- -k docker)."""
+    return python("pytest", "-q", "-m", "long", "tests/cases", *(words_behind() or ()))
+
+
 def _server(name: str, text: str) -> Any:
     @task(help=help_of(serve="run it until Ctrl-C, and say how to reach it"))
     @verb
@@ -344,7 +351,7 @@ def development(ns: Collection) -> None:
             "transfer": bench_transfer,
         },
         "recipes": {"long": recipes_long},
-        "playbook": {"cases": playbook_cases, "fuzz": playbook_fuzz},
+        "playbook": {"cases": playbook_cases, "public": playbook_public, "fuzz": playbook_fuzz},
         "servers": {
             "minio": servers_minio,
             "ceph": servers_ceph,
