@@ -85,7 +85,16 @@ def test_a_file_that_does_not_fit_leaves_the_old_one_whole(run: Run, tmp_path: P
     from trainyard.remote.local import CommandTransport
 
     (tmp_path / "f").write_text("old")
+    (tmp_path / "big").write_bytes(os.urandom(1_500_000))
     small = Host(CommandTransport(["prlimit", "--fsize=4096", "sh", "-c"], "small"))
-    shown = run("- copy: {content: \"{{ 'x' * 9000 }}\", dest: '{{ tmp }}/f'}", hosts={"pod": small})
-    assert shown.report.exit_code == 2 and (tmp_path / "f").read_text() == "old"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["f", "play.yml"]
+    for source in ("content: \"{{ 'x' * 9000 }}\"", "src: big"):
+        shown = run(f"- copy: {{{source}, dest: '{{{{ tmp }}}}/f'}}", hosts={"pod": small})
+        assert shown.report.exit_code == 2 and (tmp_path / "f").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big", "f", "play.yml"]
+
+
+def test_a_big_file_may_have_as_long_a_name_as_there_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "big").write_bytes(os.urandom(1_500_000))
+    shown = run("- copy: {src: big, dest: \"{{ tmp }}/{{ 'n' * 255 }}\"}")
+    assert shown.report.reason() == "" and (tmp_path / ("n" * 255)).read_bytes() == (tmp_path / "big").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -80,8 +81,14 @@ def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcom
     needs = asked.pop("needs", None)
     if needs is None:
         return asked
-    part = beside(str(needs), f"new-{sums['sha256'][:16]}")
-    transfer.put_file(t, step.src, part, mode=0o600, sha256=sums["sha256"])
+    # Of its own name, which is short: that of the file may be as long as names can be.
+    part = posixpath.join(posixpath.dirname(str(needs)), f".new-{sums['sha256'][:16]}")
+    try:
+        transfer.put_file(t, step.src, part, mode=0o600, sha256=sums["sha256"])
+    except PodFailed:
+        # What has come would only fill a full disk; after a lost link it stays, and the next try goes on.
+        t.exec(with_values('rm -f "$part" "$slices"*', part=part, slices=beside(part, "")))
+        raise
     to = replace(step.to, path=str(needs), name="", into=False)
     outcome = run_script(placement.take(part, to, sums), t, check=False, diff=False)
     return {**outcome, "changed": True, **({"diff": asked["diff"]} if "diff" in asked else {})}
