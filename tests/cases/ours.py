@@ -27,7 +27,7 @@ class RecordedCourse(Silent):
     def __init__(self) -> None:
         self.course = Course()
 
-    def play(self, name: str) -> None:
+    def play(self, name: str, *, nobody: bool = False) -> None:
         """Head a play."""
         self.course.head(f"PLAY [{name}]")
 

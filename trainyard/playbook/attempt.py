@@ -15,6 +15,7 @@ from trainyard.playbook.ahead import HostOutlook, SentAhead
 from trainyard.playbook.carrying import Carriage, carry_out
 from trainyard.playbook.ending import Endable
 from trainyard.playbook.expressions import SEARCHED
+from trainyard.playbook.hosts.magic import of_role
 from trainyard.playbook.model import Loop, Node, Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
@@ -110,7 +111,8 @@ class HostState:
             **(play.role_vars if play else {}), **(role.vars if role else {}),
             **task.vars, **self.included, **self.facts,
             **(role.params if role else {}), **task.include_params, **settings.extra,
-            **self.magic, "inventory_hostname": self.name, "check_mode": settings.check, SEARCHED: task.search or (task.folder,),
+            **self.magic, **of_role(role), "inventory_hostname": self.name, "check_mode": settings.check,
+            SEARCHED: task.search or (task.folder,),
         }  # fmt: skip
 
 

@@ -70,7 +70,7 @@ def run(
     for name in dict.fromkeys((*hosts, *(name for names in patterns for name in names))):
         # This machine may be named without being in any inventory.
         known = magic.of_host(name, groups, hosts[name].origin if name in hosts else None, hostvars)
-        known |= magic.of_run(check=check, diff=diff)
+        known |= magic.of_run(check=check, diff=diff, forks=forks, tags=choice.only, skip_tags=choice.skip)
         standing.hosts[name] = HostState(name, ways.get(name, settings.here), hosts[name].vars if name in hosts else {}, magic=known)
     with standing.left_in_words():
         for play, names in zip(chosen.plays, patterns, strict=True):
@@ -97,6 +97,8 @@ def _play(play: Play, names: list[str], standing: Standing) -> None:
     """Run a play on those of its hosts that are still in the course, batch by batch."""
     settings = standing.settings
     standing.alive = [name for name in names if name not in standing.failures]
+    if not names:
+        settings.reporter.play(_title(play, settings), nobody=True)
     for batch in _batches(play, list(standing.alive), settings) if not standing.over else ():
         settings.reporter.play(_title(play, settings))
         hosts, alive = [standing.host(name) for name in batch], list(batch)

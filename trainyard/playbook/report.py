@@ -83,7 +83,7 @@ class Report:
 class Reporter(Protocol):
     """Is told what happens, from the threads in which it happens."""
 
-    def play(self, name: str) -> None: ...
+    def play(self, name: str, *, nobody: bool = False) -> None: ...
 
     def task(self, name: str, *, handler: bool = False) -> None: ...
 
@@ -103,7 +103,7 @@ class Reporter(Protocol):
 class Silent:
     """Show nothing."""
 
-    def play(self, name: str) -> None: ...
+    def play(self, name: str, *, nobody: bool = False) -> None: ...
 
     def task(self, name: str, *, handler: bool = False) -> None: ...
 
@@ -127,9 +127,9 @@ class TextReporter:
         self._write, self._verbose = write, verbose
         self._lock = threading.Lock()
 
-    def play(self, name: str) -> None:
-        """Head a play."""
-        self._lines(["", _headline(f"PLAY [{name}]")])
+    def play(self, name: str, *, nobody: bool = False) -> None:
+        """Head a play; ``nobody``: none of the hosts that take part is one of its."""
+        self._lines(["", _headline(f"PLAY [{name}]"), *(["skipping: no hosts matched"] if nobody else [])])
 
     def task(self, name: str, *, handler: bool = False) -> None:
         """Head a task."""

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from trainyard.playbook.model import Role
 from trainyard.playbook.natives import Unread
 from trainyard.playbook.values import rendered
 
 NAMES = frozenset({
     "inventory_hostname", "inventory_hostname_short", "inventory_dir", "inventory_file", "groups", "group_names", "hostvars",
     "ansible_host", "playbook_dir", "play_hosts", "ansible_play_hosts", "ansible_play_hosts_all", "ansible_play_batch",
-    "ansible_play_name", "ansible_check_mode", "ansible_diff_mode",
+    "ansible_play_name", "ansible_check_mode", "ansible_diff_mode", "ansible_run_tags", "ansible_skip_tags", "ansible_forks", "role_name",
+    "role_path", "ansible_role_name",
 })  # fmt: skip
 
 
@@ -29,9 +31,19 @@ def of_host(
     }
 
 
-def of_run(*, check: bool, diff: bool) -> dict[str, object]:
+def of_run(*, check: bool, diff: bool, forks: int, tags: Iterable[str], skip_tags: Iterable[str]) -> dict[str, object]:
     """Return what holds for a whole run."""
-    return {"ansible_check_mode": check, "ansible_diff_mode": diff}
+    return {
+        "ansible_check_mode": check, "ansible_diff_mode": diff, "ansible_forks": forks,
+        "ansible_run_tags": sorted(tags) or ["all"], "ansible_skip_tags": sorted(skip_tags),
+    }  # fmt: skip
+
+
+def of_role(role: Role | None) -> dict[str, object]:
+    """Return what a task knows of the role that it belongs to."""
+    if role is None:
+        return {}
+    return {"role_name": role.name, "ansible_role_name": role.name, "role_path": str(role.path.resolve())}
 
 
 def of_play(name: str, folder: Path, hosts: Sequence[str], alive: Sequence[str]) -> dict[str, object]:
