@@ -9,6 +9,7 @@ import pytest
 
 from tests.playbook.conftest import Run
 from trainyard.errors import UserError
+from trainyard.playbook.__main__ import main
 from trainyard.playbook.vault import Sealed
 
 VALUE = """\
@@ -104,3 +105,22 @@ def test_without_a_password_it_is_said_where_to_name_its_file(monkeypatch: pytes
     monkeypatch.delenv("TRAINYARD_VAULT_PASSWORD_FILE", raising=False)
     with pytest.raises(UserError, match="name the file that holds it in TRAINYARD_VAULT_PASSWORD_FILE"):
         Sealed(VALUE).render({})
+
+
+@pytest.mark.parametrize(
+    ("tasks", "extra"),
+    [
+        ("- {name: one, shell: 'echo {{ token }}; exit 3'}", ["hf_token=hf_made_up_1"]),
+        ("- {name: one, shell: 'exit 3'}", ['{"db": {"password": "hf_made_up_1"}}']),
+        ("- {name: one, shell: 'exit 3', no_log: true}", ["rows=hf_made_up_1"]),
+    ],
+)
+def test_the_command_that_goes_on_shows_no_secret_of_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], tasks: str, extra: list[str]
+) -> None:
+    path = tmp_path / "play.yml"
+    path.write_text(f"- hosts: localhost\n  vars: {{token: x}}\n  tasks:\n    {tasks}\n")
+    assert main([str(path), *(f"--extra-vars={text}" for text in extra)]) == 2
+    shown = capsys.readouterr()
+    assert "hf_made_up_1" not in shown.out + shown.err
+    assert "to go on at that task, with the --extra-vars of this call that are not shown: " in shown.out + shown.err
