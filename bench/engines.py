@@ -148,7 +148,9 @@ def carry(tool: str, target: Target, verb: str, source: Path, dest: Path) -> lis
     options, login, up = target.ssh_options, f"{target.server.address.user}@127.0.0.1", verb == "up"
     if tool == OURS:
         path = target.folder / f"{verb}.yml"
-        action = {"copy": {"src": str(source), "dest": str(dest)}} if up else {"fetch": {"src": str(source), "dest": str(dest)}}
+        action = (
+            {"copy": {"src": str(source), "dest": str(dest)}} if up else {"fetch": {"src": str(source), "dest": str(dest), "flat": True}}
+        )
         path.write_text(json.dumps([{"hosts": "all", "tasks": [{"name": verb, **action}]}]))
         return [sys.executable, "-m", "trainyard.playbook", str(path), "-i", str(target.outputs)]
     here, there = (str(source), f"{login}:{dest}") if up else (f"{login}:{source}", str(dest))

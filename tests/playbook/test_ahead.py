@@ -182,8 +182,9 @@ def test_tasks_of_one_user_go_together_and_those_of_another_by_themselves(run: R
             - {shell: id -un, register: a}
             - {shell: id -un, register: b}
             - {shell: id -un, register: c, become: false}
+            - {shell: id -un, register: d, vars: {ansible_become: "{{ tmp == '' }}"}}
     """)  # fmt: skip
-    assert [out(shown, name) for name in "abc"] == ["nobody", "nobody", "root"] and len(t.commands) == 2
+    assert [out(shown, name) for name in "abcd"] == ["nobody", "nobody", "root", "root"] and len(t.commands) == 2
 
 
 def test_a_user_whom_nobody_can_become_fails_the_first_of_a_round_trip(run: Run, tmp_path: Path) -> None:

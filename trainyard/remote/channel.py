@@ -15,7 +15,7 @@ from trainyard.remote.protocol import Stdin
 
 SLICE = 128 * 1024
 """Largest piece given to paramiko at once: it copies the rest of the buffer for every packet (100 MiB at once: 1 MB/s)."""
-PIECE = 4 * 1024 * 1024
+PIECE = 2 * 1024 * 1024
 """Largest piece taken from paramiko at once: it moves what waits behind it, up to a whole window (128 KiB at once: 4 times the CPU)."""
 INLINE = 16 * 1024
 """Input up to here is sent before anything is read; every server's first window takes it (dropbear's is 24 KiB)."""

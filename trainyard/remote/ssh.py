@@ -34,7 +34,7 @@ from trainyard.remote.watch import Hearing, Watch
 from trainyard.retries import Backoff
 from trainyard.sshlogin import parse_login
 
-WINDOW = 32 * 1024 * 1024
+WINDOW = 24 * 1024 * 1024
 """Bytes that a server may send before it is told to go on: with 80 ms between, 16 MiB carry 160 MB/s, these what one core decrypts."""
 SESSIONS = 8
 """Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
