@@ -16,20 +16,23 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.phrasing import as_typed
 from trainyard.playbook.checks import check_everything
 from trainyard.playbook.ending import Terminated, terminable
-from trainyard.playbook.executor import MOST_AT_ONCE, Host, run
+from trainyard.playbook.executor import MOST_AT_ONCE, Host, planned, run
 from trainyard.playbook.extravars import extra_vars
 from trainyard.playbook.goingon import again
 from trainyard.playbook.hosts.inventory import Inventory
 from trainyard.playbook.hosts.sources import add_named, read
 from trainyard.playbook.hosts.ways import transport_to
+from trainyard.playbook.listing import lines
 from trainyard.playbook.loader import load_all
 from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import Report, TextReporter
+from trainyard.playbook.selection import Tags
 from trainyard.playbook.values import Literal
 from trainyard.remote.transport import LocalTransport
 
@@ -56,6 +59,8 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
                 print(f"{path}: nothing wrong")
             return 0
         book = _together(playbooks)
+        if options.list_hosts or options.list_tasks or options.list_tags:
+            return _list(book, options, known)
         report = _run(book, options, known, _hosts(known, options, playbooks))
         typed = command or f"{_PROGRAM} {shlex.join(map(str, options.playbook))}"
         if (how := again(book, report, typed, options, _parser(command))) is not None:
@@ -80,12 +85,52 @@ def _run(book: Playbook, options: argparse.Namespace, known: Inventory, hosts: M
     with contextlib.ExitStack() as stack, terminable():
         for host in hosts.values():
             stack.enter_context(host.transport)
+        log = stack.enter_context(_opened(options.log))
         return run(
             book, hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
             tags=_words(options.tags), skip_tags=_words(options.skip_tags), start_at=options.start_at_task,
             groups=known.members() if known.hosts else None, limit=options.limit, forks=options.forks, become=options.become,
-            reporter=TextReporter(lambda line: print(line, flush=True), verbose=options.verbose > 0),
+            reporter=TextReporter(_Lines(log).write, verbose=options.verbose),
         )  # fmt: skip
+
+
+def _opened(path: Path | None) -> contextlib.AbstractContextManager[IO[str] | None]:
+    """Open the file that gets all lines, too; it is never shortened."""
+    if path is None:
+        return contextlib.nullcontext()
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--log {path}: cannot be written: {error.strerror}") from None
+
+
+class _Lines:
+    """Writes each line to stdout, and to the log as long as that can be written."""
+
+    def __init__(self, log: IO[str] | None) -> None:
+        self._log = log
+
+    def write(self, line: str) -> None:
+        """Write a line."""
+        if self._log is not None:
+            try:
+                print(line, file=self._log, flush=True)
+            except OSError as error:
+                with contextlib.suppress(OSError):  # it would try once more
+                    self._log.close()
+                self._log = None
+                print(f"the log cannot be written any more, and the run goes on: {error.strerror}", file=sys.stderr)
+        print(line, flush=True)
+
+
+def _list(book: Playbook, options: argparse.Namespace, known: Inventory) -> int:
+    """Show what a run would be about; nobody is connected to."""
+    choice = Tags(frozenset(_words(options.tags)), frozenset(_words(options.skip_tags)))
+    groups = known.members() if known.hosts else {"all": ["localhost"]}
+    chosen, names = planned(book, choice, options.start_at_task, groups, options.limit, extra_vars(options.extra_vars))
+    plays = list(zip(chosen.plays, names, strict=True))
+    print("\n".join(lines(plays, hosts=options.list_hosts, tasks=options.list_tasks, tags=options.list_tags)))
+    return 0
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
@@ -106,8 +151,12 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     add("-t", "--tags", action="append", default=[])
     add("--skip-tags", action="append", default=[])
     add("--start-at-task", metavar="NAME")
+    add("--list-hosts", action="store_true", help="show which hosts each play is for, and do nothing")
+    add("--list-tasks", action="store_true", help="show the tasks with their tags, and do nothing")
+    add("--list-tags", action="store_true", help="show the tags, and do nothing")
+    add("--log", type=Path, metavar="FILE", help="write all lines to this file, too")
     add("--syntax-check", action="store_true", help="read and check the playbooks only")
-    add("-v", "--verbose", action="count", default=0, help="show the output of commands")
+    add("-v", "--verbose", action="count", default=0, help="show the last lines of commands; -vv: all of them")
     return parser
 
 

@@ -60,9 +60,8 @@ def run(
     ways = {name: Endable(host.transport) for name, host in hosts.items()}
     settings = PlayOptions(extra, check, diff, reporter or Silent(), clock or StopClock(), tuple(secrets), ways=ways, become=become)
     choice = Tags(frozenset(tags), frozenset(skip_tags))
-    chosen = select(playbook, choice, start_at)
     groups = {"all": list(hosts), **(groups or {})}
-    patterns = _limited([hosts_of(play, groups, {**answers, **extra}) for play in chosen.plays], groups, limit)
+    chosen, patterns = planned(playbook, choice, start_at, groups, limit, {**answers, **extra})
     folders = {play.folder for play in chosen.plays}
     check_variables(playbook, [host.variables(folder) for host in hosts.values() for folder in folders], settings.extra)
     standing = Standing(settings, choice, forks, answers)
@@ -80,6 +79,15 @@ def run(
     report = standing.report()
     settings.reporter.recap(report)
     return report
+
+
+def planned(
+    playbook: Playbook, choice: Tags, start_at: str | None, groups: Mapping[str, Sequence[str]], limit: Sequence[str],
+    extra: Mapping[str, object],
+) -> tuple[Playbook, list[list[str]]]:  # fmt: skip
+    """Return the tasks that a run is about, and the hosts of each play. Raises UserError where there is no such task or host."""
+    chosen = select(playbook, choice, start_at)
+    return chosen, _limited([hosts_of(play, groups, extra) for play in chosen.plays], groups, limit)
 
 
 def _limited(patterns: list[list[str]], groups: Mapping[str, Sequence[str]], limit: Sequence[str]) -> list[list[str]]:

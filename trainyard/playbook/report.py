@@ -15,6 +15,7 @@ from trainyard.secret import Secret, hide, redact
 
 Status = Literal["ok", "changed", "skipped", "failed", "ignored", "unreachable"]
 _WIDTH = 72
+_LINES = 10
 HIDDEN = "hidden (no_log)"
 _LEFT: Mapping[Left, str] = {
     "nothing": "no command was running",
@@ -121,10 +122,12 @@ class Silent:
 
 
 class TextReporter:
-    """Write lines. ``verbose`` shows the output of commands that went well, too."""
+    """Write lines. ``verbose``: 1 shows the last lines of commands that went well, too, 2 whatever commands print."""
 
-    def __init__(self, write: Callable[[str], object], *, verbose: bool = False) -> None:
+    def __init__(self, write: Callable[[str], object], *, verbose: int = 0) -> None:
         self._write, self._verbose = write, verbose
+        self._most = _LINES if verbose < 2 else 0
+        """So many last lines of a command are shown; 0: all."""
         self._lock = threading.Lock()
 
     def play(self, name: str, *, nobody: bool = False) -> None:
@@ -143,7 +146,7 @@ class TextReporter:
         if isinstance(shown.get("diff"), str):
             lines += str(shown["diff"]).splitlines()
         if status in ("failed", "ignored"):
-            lines += [f"fatal: [{host}]: FAILED!{item} => {shown.get('msg', 'failed')}", *_details(shown)]
+            lines += [f"fatal: [{host}]: FAILED!{item} => {shown.get('msg', 'failed')}", *_details(shown, self._most)]
             lines += ["...ignoring"] if status == "ignored" else []
         elif status == "unreachable":
             lines.append(f"fatal: [{host}]: UNREACHABLE! => {result.get('msg', '')}")
@@ -152,7 +155,7 @@ class TextReporter:
             if task.action == "debug" and status != "skipped":
                 lines += _message(shown.get("msg"))
             elif self._verbose:
-                lines += _details(shown)
+                lines += _details(shown, self._most)
         self._lines(lines)
 
     def retrying(self, host: str, task: Task, left: int) -> None:
@@ -211,12 +214,12 @@ def _headline(text: str) -> str:
     return f"{text} ".ljust(_WIDTH, "*")
 
 
-def _details(result: Mapping[str, object]) -> list[str]:
+def _details(result: Mapping[str, object], most: int) -> list[str]:
     lines: list[str] = []
     for name in ("stderr", "stdout"):
         text = result.get(name)
         if isinstance(text, str) and text:
-            lines += [f"  {name}: {line}" for line in text.splitlines()[-10:]]
+            lines += [f"  {name}: {line}" for line in text.splitlines()[-most:]]
     return lines
 
 

@@ -62,14 +62,15 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
 
 def startable(playbook: Playbook) -> list[str]:
     """Return the names of the tasks that a run can start at, in order: not those that an include brings only then."""
-    return [task.name for play in playbook.plays for task in _due(play.tasks)]
+    return [task.name for play in playbook.plays for task in due(play.tasks)]
 
 
-def _due(nodes: tuple[Node, ...]) -> Iterator[Task]:
+def due(nodes: tuple[Node, ...]) -> Iterator[Task]:
+    """Yield the tasks that have a turn of their own, in order: an include is one, whatever it brings then."""
     for node in nodes:
         if isinstance(node, Block):
             for part in (node.block, node.rescue, node.always):
-                yield from _due(part)
+                yield from due(part)
         else:
             yield node.task if isinstance(node, Include) else node
 
