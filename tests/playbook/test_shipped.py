@@ -291,6 +291,7 @@ def test_the_example_has_every_keyword_and_every_argument_of_every_action() -> N
         *keywords.WITH[1:],
         "action",
         "local_action",
+        "user",
         "collections",
         "gather_subset",
         "gather_timeout",

@@ -84,7 +84,11 @@ def _defined(task: Task, names: _Defined) -> None:
     """Add the variables that a task brings."""
     names.known |= {task.register} if task.register else set()
     names.known |= {name for name in (task.loop.var, task.loop.index_var) if name} if task.loop else set()
-    names.known |= {*task.vars, *task.include_params, *((*task.role.defaults, *task.role.vars, *task.role.params) if task.role else ())}
+    names.known |= {
+        *task.vars,
+        *task.include_params,
+        *((*task.role.defaults, *task.role.vars, *task.role.params) if task.role else ()),
+    }
     if task.action in ("set_fact", "add_host"):
         names.known |= set(task.args)
     names.facts |= task.action in ("setup", "gather_facts")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from trainyard.errors import TrainyardError, UserError
 from trainyard.playbook import keywords
 from trainyard.playbook.attempt import HostState, PlayOptions, TaskEnd, looped
+from trainyard.playbook.keywords import plain
 from trainyard.playbook.loader import Included, included
 from trainyard.playbook.model import Include, Task
 from trainyard.playbook.report import HIDDEN
@@ -60,7 +61,7 @@ def title(task: Task) -> str | None:
     """Return how an include of a role is called that has no name of its own."""
     name = task.args.get("name")
     written = name.source if isinstance(name, Text) else name.value if isinstance(name, Literal) else None
-    return f"{task.title} : {written}" if written is not None and task.name == task.action == "include_role" else None
+    return f"{task.name} : {written}" if written is not None and plain(task.name) == task.action == "include_role" else None
 
 
 def _wishes(task: Task, host: HostState, settings: PlayOptions) -> tuple[list[IncludeGroup], bool]:

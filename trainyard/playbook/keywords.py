@@ -15,7 +15,7 @@ INHERITED = ("tags", "environment", "vars", "no_log", "module_defaults", "collec
 _CONDITIONAL = ("name", "when", *INHERITED)
 PLAY = (
     "name", "hosts", "pre_tasks", "roles", "tasks", "post_tasks", "handlers", "vars_files", "vars_prompt", "gather_facts", "gather_subset",
-    "gather_timeout", "remote_user", "port", "serial", "max_fail_percentage", "force_handlers", "strategy", "order",
+    "gather_timeout", "remote_user", "user", "port", "serial", "max_fail_percentage", "force_handlers", "strategy", "order",
     *(word for word in INHERITED if word not in ("delegate_to", "run_once")),
 )  # fmt: skip
 BLOCK = ("block", "rescue", "always", *_CONDITIONAL)
@@ -78,7 +78,6 @@ INSTEAD = {
     "become_exe": "sudo, su or doas of the host's PATH is used",
     "sudo": "use 'become: true'",
     "sudo_user": "use 'become_user'",
-    "user": "use 'remote_user'",
     "remote_user": "say it for the whole play, or become_user for a task",
     "port": "say it for the whole play, or ansible_port for a host",
     "delegate_facts": "facts stay with the host that the task is for; set them there by a play of its own",

@@ -123,7 +123,8 @@ def _play(entry: Entry, path: Path) -> Play:
         where=entry.node.where(), prompts=_prompts(entry), vars_files=vars_files(entry, folder), role_defaults=gathered.role_defaults,
         role_vars=gathered.role_vars, serial=_each(serial), max_fail_percentage=entry.value("max_fail_percentage"),
         any_errors_fatal=base.settings.get("any_errors_fatal"), force_handlers=entry.switch("force_handlers"),
-        gather_facts=entry.switch("gather_facts"), remote_user=entry.value("remote_user"), port=entry.value("port"), folder=folder,
+        gather_facts=entry.switch("gather_facts"), remote_user=entry.value("remote_user") or entry.value("user"),
+        port=entry.value("port"), folder=folder,
     )  # fmt: skip
 
 
