@@ -11,6 +11,7 @@ from typing import Protocol, cast
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.nearest import suggest
 from trainyard.playbook import ways
+from trainyard.playbook.actions.facts import keep
 from trainyard.playbook.ahead import HostOutlook, SentAhead
 from trainyard.playbook.carrying import Carriage, carry_out
 from trainyard.playbook.ending import Endable
@@ -297,8 +298,7 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
     way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lost)
     outcome = carry_out(task, variables, way)
     for name, kept in (("facts", host.facts), ("included", host.included)):
-        values = outcome.pop(name, None)
-        kept.update(values if isinstance(values, dict) else {})
+        keep(kept, outcome.pop(name, None))
     return outcome
 
 

@@ -72,7 +72,7 @@ def _undefined(playbook: Playbook, known: set[str], needed: list[tuple[str, Loca
     guarded = {name for value in values for name in guarded_names(value)}
     places: dict[str, Location | None] = {}
     for name, where in (*(pair for value in values for pair in names_in(value)), *needed):
-        if name not in names.known and name not in guarded and not (names.facts and name.startswith("ansible_")):
+        if name not in names.known and name not in guarded and not (names.facts and name.startswith(("ansible_", "trainyard_gpus"))):
             places.setdefault(name, where)
     return [
         UserError(f"the variable '{name}' is not defined{suggest(name, names.known)}", where=where, hint=_HINT)

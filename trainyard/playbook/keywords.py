@@ -91,6 +91,8 @@ INSTEAD = {
     "conda": "use 'shell: conda ...' with 'creates'",
     "expect": "use 'shell' with 'stdin'",
     "npm": "use 'command: npm ...' with 'creates'",
+    "apt_key": "put the key below /etc/apt/keyrings by get_url and name it in the repository's line: [signed-by=FILE]",
+    "service_facts": "ask 'command: systemctl is-active NAME' with 'register' and 'failed_when: false'",
     "ufw": "use 'command: ufw ...' with 'changed_when'",
     "selinux": "use 'shell: setenforce ...' with 'changed_when'",
     "firewalld": "use 'shell: firewall-cmd ...' with 'changed_when'",

@@ -114,7 +114,7 @@ def _play(entry: Entry, path: Path) -> Play:
     taken = {handler.name for handler in own}
     handlers = (*(handler for handler in gathered.handlers if handler.name not in taken), *own)
     before, after = (_flushed(parts[key], base) for key in ("pre_tasks", "post_tasks"))
-    tasks = (*parts["pre_tasks"], *before, *roles, *parts["tasks"], *after, *parts["post_tasks"])
+    tasks = (*_gathering(entry, base), *parts["pre_tasks"], *before, *roles, *parts["tasks"], *after, *parts["post_tasks"])
     _check_notifications((*tasks_of(tasks), *handlers), handlers, wrong)
     hosts = entry.texts("hosts")
     serial = entry.value("serial")
@@ -130,13 +130,19 @@ def _play(entry: Entry, path: Path) -> Play:
 
 def _check_fixed(entry: Entry) -> None:
     """Refuse a strategy or an order of hosts that is not there."""
-    if entry.flag("gather_facts"):
-        entry.wrong.add(UserError("facts are not gathered here: use 'shell' with 'register'", where=entry.node.where("gather_facts")))
     for key, known in (("strategy", keywords.STRATEGIES), ("order", ("inventory",))):
         word = entry.text(key)
         if word is not None and keywords.plain(word) not in known:
             what = f"'{key}: {word}' is not supported: there are {', '.join(known)}{suggest(word, known)}"
             entry.wrong.add(UserError(what, where=entry.at(key)))
+
+
+def _gathering(entry: Entry, base: Scope) -> tuple[Node, ...]:
+    """Return the task that asks the hosts what they are; none where the play does not say that it wants to know."""
+    if not entry.flag("gather_facts"):
+        return ()
+    where = entry.node.where("gather_facts")
+    return (Task("Gathering Facts", "setup", {}, where, base.folder, environment=base.environment, tags=frozenset({"always"})),)
 
 
 def _flushed(nodes: tuple[Node, ...], base: Scope) -> tuple[Node, ...]:

@@ -20,7 +20,7 @@ load_url() {
   elif command -v wget >/dev/null 2>&1; then
     sed 's/^/header = /' "$work/headers" >"$work/wgetrc"
     [ -z "${login:-}" ] || printf 'user = %s\npassword = %s\nauth_no_challenge = on\n' "${login%%:*}" "${login#*:}" >>"$work/wgetrc"
-    WGETRC=$work/wgetrc wget -q -S --tries=3 --timeout="$timeout" ${insecure:+--no-check-certificate} ${agent:+-U "$agent"} -O "$2" -- "$1" \
+    WGETRC=$work/wgetrc wget -nv -S --tries=3 --timeout="$timeout" ${insecure:+--no-check-certificate} ${agent:+-U "$agent"} -O "$2" -- "$1" \
       2>"$work/said" </dev/null
     set -- $?
     status=$(sed -n 's|^ *HTTP/[0-9.]* \([0-9]*\).*|\1|p' "$work/said" | tail -n 1)

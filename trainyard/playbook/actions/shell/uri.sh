@@ -29,7 +29,7 @@ elif command -v wget >/dev/null 2>&1; then
   [ -z "$socket" ] || fail "wget knows no unix_socket: install curl"
   sed 's/^/header = /' "$work/headers" >"$work/wgetrc"
   [ -z "$login" ] || printf 'user = %s\npassword = %s\nauth_no_challenge = on\n' "${login%%:*}" "${login#*:}" >>"$work/wgetrc"
-  set -- -q --tries=1 --timeout="$timeout" --content-on-error -S -O "$work/answer" --method="$method"
+  set -- -nv --tries=1 --timeout="$timeout" --content-on-error -S -O "$work/answer" --method="$method"
   [ "$follow" = 1 ] || set -- "$@" --max-redirect=0
   [ ! -s "$work/body" ] || set -- "$@" --body-file="$work/body"
   WGETRC=$work/wgetrc wget "$@" ${insecure:+--no-check-certificate} ${agent:+-U "$agent"} -- "$url" </dev/null 2>"$work/said"
