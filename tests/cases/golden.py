@@ -102,7 +102,7 @@ class Course:
     def outcome(self, host: str, status: str, label: object = None, said: object = None) -> None:
         """Add how a task, or one item of its loop, ended on a host."""
         item = "" if label is None else f" (item={label})"
-        words = "" if said is None else " " + short(json.dumps(said, sort_keys=True, default=str))
+        words = "" if said is None else "\0" + json.dumps(said, sort_keys=True, default=str)
         self._together.append((host, f"  {host} {status}{item}{words}"))
 
     def count(self, host: str, numbers: Mapping[str, int]) -> None:
@@ -151,8 +151,13 @@ def both_runs(place: Place, run: Callable[[Place], Course]) -> str:
             lines += ["tree after that", *later]
     finally:
         os.umask(umask)
-    text = "\n".join(lines) + "\n"
-    return text.replace(str(place.tmp), "TMP").replace(str(place.folder), "HERE")
+    return "".join(_anywhere(line, place) + "\n" for line in lines)
+
+
+def _anywhere(line: str, place: Place) -> str:
+    """Return a line as it is wherever the case lies; what was said is shortened only then."""
+    head, mark, said = line.replace(str(place.tmp), "TMP").replace(str(place.folder), "HERE").partition("\0")
+    return f"{head} {short(said)}" if mark else head
 
 
 def tree(folder: Path) -> list[str]:

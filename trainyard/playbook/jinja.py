@@ -122,7 +122,9 @@ def concat(parts: Iterable[Any]) -> Any:
     hits = [part for part in parts if part is not None]
     if len(hits) == 1:
         return hits[0]
-    return "".join(str(part) for part in hits if part is not OMIT) if hits else None
+    return (
+        "".join(str(plain(part) if isinstance(part, (list, tuple, dict)) else part) for part in hits if part is not OMIT) if hits else None
+    )
 
 
 def through(filter_: Callable[..., Any], all_of_it: bool) -> Callable[..., Any]:

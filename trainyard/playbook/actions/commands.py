@@ -65,9 +65,10 @@ def script(args: Mapping[str, object], folder: Path, variables: Variables) -> St
     if name[:1] in ("'", '"'):
         name, *rest = shlex.split(str(args["cmd"]))
         words = " ".join(map(quote, rest))
-    src = folder / Path(name).expanduser()
+    path = Path(name).expanduser()
+    src = next((place for place in (folder / "files" / path, folder.parent / "files" / path) if place.is_file()), folder / path)
     if not src.is_file():
-        raise UserError(f"'script': there is no file {src}")
+        raise UserError(f"'script': there is no file {src}, nor one in 'files'")
     program = f"{args['executable']} " if args.get("executable") else ""
     text = f'{load(__package__, "script")}{program}"$script" {words} </dev/null'
     return replace(_run(text, {**args, "strip_empty_ends": False}, None, src.read_bytes()), skips=True)

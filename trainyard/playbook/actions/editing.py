@@ -124,7 +124,7 @@ def _edit(args: Mapping[str, object], change: Callable[[Rows], tuple[Rows, dict[
             raise PodFailed(f"there is no file {args['path']} ('create: true' makes it)")
         rows, result = change(_rows(data or b""))
         new = b"".join(rows)
-        return Edited(None if new == data else new, result if new != data else {**result, "msg": ""})
+        return Edited(None if new == data else new, {"backup": "", **result, **({} if new != data else {"msg": ""})})
 
     return Edit(_placement(args), edit)
 
