@@ -16,9 +16,10 @@ import pytest
 from tests.playbook.conftest import Run
 from tests.playbook.test_executor import local
 from tests.remote.sshd import Server
-from trainyard.errors import Unreachable
+from trainyard.errors import Unreachable, UserError
 from trainyard.playbook import Host
 from trainyard.playbook.ending import BrokenOff, Endable, end_all, side_by_side
+from trainyard.playbook.loader import load
 from trainyard.remote.transport import LocalTransport, connect
 
 SLEEPING = """
@@ -145,3 +146,27 @@ def test_the_first_error_of_work_side_by_side_is_raised() -> None:
     assert side_by_side(lambda item: item + 1, [1, 2, 3], 2) == [2, 3, 4]
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda item: 1 // item, [1, 0], 2)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "template: {src: pipe, dest: '{{ tmp }}/o'}",
+        "copy: {src: pipe, dest: '{{ tmp }}/o'}",
+        "include_vars: {file: pipe}",
+        "debug: {msg: \"{{ lookup('file', 'pipe') }}\"}",
+        "fetch: {src: '{{ tmp }}/pipe', dest: '{{ tmp }}/home'}",
+        "lineinfile: {path: '{{ tmp }}/pipe', line: x}",
+        "copy: {content: x, dest: '{{ tmp }}/pipe'}",
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_told_and_not_waited_for(run: Run, tmp_path: Path, task: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    shown = run(f"- {{{task}, timeout: 20}}")
+    assert shown.report.exit_code == 2 and "did not end" not in shown.text
+
+
+def test_a_playbook_that_is_a_pipe_is_told(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.yml")
+    with pytest.raises(UserError, match="is a pipe"):
+        load(tmp_path / "p.yml")

@@ -13,6 +13,8 @@ from trainyard.textfile import read_text
 
 def load(path: Path) -> yamlfile.Node:
     """Read a file of a playbook. Raises UserError with file:line:col."""
+    if path.is_fifo() and not path.is_relative_to("/dev"):  # a shell's <(...) is below /dev, and somebody writes into it
+        raise UserError(f"{path} is a pipe, into which perhaps nobody writes: give a file")
     try:
         text = read_text(path, str(path))
     except FileNotFoundError:

@@ -126,6 +126,8 @@ def names_in_template(path: Path) -> frozenset[str]:
 def render_template(path: Path, variables: Variables) -> str:
     """Render a template file, which may begin with Ansible's ``#jinja2:`` line. Raises UserError with file:line."""
     folders = [path.parent, *_searched(variables)]
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file (a pipe or a device?)")
 
     def call() -> str:
         source = path.read_bytes().decode()

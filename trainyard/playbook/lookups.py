@@ -48,6 +48,8 @@ class Sight:
         hits = self.find(name, *below)
         if hits is None:
             raise UserError(f"there is no file '{name}' in {', '.join(map(str, self.folders)) or Path.cwd()}")
+        if hits.is_fifo():
+            raise UserError(f"{hits} is a pipe, not a file")
         return hits
 
 

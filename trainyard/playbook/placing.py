@@ -113,7 +113,10 @@ def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
 
 
 def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
-    kind = t.exec(with_values('[ -d "$path" ] && echo folder; [ -e "$path" ] || echo absent', path=step.path)).stdout.split()
+    look = '[ -d "$path" ] && echo folder; [ -e "$path" ] || echo absent; [ ! -p "$path" ] || echo pipe'
+    kind = t.exec(with_values(look, path=step.path)).stdout.split()
+    if kind == [b"pipe"]:
+        raise PodFailed(f"{t.name}: {step.path} is a pipe, not a file")
     if kind == [b"folder"]:
         return _get_tree(replace(step, dest=step.dest / step.name), t, check=check)
     if not step.needed and kind == [b"absent"]:
