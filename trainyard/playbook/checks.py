@@ -57,7 +57,7 @@ def _undefined(playbook: Playbook, known: set[str], needed: list[tuple[str, Loca
     values: list[Value | Condition] = []
     for play in playbook.plays:
         names.known |= {*play.vars, *play.role_defaults, *play.role_vars, *(prompt.name for prompt in play.prompts)}
-        names.facts |= play.gather_facts is not None
+        names.facts |= play.gather_facts is not None and not (isinstance(play.gather_facts, Literal) and not play.gather_facts.value)
         for file in play.vars_files:
             names.known |= set(file.known or {})
             names.open |= file.known is None
