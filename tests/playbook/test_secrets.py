@@ -103,7 +103,7 @@ def test_what_cannot_be_opened_is_told_without_a_word_of_it(password: Path, text
 
 def test_without_a_password_it_is_said_where_to_name_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRAINYARD_VAULT_PASSWORD_FILE", raising=False)
-    with pytest.raises(UserError, match="name the file that holds it in TRAINYARD_VAULT_PASSWORD_FILE"):
+    with pytest.raises(UserError, match="name its file: --vault-password-file, or TRAINYARD_VAULT_PASSWORD_FILE"):
         Sealed(VALUE).render({})
 
 
@@ -124,3 +124,11 @@ def test_the_command_that_goes_on_shows_no_secret_of_the_command_line(
     shown = capsys.readouterr()
     assert "hf_made_up_1" not in shown.out + shown.err
     assert "to go on at that task, with the --extra-vars of this call that are not shown: " in shown.out + shown.err
+
+
+def test_the_command_line_names_the_file_of_the_password(tmp_path: Path, password: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINYARD_VAULT_PASSWORD_FILE", str(tmp_path / "none"))
+    (tmp_path / "secret.yml").write_text(FILE)
+    path = tmp_path / "play.yml"
+    path.write_text("- hosts: localhost\n  vars_files: secret.yml\n  tasks:\n    - assert: {that: '\"quotes\" in db_password'}\n")
+    assert main([str(path), f"--vault-password-file={password}"]) == 0

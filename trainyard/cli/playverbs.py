@@ -44,6 +44,7 @@ class PlayVerb(Verb):
         check="change nothing, say what would change",
         diff="show how files change",
         extra_vars="NAME=VALUE, a mapping {a: 1}, or @FILE (may be repeated)",
+        vault_password_file="opens what ansible-vault has encrypted; or a program that prints it",
         forks="hosts at once (default: 16)",
         become="tasks become root (or ansible_become_user) where nothing says that they do not",
         user="log in as this user where nothing says another one",
@@ -58,7 +59,7 @@ def play(
     c: Context, playbook: Any = None, stack: str | None = None, host: Any = None, inventory: Any = None, limit: Any = None,
     tags: Any = None, skip_tags: Any = None, start_at_task: str | None = None, check: bool = False, diff: bool = False,
     extra_vars: Any = None, forks: int = 0, become: bool = False, user: str | None = None, syntax_check: bool = False,
-    ssh_config: str | None = None, key: str | None = None, verbose: int = 0,
+    ssh_config: str | None = None, key: str | None = None, vault_password_file: str | None = None, verbose: int = 0,
 ) -> int:  # fmt: skip
     """Run playbooks: here, on a run's pods, an environment's, hosts of your own (invoke play FILE... [RUN]; more: docs/playbooks.md)."""
     from trainyard.playbook.__main__ import main
@@ -74,7 +75,10 @@ def play(
         "--extra-vars": extra_vars,
     }
     words += [f"{option}={value}" for option, values in several.items() for value in values or ()]
-    one = {"--start-at-task": start_at_task, "--forks": forks or None, "--user": user, "--ssh-config": ssh_config, "--key": key}
+    one = {
+        "--start-at-task": start_at_task, "--forks": forks or None, "--user": user, "--ssh-config": ssh_config, "--key": key,
+        "--vault-password-file": vault_password_file,
+    }  # fmt: skip
     words += [f"{option}={value}" for option, value in one.items() if value is not None]
     words += [
         option for option, said in {"--check": check, "--diff": diff, "--become": become, "--syntax-check": syntax_check}.items() if said

@@ -44,6 +44,7 @@ _NAMED = {
             "--user",
             "-u",
             "--ssh-config",
+            "--vault-password-file",
             "--key",
             "-k",
         ),

@@ -34,6 +34,7 @@ from trainyard.playbook.model import Playbook
 from trainyard.playbook.report import Report, TextReporter
 from trainyard.playbook.selection import Tags
 from trainyard.playbook.values import Literal
+from trainyard.playbook.vault import password_from
 from trainyard.remote.transport import LocalTransport
 
 _PROGRAM = "python -m trainyard.playbook"
@@ -143,6 +144,12 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
     add("--key", type=Path, help="private SSH key of pods whose outputs name none")
     add("--ssh-config", metavar="FILE", help="read instead of ~/.ssh/config")
     add("-e", "--extra-vars", action="append", default=[], metavar="NAME=VALUE", help="or {a: 1}, or @file.yml")
+    add(
+        "--vault-password-file",
+        type=password_from,
+        metavar="FILE",
+        help="opens what ansible-vault has encrypted; or a program that prints it",
+    )
     add("-f", "--forks", type=_positive, default=MOST_AT_ONCE, metavar="N", help="hosts at once (default: %(default)s)")
     add("-b", "--become", action="store_true", help="tasks become root (or ansible_become_user) where nothing says that they do not")
     add("-u", "--user", metavar="NAME", help="log in as this user where nothing says another one")

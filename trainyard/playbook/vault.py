@@ -77,11 +77,17 @@ def _decrypted(password: bytes, salt: bytes, digest: bytes, sealed: bytes) -> by
     return unpadded.update(cipher.update(sealed) + cipher.finalize()) + unpadded.finalize()
 
 
+def password_from(path: str) -> str:
+    """Take the password from a file, for the rest of this process; return its path."""
+    os.environ[PASSWORD_FILE] = path
+    return path
+
+
 def _password() -> bytes:
     """Read the password: the first line of the file, or what it prints where it is a program."""
     name = os.environ.get(PASSWORD_FILE)
     if not name:
-        raise UserError(f"an encrypted value needs its password: name the file that holds it in {PASSWORD_FILE}")
+        raise UserError(f"an encrypted value needs its password: name its file: --vault-password-file, or {PASSWORD_FILE}")
     path = Path(name).expanduser()
     try:
         if os.access(path, os.X_OK) and path.is_file():
