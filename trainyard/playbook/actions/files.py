@@ -56,6 +56,7 @@ FETCH = Schema(
         Arg("src", "path", required=True), Arg("dest", required=True), Arg("flat", "bool"), Arg("fail_on_missing", "bool"),
         Arg("sha256", "sha256"),
     ),
+    does="bring a file or a folder of the host to this machine, proven by its hash",
     again="reads",
 )  # fmt: skip
 
