@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from trainyard.playbook.__main__ import main
+from trainyard.playbook.hosts import sources
 
 HOSTS = """\
 [web]
@@ -110,3 +112,19 @@ def test_variables_of_the_command_line_are_texts_unless_a_mapping_says_what_they
     words = ["-e", "a=5 b=yes", "-e", "{c: 5, d: yes}", "-e", "e={{ base }}/x y"]
     assert main([write(tmp_path / "play.yml", text), *words]) == 0
     assert '["5", "yes", 5, true, "/b/x y"]' in capsys.readouterr().out
+
+
+def test_a_pipe_that_nobody_writes_into_keeps_nobody_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sources, "PIPE", 0.02)
+    os.mkfifo(tmp_path / "pipe")
+    file = write(tmp_path / "play.yml", "- hosts: all\n  tasks: [{debug: {msg: a}}]\n")
+    assert main([file, "-i", f"{tmp_path}/pipe"]) == 2
+    assert "is a pipe into which nobody has written" in capsys.readouterr().err
+
+
+def test_no_hosts_at_once_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([write(tmp_path / "play.yml", "- hosts: all\n  tasks: [{debug: {msg: a}}]\n"), "--forks", "0"])
+    assert left.value.code == 2 and "a whole number above 0, not '0'" in capsys.readouterr().err

@@ -48,6 +48,10 @@ class PlayVerb(Verb):
         forks="hosts at once (default: 16)",
         become="tasks become root (or ansible_become_user) where nothing says that they do not",
         user="log in as this user where nothing says another one",
+        list_hosts="show which hosts each play is for, and do nothing",
+        list_tasks="show the tasks with their tags, and do nothing",
+        list_tags="show the tags, and do nothing",
+        log="write all lines to this file, too",
         syntax_check="read and check the playbooks only",
         ssh_config="read this file instead of ~/.ssh/config",
         key="private SSH key of pods whose outputs name none",
@@ -58,8 +62,9 @@ class PlayVerb(Verb):
 def play(
     c: Context, playbook: Any = None, stack: str | None = None, host: Any = None, inventory: Any = None, limit: Any = None,
     tags: Any = None, skip_tags: Any = None, start_at_task: str | None = None, check: bool = False, diff: bool = False,
-    extra_vars: Any = None, forks: int = 0, become: bool = False, user: str | None = None, syntax_check: bool = False,
-    ssh_config: str | None = None, key: str | None = None, vault_password_file: str | None = None, verbose: int = 0,
+    extra_vars: Any = None, forks: int = 16, become: bool = False, user: str | None = None, syntax_check: bool = False,
+    ssh_config: str | None = None, key: str | None = None, vault_password_file: str | None = None, list_hosts: bool = False,
+    list_tasks: bool = False, list_tags: bool = False, log: str | None = None, verbose: int = 0,
 ) -> int:  # fmt: skip
     """Run playbooks: here, on a run's pods, an environment's, hosts of your own (invoke play FILE... [RUN]; more: docs/playbooks.md)."""
     from trainyard.playbook.__main__ import main
@@ -67,22 +72,19 @@ def play(
     files, runs = _files_and_runs(playbook or [])
     words = [str(file) for file in files]
     several = {
-        "--host": host,
-        "--inventory": inventory,
-        "--limit": limit,
-        "--tags": tags,
-        "--skip-tags": skip_tags,
-        "--extra-vars": extra_vars,
-    }
+        "--host": host, "--inventory": inventory, "--limit": limit, "--tags": tags, "--skip-tags": skip_tags, "--extra-vars": extra_vars,
+    }  # fmt: skip
     words += [f"{option}={value}" for option, values in several.items() for value in values or ()]
     one = {
-        "--start-at-task": start_at_task, "--forks": forks or None, "--user": user, "--ssh-config": ssh_config, "--key": key,
-        "--vault-password-file": vault_password_file,
+        "--start-at-task": start_at_task, "--forks": forks, "--user": user, "--ssh-config": ssh_config, "--key": key,
+        "--vault-password-file": vault_password_file, "--log": log,
     }  # fmt: skip
     words += [f"{option}={value}" for option, value in one.items() if value is not None]
-    words += [
-        option for option, said in {"--check": check, "--diff": diff, "--become": become, "--syntax-check": syntax_check}.items() if said
-    ]
+    alone = {
+        "--check": check, "--diff": diff, "--become": become, "--list-hosts": list_hosts, "--list-tasks": list_tasks,
+        "--list-tags": list_tags, "--syntax-check": syntax_check,
+    }  # fmt: skip
+    words += [option for option, said in alone.items() if said]
     words += ["--verbose"] * verbose
     shown = shlex.join(["invoke", "play", *(playbook or []), *([f"--stack={stack}"] if stack else [])])
     return main([*words, *(words_behind() or ())], as_typed(f"{shown} --"), None if syntax_check else _pods(runs, stack))

@@ -43,6 +43,7 @@ _NAMED = {
             "-f",
             "--user",
             "-u",
+            "--log",
             "--ssh-config",
             "--vault-password-file",
             "--key",

@@ -168,10 +168,9 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number above 0, not '{text}'")
+    return int(text)
 
 
 def _together(playbooks: Sequence[Playbook]) -> Playbook:

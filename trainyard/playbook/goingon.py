@@ -12,19 +12,9 @@ from trainyard.playbook.selection import startable
 from trainyard.secret import names_secret
 
 _KEPT = (
-    "inventory",
-    "host",
-    "key",
-    "ssh_config",
-    "extra_vars",
-    "vault_password_file",
-    "forks",
-    "tags",
-    "skip_tags",
-    "check",
-    "diff",
-    "become",
-)
+    "inventory", "host", "key", "ssh_config", "extra_vars", "vault_password_file", "forks", "tags", "skip_tags", "check", "diff", "become",
+    "user",
+)  # fmt: skip
 """Options of the command line that hold for the next one, too."""
 _NAMES = re.compile(r"""[A-Za-z_]\w*(?=['"]?\s*[=:])""")
 

@@ -17,6 +17,8 @@ from trainyard.playbook.values import Literal
 from trainyard.remote.inventory import targets
 from trainyard.textfile import read_text
 
+PIPE = 10.0
+"""Seconds for whoever writes an inventory that is a pipe."""
 _PROGRAM = 60.0
 """Seconds that a program may take to print its inventory."""
 _NOT_READ = {".pyc", ".pyo", ".swp", ".bak", ".rpm", ".md", ".txt", ".csv", ".orig", ".cfg", ".retry"}
@@ -68,7 +70,7 @@ def _file(inventory: Inventory, path: Path, key_file: Path | None) -> None:
     if path.suffix in _SCRIPT or (path.suffix not in (".yml", ".yaml", ".json", ".ini") and os.access(path, os.X_OK)):
         grouptree.read_listed(inventory, yamlfile.parse_map(_printed(path), str(path)), path)
         return
-    text = read_text(path, str(path))
+    text = read_text(path, str(path), patience=PIPE)
     if path.suffix in (".yml", ".yaml", ".json") or text.lstrip().startswith(("{", "---")):
         tree = documents.parse_map(text, str(path))
         if isinstance(tree.get("pods"), list) or "pod_id" in tree or {"host", "port"} <= set(tree):
