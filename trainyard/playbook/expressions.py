@@ -7,10 +7,11 @@ of a YAML value a backslash is a backslash. In a condition and in a template fil
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -123,8 +124,11 @@ def names_in_template(path: Path) -> frozenset[str]:
     return frozenset(meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals))
 
 
-def render_template(path: Path, variables: Variables) -> str:
-    """Render a template file, which may begin with Ansible's ``#jinja2:`` line. Raises UserError with file:line."""
+def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] = MappingProxyType({})) -> str:
+    """Render a template file, which may begin with Ansible's ``#jinja2:`` line; ``wishes`` are options of Jinja that it may change.
+
+    Raises UserError with file:line.
+    """
     folders = [path.parent, *_searched(variables)]
     if path.exists() and not path.is_file():
         raise UserError(f"{path} is not a file (a pipe or a device?)")
@@ -132,9 +136,9 @@ def render_template(path: Path, variables: Variables) -> str:
     def call() -> str:
         source = path.read_bytes().decode()
         options, text = _header(source)
-        if text is source and not any(mark in text for mark in MARKS):
+        if text is source and not wishes and not any(mark in text for mark in MARKS):
             return text
-        env = jinja_environment().overlay(loader=jinja2.FileSystemLoader(folders), **options)
+        env = jinja_environment().overlay(loader=jinja2.FileSystemLoader(folders), **{**wishes, **options})
         env.finalize = finalized_here
         tree = _below(env.parse(text), source.count("\n") - text.count("\n"))
         try:

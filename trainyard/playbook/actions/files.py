@@ -34,8 +34,15 @@ COPY = Schema(
     again="writes",
     does="put a local file, folder or text on the host, or copy what is there; compared by content, written whole or not at all",
 )  # fmt: skip
+_SWITCHES = ("trim_blocks", "lstrip_blocks")
+_MARKS = tuple(f"{what}_{end}_string" for what in ("block", "variable", "comment") for end in ("start", "end"))
+_LINE_ENDS = {"\\n": "\n", "\\r\\n": "\r\n", "\\r": "\r"}
 TEMPLATE = Schema(
-    "template", (Arg("src", required=True, local="templates"), Arg("dest", "path", required=True), *_PLACING),
+    "template",
+    (
+        Arg("src", required=True, local="templates"), Arg("dest", "path", required=True), *(Arg(name, "bool") for name in _SWITCHES),
+        *(Arg(name) for name in _MARKS), Arg("newline_sequence"), Arg("output_encoding"), *_PLACING,
+    ),
     again="writes",
     does="render a local Jinja file with the task's variables and put it on the host",
 )  # fmt: skip
@@ -92,9 +99,18 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
 def template(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Render a local Jinja file with the task's variables and put it on the host."""
     src = folder / Path(str(args["src"])).expanduser()
-    text = render_template(src, variables)
+    wishes = {name: args[name] for name in (*_SWITCHES, *_MARKS) if name in args}
+    text = render_template(src, variables, wishes)
+    written = str(args.get("newline_sequence", "\n"))
+    line_end = _LINE_ENDS.get(written, written)
+    if line_end not in _LINE_ENDS.values():
+        raise UserError(f"'template': 'newline_sequence' is \\n, \\r or \\r\\n, not {written!r}")
+    try:
+        data = text.replace("\n", line_end).encode(str(args.get("output_encoding", "utf-8")))
+    except (LookupError, UnicodeEncodeError) as error:
+        raise UserError(f"'template': 'output_encoding': {error}") from None
     preserved = f"{stat.S_IMODE(src.stat().st_mode):04o}"
-    return placement.put(text.encode(), _placement(args, name=src.name.removesuffix(".j2"), preserved=preserved), said={"src": str(src)})
+    return placement.put(data, _placement(args, name=src.name.removesuffix(".j2"), preserved=preserved), said={"src": str(src)})
 
 
 def file(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
