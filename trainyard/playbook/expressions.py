@@ -70,7 +70,7 @@ def template(source: str) -> Call:
 
     def call(variables: Variables, open_: tuple[Written, ...] = ()) -> object:
         result = concat(compiled.root_render_func(_context(compiled, variables, open_)))
-        return _ended(source, result)
+        return ended(source, result)
 
     return call
 
@@ -143,7 +143,7 @@ def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] 
         tree = _below(env.parse(text), source.count("\n") - text.count("\n"))
         try:
             compiled = env.from_string(tree)
-            result = plain(_ended(text, concat(compiled.root_render_func(_context(compiled, variables, ())))))
+            result = plain(ended(text, concat(compiled.root_render_func(_context(compiled, variables, ())))))
         except Exception:
             env.handle_exception()  # raises it again, with the lines of the template
         return "" if result is None or result is OMIT else str(result)
@@ -209,7 +209,7 @@ def _context(compiled: jinja2.Template, variables: Variables, open_: tuple[Writt
     return context
 
 
-def _ended(source: str, result: object) -> object:
+def ended(source: str, result: object) -> object:
     """Return a text with as many ends of lines as its template has, of which Jinja drops one."""
     if not isinstance(result, str) or not source.endswith("\n"):
         return result

@@ -9,8 +9,9 @@ from typing import Literal as OneOf
 
 from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
+from trainyard.playbook.expressions import ended
 from trainyard.playbook.natives import OMIT
-from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Value, Variables, boolean, compile_condition, compile_value
+from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Text, Value, Variables, boolean, compile_condition, compile_value
 from trainyard.reading import Shape, display, not_one_of, read
 from trainyard.yamlfile import Map, Node
 from trainyard.yamltags import Octal
@@ -35,6 +36,8 @@ class Arg:
     """Other names of it."""
     local: OneOf["", "files", "templates", "vars"] = ""
     """Of a path of this machine: the folder of a role or a playbook in which it is looked for, too."""
+    ends: bool = False
+    """Whether the end of its line belongs to it, though what stands in the line be a number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,10 @@ def compile_args(schema: Schema, node: Node, where: Location | None) -> Args:
 def render_args(schema: Schema, args: Args, variables: Variables) -> dict[str, object]:
     """Render the arguments and check their kinds. Raises UserError at the argument."""
     rendered = {name: value if isinstance(value, Condition) else value.render(variables) for name, value in args.items()}
+    for arg in schema.args:
+        value, source = rendered.get(arg.name), args.get(arg.name)
+        if arg.ends and isinstance(value, (int, float)) and isinstance(source, Text):
+            rendered[arg.name] = ended(source.source, str(value))
     return {
         name: value if isinstance(value, Condition) else _checked(schema, name, value, args[name].where)  # type: ignore[arg-type]
         for name, value in rendered.items()

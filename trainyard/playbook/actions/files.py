@@ -25,7 +25,7 @@ _PLACING = (*OWNERSHIP, *BACKUP, Arg("force", "bool", aliases=("thirsty",)), Arg
 COPY = Schema(
     "copy",
     (
-        Arg("src", local="files"), Arg("content", "any"), Arg("dest", "path", required=True), Arg("remote_src", "bool"),
+        Arg("src", local="files"), Arg("content", "any", ends=True), Arg("dest", "path", required=True), Arg("remote_src", "bool"),
         Arg("directory_mode", "mode"),
         Arg("local_follow", "bool"), Arg("checksum"), Arg("sha256", "sha256"), Arg("store", "path", empty=True), Arg("decrypt", "bool"),
         *_PLACING,
