@@ -119,7 +119,7 @@ def test_a_text_that_is_more_than_one_expression_keeps_all_its_characters(run: R
         - shell: {cmd: "cat > {{ tmp }}/stdin", stdin: "{{ key }}\\n", stdin_add_newline: false}
         """, extra={"key": "a\nb", "n": 5})  # fmt: skip
     read = {name: (tmp_path / name).read_bytes() for name in ("block", "newline", "space", "stdin")}
-    assert read == {"block": b"a\nb\n", "newline": b"5", "space": b" 5", "stdin": b"a\nb\n"}
+    assert read == {"block": b"a\nb\n", "newline": b"5\n", "space": b" 5", "stdin": b"a\nb\n"}
 
 
 def test_one_expression_keeps_its_type_though_it_ends_in_two_braces(run: Run) -> None:

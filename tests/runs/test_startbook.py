@@ -24,14 +24,14 @@ def test_what_trainyard_brings_along_starts_a_training(tmp_path: Path) -> None:
 
 
 def test_a_broken_playbook_of_the_repository_is_refused_at_its_own_line(tmp_path: Path) -> None:
-    own = write(tmp_path / "playbooks/train.yml", PLAY + "fail: {msg: no}\n")
+    own = write(tmp_path / "playbooks/train.yml", PLAY + "nothing_like_it: {msg: x}\n")
     with pytest.raises(UserError) as refused:
         startbook.refuse(tmp_path)
     assert str(refused.value.where) == f"{own}:5:7"
 
 
 def test_a_broken_part_of_the_repositorys_is_found_behind_trainyards_train_yml(tmp_path: Path) -> None:
-    own = write(tmp_path / "playbooks/tasks/preflight.yml", "- name: one\n  fail: {msg: no}\n")
+    own = write(tmp_path / "playbooks/tasks/preflight.yml", "- name: one\n  nothing_like_it: {msg: x}\n")
     with pytest.raises(UserError) as refused:
         startbook.refuse(tmp_path)
     assert str(refused.value.where).startswith(f"{own}:2:")
