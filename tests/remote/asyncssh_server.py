@@ -1,4 +1,4 @@
-"""The SSH server of the tests where no sshd is installed: ``python asyncssh_server.py FOLDER PORT SHELL FORCED``."""
+"""The SSH server of the tests where no sshd is installed: ``python asyncssh_server.py FOLDER PORT SHELL FORCED MANNER``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ from pathlib import Path
 import asyncssh
 
 PIECE = 65536
+MANNER = sys.argv[5]
 
 
 async def run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
     """Run what the client asked for, with three plain pumps."""
     folder, shell, forced = sys.argv[1], sys.argv[3] or "/bin/bash", sys.argv[4]
     wanted = process.command or "exit 1"
+    if MANNER == "dropbear" and len(wanted.encode()) > 9000:
+        process.get_extra_info("connection").abort()
+        return
     env = {**os.environ, "HOME": folder, "SSH_CLIENT": "127.0.0.1 1 1", "SSH_ORIGINAL_COMMAND": wanted}
     env.pop("SHLVL", None)
     child = await asyncio.create_subprocess_exec(
@@ -63,7 +67,8 @@ async def main(folder: Path, port: int) -> None:
     """Serve until killed."""
     await asyncssh.listen(
         "127.0.0.1", port, server_host_keys=[str(folder / "host_key")], authorized_client_keys=str(folder / "authorized_keys"),
-        process_factory=run_command, server_factory=Gate, encoding=None,
+        process_factory=None if MANNER == "refusing" else run_command, server_factory=Gate, encoding=None,
+        server_version="dropbear_2022.83" if MANNER == "dropbear" else (),
     )  # fmt: skip
     await asyncio.Event().wait()
 

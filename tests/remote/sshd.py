@@ -53,12 +53,14 @@ def kind() -> str:
 
 
 def start(
-    folder: Path, *, forced: str | None = None, shell: str | None = None, more: str = "", home: Path | None = None
+    folder: Path, *, forced: str | None = None, shell: str | None = None, more: str = "", home: Path | None = None,
+    manner: str = "",
 ) -> Server:  # fmt: skip
     """Start the server with a host key and a login key of its own.
 
     ``forced`` is run instead of what a client asks for (sshd's ForceCommand); ``shell`` is everybody's login shell; ``more`` are
-    further lines of sshd's configuration. HOME of the sessions is the folder, with sshd also another one.
+    further lines of sshd's configuration. HOME of the sessions is the folder, with sshd also another one. With a ``manner`` it is
+    asyncssh: "dropbear" with Dropbear's name and limit, "refusing" without any session.
     """
     folder.mkdir(parents=True, exist_ok=True)
     host = host_key(SEED, "test")
@@ -67,7 +69,7 @@ def start(
         (folder / name).write_text(text)
         (folder / name).chmod(0o600)
     port = _free_port()
-    if kind() == "sshd":
+    if kind() == "sshd" and not manner:
         if os.geteuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = _CONFIG.format(folder=folder, port=port, home=home or folder)
@@ -82,7 +84,15 @@ def start(
         if not subprocess.run([*command, "-t", *tolerant], capture_output=True, check=False).returncode:
             command += tolerant
     else:
-        command = [sys.executable, str(Path(__file__).with_name("asyncssh_server.py")), str(folder), str(port), shell or "", forced or ""]
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("asyncssh_server.py")),
+            str(folder),
+            str(port),
+            shell or "",
+            forced or "",
+            manner,
+        ]
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     _wait_for(port, process, folder)

@@ -119,7 +119,7 @@ def _why(error: BaseException, route: SshRoute, keys: OwnKeys, link: Link | None
     if isinstance(error, LOST):
         said = error.strerror if isinstance(error, OSError) else None  # paramiko numbers none of its own
         said = (link.said() if link is not None else "") or said
-        return Unreachable(f"{route}: cannot be reached ({said or error or type(error).__name__})")
+        return Unreachable(f"{route}: cannot be reached ({said or str(error) or type(error).__name__})")
     return None
 
 

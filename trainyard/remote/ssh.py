@@ -27,6 +27,7 @@ import paramiko
 from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
 from trainyard.openssh import Link, link_through
 from trainyard.remote.channel import LOST, feed, orderly, read, status
+from trainyard.remote.fed import DROPBEAR, fed
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
@@ -40,8 +41,11 @@ SESSIONS = 8
 """Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
 REFUSED = 10.0
 """Seconds in which a refused channel is asked for again: the server still counts sessions that have just ended."""
+REFUSED_AT_FIRST = 1.0
+"""The same where it has granted none yet, so that none can just have ended (MaxSessions 0)."""
 SILENCE = 15.0
 """Seconds without an answer after which a link is given up."""
+_SILENT = logging.NullHandler()
 
 OnNewHostKey = Callable[[str], None]
 
@@ -56,7 +60,6 @@ def connect(
 
     Raises HostKeyChanged, Unreachable, or UserError for a key file that cannot be used.
     """
-    logging.getLogger("paramiko").addHandler(logging.NullHandler())
     if address.key_file is not None:
         _check_key_file(address.key_file)
     link = link_through(parse_login(address.through), address.host, address.port) if address.through else None
@@ -90,8 +93,10 @@ class SshTransport:
         self._slots = threading.BoundedSemaphore(SESSIONS)
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="spare-channel")
         self._spare: Future[paramiko.Channel] | None = None
+        self._granted = False
         # Dropbear closes a channel that waits for its command when another one's ends.
-        self._spares = "dropbear" not in str(self._transport.remote_version).lower()
+        self._dropbear = "dropbear" in str(self._transport.remote_version).lower()
+        self._spares = not self._dropbear
         self._lock = threading.Lock()
         self._watch = Watch(self._transport, patience=silence)
         self._watch.start()
@@ -103,7 +108,11 @@ class SshTransport:
     ) -> CommandResult:  # fmt: skip
         """Run a POSIX sh command to its end; see Transport."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        frame = Frame(self.name, command, *(_guarded(sink) if sink else None for sink in (on_stdout, on_stderr)))
+        sinks = [_guarded(sink) if sink else None for sink in (on_stdout, on_stderr)]
+        frame = Frame(self.name, command, *sinks)
+        if self._dropbear and len(frame.line) > DROPBEAR:
+            command, stdin = fed(command, stdin)
+            frame = Frame(self.name, command, *sinks)
         with self._slots, self._lost_link():
             channel = orderly(self._channel())
             feeder = None
@@ -142,15 +151,16 @@ class SshTransport:
         try:
             channel = None if spare is None else self._open(lambda: spare.result(timeout=2 * self._silence))
             self._spares = self._spares and (spare is None or channel is not None)
-            pauses, until = Backoff(0.005, 0.25).pauses(), time.monotonic() + REFUSED
+            pauses, until = Backoff(0.005, 0.25).pauses(), time.monotonic() + (REFUSED if self._granted else REFUSED_AT_FIRST)
             while channel is None or channel.closed:
                 channel = self._open(lambda: self._transport.open_session(timeout=2 * self._silence))
                 if channel is None:
                     if time.monotonic() > until:
-                        raise NotSent(f"{self.name}: the server refuses another session")
+                        raise NotSent(f"{self.name}: the server refuses {'another' if self._granted else 'every'} session")
                     time.sleep(next(pauses))
         except LOST as error:
-            raise NotSent(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
+            raise NotSent(f"{self.name}: the connection was lost ({str(error) or type(error).__name__})") from None
+        self._granted = True
         self._open_spare()
         return channel
 
@@ -176,7 +186,7 @@ class SshTransport:
         except _SinkFailed as failed:
             raise failed.error from None
         except LOST as error:
-            raise Unreachable(f"{self.name}: the connection was lost ({error or type(error).__name__})") from None
+            raise Unreachable(f"{self.name}: the connection was lost ({str(error) or type(error).__name__})") from None
 
 
 class _SinkFailed(Exception):
@@ -233,7 +243,8 @@ def _connection(address: Address, timeout: float, silence: float, link: Link | N
 
 
 def new_transport(sock: Any, *, silence: float, **options: Any) -> paramiko.Transport:
-    """Return paramiko's transport over a socket, as ours are: no delay, a wide window, the fast ciphers first."""
+    """Return paramiko's transport over a socket, as ours are: no delay, a wide window, the fast ciphers first, no talk of its own."""
+    logging.getLogger("paramiko").addHandler(_SILENT)
     if isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -300,7 +311,7 @@ def _why(error: BaseException, address: Address, link: Link | None) -> Exception
     if isinstance(error, LOST):
         said = error.strerror if isinstance(error, OSError) else None  # paramiko numbers none of its own
         said = (link.said() if link is not None else "") or said
-        return Unreachable(f"{address}: cannot be reached ({said or error or type(error).__name__})")
+        return Unreachable(f"{address}: cannot be reached ({said or str(error) or type(error).__name__})")
     return None
 
 
