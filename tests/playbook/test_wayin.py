@@ -124,6 +124,32 @@ def test_a_pipe_that_nobody_writes_into_keeps_nobody_waiting(
     assert "is a pipe into which nobody has written" in capsys.readouterr().err
 
 
+def test_a_playbook_of_a_folder_below_finds_what_it_names_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    (tmp_path / "plays/files").mkdir(parents=True)
+    write(tmp_path / "plays/files/a", "a {{ 1 }}")
+    write(tmp_path / "plays/b", "b {{ 1 }}")
+    write(tmp_path / "plays/v.yml", "v: 1")
+    write(
+        tmp_path / "plays/play.yml",
+        f"""
+- hosts: all
+  tasks:
+    - copy: {{src: a, dest: {tmp_path}/copied}}
+    - template: {{src: b, dest: {tmp_path}/rendered}}
+    - include_vars: v.yml
+    - {{copy: {{src: "{{{{ item }}}}", dest: {tmp_path}/globbed}}, with_fileglob: "*"}}
+    - {{copy: {{src: "{{{{ item }}}}", dest: {tmp_path}/first}}, with_first_found: [c, b]}}
+    - fetch: {{src: {tmp_path}/copied, dest: fetched, flat: true}}
+""",
+    )
+    monkeypatch.chdir(tmp_path)
+    assert main(["plays/play.yml"]) == 0, capsys.readouterr()
+    got = [(tmp_path / name).read_text() for name in ("copied", "rendered", "globbed", "first", "plays/fetched")]
+    assert got == ["a {{ 1 }}", "b 1", "a {{ 1 }}", "b {{ 1 }}", "a {{ 1 }}"]
+
+
 def test_no_hosts_at_once_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
         main([write(tmp_path / "play.yml", "- hosts: all\n  tasks: [{debug: {msg: a}}]\n"), "--forks", "0"])

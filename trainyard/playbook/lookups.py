@@ -41,7 +41,7 @@ class Sight:
         """Return a file: below those names in each of the folders, else in the folder itself."""
         path = Path(name).expanduser()
         places = [folder / part / path for folder in self.folders or (Path.cwd(),) for part in (*below, "")]
-        return next((place for place in places if place.exists()), None)
+        return next((place.absolute() for place in places if place.exists()), None)
 
     def need(self, name: str, *below: str) -> Path:
         """Return a file that must be there."""
@@ -125,7 +125,7 @@ def _fileglob(terms: list[Any], sight: Sight) -> list[Any]:
     hits: list[Any] = []
     for term in flat(terms):
         folder, pattern = os.path.split(str(term))
-        places = [sight.find(folder, "files")] if folder else [place / part for place in sight.folders for part in ("files", "")]
+        places = [sight.find(folder, "files")] if folder else [place.absolute() / part for place in sight.folders for part in ("files", "")]
         paths = ([path for path in sorted(glob.glob(str(place / pattern))) if os.path.isfile(path)] for place in places if place)
         hits += next((some for some in paths if some), [])
     return hits

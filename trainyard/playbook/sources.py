@@ -11,9 +11,10 @@ from trainyard.textfile import expanded
 
 
 def find_source(name: str, below: str, search: tuple[Path, ...]) -> Path | None:
-    """Return the first that is there, of each folder first what lies in its ``files``, ``templates`` or ``vars``."""
+    """Return the first that is there, whole; of each folder first what lies in its ``files``, ``templates`` or ``vars``."""
     path = expanded(name)
-    return next((place for folder in search for place in (folder / below / path, folder / path) if os.path.exists(place)), None)
+    folders = [folder.absolute() for folder in search]
+    return next((place for folder in folders for place in (folder / below / path, folder / path) if os.path.exists(place)), None)
 
 
 def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]) -> dict[str, object]:
