@@ -87,7 +87,7 @@ def play(
     words += [option for option, said in alone.items() if said]
     words += ["--verbose"] * verbose
     shown = shlex.join(["invoke", "play", *(playbook or []), *([f"--stack={stack}"] if stack else [])])
-    return main([*words, *(words_behind() or ())], as_typed(f"{shown} --"), None if syntax_check else _pods(runs, stack))
+    return main([*words, *(words_behind() or ())], as_typed(shown), None if syntax_check else _pods(runs, stack))
 
 
 def _files_and_runs(words: list[str]) -> tuple[list[Path], list[str]]:

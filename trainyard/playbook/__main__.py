@@ -135,7 +135,7 @@ def _list(book: Playbook, options: argparse.Namespace, known: Inventory) -> int:
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=command or _PROGRAM, description="Run playbooks, one after the other.")
+    parser = argparse.ArgumentParser(prog=f"{command} --" if command else _PROGRAM, description="Run playbooks, one after the other.")
     add = parser.add_argument
     add("playbook", type=Path, nargs="+", help=argparse.SUPPRESS if command else None)
     add("-i", "--inventory", action="append", default=[], metavar="FILE", help="INI, YAML, a folder, a program, a stack's outputs; or A,B,")
