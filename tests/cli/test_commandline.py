@@ -399,9 +399,9 @@ def test_a_playbook_of_the_repository_or_of_trainyard_is_run_by_name(elsewhere: 
     done = subprocess.run(command("play", "own.yml", "--", "--help"), cwd=elsewhere, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("usage: invoke play own.yml -- ["), done  # the name under which this process was started
 
-    words = ("play", "own.yml", "-e", "who=you", "-e", "code=1", "--diff")
+    once = ("play", "own.yml", "-e", "who=you", "-e", "code=1", "--diff")
     (elsewhere / "own.yml").write_text("- hosts: all\n  tasks:\n    - {name: the end, shell: 'echo {{ who }}; exit {{ code }}'}\n")
-    failed = subprocess.run(command(*words), cwd=elsewhere, capture_output=True, text=True, check=False)
+    failed = subprocess.run(command(*once), cwd=elsewhere, capture_output=True, text=True, check=False)
     how = shlex.split(failed.stderr.splitlines()[-1].partition(": invoke ")[2])
     assert failed.returncode == 2 and how[:3] == ["play", "own.yml", "--start-at-task=the end"] and "--" not in how, failed
     how = [word.replace("code=1", "code=0") for word in how]

@@ -132,3 +132,26 @@ def test_the_command_line_names_the_file_of_the_password(tmp_path: Path, passwor
     path = tmp_path / "play.yml"
     path.write_text("- hosts: localhost\n  vars_files: secret.yml\n  tasks:\n    - assert: {that: '\"quotes\" in db_password'}\n")
     assert main([str(path), f"--vault-password-file={password}"]) == 0
+
+
+def test_what_an_expression_hides_is_hidden_and_shown_only_where_it_holds_for_nothing(run: Run) -> None:
+    shown = run("""
+- hosts: all
+  vars: {hide: true}
+  tasks:
+    - shell: echo secret-one; exit 1
+      no_log: "{{ hide }}"
+      ignore_errors: true
+    - debug: {msg: not hidden}
+      no_log: "{{ not hide }}"
+    - debug: {msg: "secret-{{ item }}"}
+      no_log: "{{ item == 'two' }}"
+      loop: [two, three]
+    - block:
+        - shell: echo secret-four; exit 1
+      rescue:
+        - debug: {msg: "{{ failed_result.stdout | default('nothing of it') }}"}
+          no_log: false
+      no_log: "{{ hide }}"
+    """)
+    assert "secret" not in shown.text and "not hidden" in shown.text and "nothing of it" in shown.text

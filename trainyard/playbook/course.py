@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook import including
 from trainyard.playbook.attempt import HostState, TaskEnd, flag, look_ahead, run_task
 from trainyard.playbook.ending import side_by_side
-from trainyard.playbook.model import Block, Include, Node, Play, Task
+from trainyard.playbook.model import Block, Include, Node, Play, Role, Task
 from trainyard.playbook.report import HIDDEN, HostFailure
 from trainyard.playbook.selection import chosen
 from trainyard.playbook.standing import Standing
@@ -44,6 +44,8 @@ class Course:
         self._play, self._batch, self._alive, self._standing = play, batch, alive, standing
         self._settings = standing.settings
         self._due: dict[str, set[int]] = {host.name: set() for host in batch}
+        self._left: dict[str, list[Role]] = {host.name: [] for host in batch}
+        """The roles that are over for a host; each use of a role is one of its own."""
         self.play_ended = False
         """Whether the play is over for all batches."""
         self._handlers: list[Task] = []
@@ -76,22 +78,43 @@ class Course:
             self._tell()
             if not hosts:
                 break
-            match node:
-                case Task(action="meta"):
-                    hosts, failed = self._meta(node, hosts)
-                case Task():
-                    if len(hosts) == 1:
-                        look_ahead(nodes[number:], hosts[0], self._settings)
-                    hosts, failed = self._task(node, hosts, rescued=rescued)
-                case Include():
-                    hosts, failed = self._include(node, hosts, rescued=rescued)
-                case Block():
-                    hosts, failed = self._block(node, hosts, rescued=rescued)
+            doing = hosts if isinstance(node, Block) else [host for host in hosts if not self._has_left(host, _role_of(node))]
+            through, failed = self._node(nodes[number:], doing, rescued=rescued) if doing else ([], [])
+            hosts = [host for host in hosts if host in through or host not in doing]
             lost += failed
             if not rescued:  # nothing saves them any more
                 self._drop(failed)
                 hosts = self._if_few_failed(hosts)
         return hosts, lost
+
+    def _node(self, nodes: Sequence[Node], hosts: list[HostState], *, rescued: bool) -> Way:
+        """Run the first of some nodes."""
+        match nodes[0]:
+            case Task(action="meta") as task:
+                return self._meta(task, hosts)
+            case Task() as task:
+                if len(hosts) == 1:
+                    look_ahead(nodes, hosts[0], self._settings)
+                return self._task(self._as_shown(task, hosts), hosts, rescued=rescued)
+            case Include() as include:
+                shown = replace(include, task=self._as_shown(include.task, hosts))
+                return self._include(shown, hosts, rescued=rescued)
+            case Block() as block:
+                return self._block(block, hosts, rescued=rescued)
+
+    def _has_left(self, host: HostState, role: Role | None) -> bool:
+        """Tell whether a role, or one that brought it, is over for a host."""
+        while role is not None and not any(role is one for one in self._left[host.name]):
+            role = role.within
+        return role is not None
+
+    def _as_shown(self, task: Task, hosts: list[HostState]) -> Task:
+        """Return a task as one that hides nothing, where its no_log is an expression that hides it on no host and for no item."""
+        try:
+            hidden = task.no_log_says is None or any(self._flag(task, task.no_log_says, host) for host in hosts)
+        except TrainyardError:
+            return task
+        return task if hidden else replace(task, no_log=False)
 
     def _block(self, node: Block, hosts: list[HostState], *, rescued: bool) -> Way:
         alive, lost = self._nodes(node.block, hosts, rescued=rescued or bool(node.rescue))
@@ -228,7 +251,10 @@ class Course:
                 continue
             for host in due:
                 self._due[host.name].discard(index)
-            through, failed = self._task(handler, due, rescued=False, handler=True)
+            if handler.action == "meta":
+                through, failed = self._meta(handler, due, handler=True)
+            else:
+                through, failed = self._task(self._as_shown(handler, due), due, rescued=False, handler=True)
             lost += failed
             alive = [host for host in alive if host in through or host not in due]
         return alive, lost
@@ -241,7 +267,7 @@ class Course:
                 self._due[host.name].update(named + topics)
             host.notified.clear()
 
-    def _meta(self, task: Task, hosts: list[HostState]) -> Way:
+    def _meta(self, task: Task, hosts: list[HostState], *, handler: bool = False) -> Way:
         """Do what a meta task says: to each host for which its condition holds, or, by the first one's, to all."""
         action = str(cast(Value, task.args["action"]).render({}))
         try:
@@ -252,7 +278,7 @@ class Course:
             return self._judged(task, hosts, [ended] * len(hosts), rescued=False)
         for host in hosts if action in _EACH else hosts[:1]:
             if task.where is not None:  # those between the parts of a play say nothing
-                self._settings.reporter.task(task.title)
+                self._settings.reporter.task(task.title, handler=handler)
             if host not in meant:
                 self._settings.show(host.name, task, TaskEnd("skipped", {"changed": False, "skipped": True}), None)
         if action == "flush_handlers":
@@ -264,6 +290,9 @@ class Course:
         elif action == "end_host":
             for host in meant:
                 host.ended = True
+        elif action == "end_role":
+            for host in meant:
+                self._left[host.name] += [task.role] if task.role else []
         elif hosts[0] in meant:
             self._for_all(action)
         return hosts, []
@@ -297,6 +326,10 @@ class Course:
         for host in hosts:
             failures.setdefault(host.name, HostFailure(host.name, failures[failed[0].name].task, _FEWER))
         return []
+
+
+def _role_of(node: Task | Include) -> Role | None:
+    return (node.task if isinstance(node, Include) else node).role
 
 
 def _reason(ended: TaskEnd) -> str:

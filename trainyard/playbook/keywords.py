@@ -96,6 +96,8 @@ INSTEAD = {
     "ufw": "use 'command: ufw ...' with 'changed_when'",
     "selinux": "use 'shell: setenforce ...' with 'changed_when'",
     "firewalld": "use 'shell: firewall-cmd ...' with 'changed_when'",
+    "add_host": "name the machine in the inventory, or by --host",
+    "group_by": "put a condition on the tasks: 'when'",
     "reboot": "a pod that is rebooted may be gone; for a machine of your own: 'shell: reboot', then wait_for_connection in another play",
 }
 """What people know from elsewhere, and the word for it here."""

@@ -22,6 +22,8 @@ class Role:
     vars: Vars = field(default_factory=dict)
     params: Vars = field(default_factory=dict)
     """What stands beside its name in ``roles:`` and is no keyword."""
+    within: Role | None = None
+    """The role whose tasks brought it: where that ends, it does, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,9 @@ class Task:
     listen: tuple[str, ...] = ()
     """Of a handler: the topics by which it is notified, beside its name."""
     no_log: bool = False
+    """Whether it is hidden; where an expression says that, until the run has found that nothing is to be."""
+    no_log_says: Value | None = None
+    """That expression."""
     ignore_errors: Value | None = None
     ignore_unreachable: Value | None = None
     any_errors_fatal: Value | None = None

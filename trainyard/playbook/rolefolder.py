@@ -91,4 +91,5 @@ def joined(role: Role, around: Role | None, needed: tuple[Role, ...]) -> Role:
         {name: value for layer in layers for name, value in layer.defaults.items()},
         {name: value for layer in layers for name, value in layer.vars.items()},
         {name: value for layer in layers[len(needed) :] for name, value in layer.params.items()},
+        around,
     )  # fmt: skip

@@ -46,7 +46,7 @@ class Scope:
     include_params: Vars = field(default_factory=dict)
     environment: tuple[Value, ...] = ()
     tags: frozenset[str] = frozenset()
-    no_log: bool = False
+    no_log: Value | None = None
     settings: Mapping[str, Value] = field(default_factory=dict)
     """The switches and settings of keywords, by their names."""
     defaults: Mapping[str, Map] = field(default_factory=dict)
@@ -65,7 +65,7 @@ class Scope:
 
 def merged(entry: Entry, around: Scope) -> Scope:
     """Return what holds inside an entry."""
-    when, no_log = entry.condition("when"), entry.flag("no_log")
+    when, no_log = entry.condition("when"), entry.switch("no_log")
     return replace(
         around,
         when=(*around.when, when) if when else around.when,

@@ -58,10 +58,19 @@ def handlers_of(entry: Entry, key: str, around: Scope) -> list[Task]:
         if "name" not in one.node and "listen" not in one.node:
             around.wrong.add(UserError("a handler needs a 'name'", where=one.node.where()))
         task = _task(one, around, keywords.HANDLER, "in a handler")
+        if task is not None and (what := _no_handler(task)):
+            around.wrong.add(UserError(f"{what} cannot be a handler", where=task.where))
         if task is not None and "name" in one.node and task.name in [other.name for other in handlers]:
             around.wrong.add(UserError(f"there are two handlers '{task.name}'", where=one.node.where("name")))
         handlers += [task] if task is not None else []
     return handlers
+
+
+def _no_handler(task: Task) -> str | None:
+    """Return what a handler cannot be and this one is."""
+    if _meta(task) in ("flush_handlers", "end_role"):
+        return f"'meta: {_meta(task)}'"
+    return f"'{task.action}'" if task.action in keywords.COURSE and task.action != "meta" else None
 
 
 def _node(entry: Entry, around: Scope) -> Node | None:
@@ -239,9 +248,19 @@ def _task(entry: Entry, around: Scope, words: tuple[str, ...], what: str) -> Tas
         search=scope.search, role=scope.role, when=scope.when, vars=scope.vars, include_params=scope.include_params,
         environment=scope.environment, tags=scope.tags, register=entry.name("register"), loop=_loop(entry), until=entry.condition("until"),
         retries=entry.value("retries"), delay=entry.value("delay"), changed_when=entry.condition("changed_when"),
-        failed_when=entry.condition("failed_when"), notify=entry.words("notify"), listen=entry.words("listen"), no_log=scope.no_log,
+        failed_when=entry.condition("failed_when"), notify=entry.words("notify"), listen=entry.words("listen"),
+        no_log=scope.no_log is not None and (not isinstance(scope.no_log, Literal) or bool(scope.no_log.value)),
+        no_log_says=None if isinstance(scope.no_log, Literal) else scope.no_log,
     )  # fmt: skip
+    if scope.role is None and _meta(task) == "end_role":
+        around.wrong.add(UserError("'meta: end_role' stands in a role", where=entry.at(actions[0])))
     return replace(task, **cast(dict[str, Any], scope.settings)) if actions else None
+
+
+def _meta(task: Task) -> object:
+    """Return what a meta task does, None where it is another one."""
+    value = task.args.get("action")
+    return value.value if task.action == "meta" and isinstance(value, Literal) else None
 
 
 def _spelled_out(entry: Entry) -> Entry | None:
