@@ -254,11 +254,7 @@ def parse(text: str, name: str, *, rules: Rules = "1.2") -> Node:
 
     Raises UserError with file:line:col for bad syntax, a duplicate key or a second document.
     """
-    return _read(text, name, rules, _single)
-
-
-def _single(loader: _Loader) -> Node:
-    return loader.get_single_data()  # type: ignore[no-any-return]
+    return _read(text, name, rules, lambda loader: loader.get_single_data())  # type: ignore[no-any-return]
 
 
 def parse_all(text: str, name: str, *, rules: Rules = "1.2") -> list[Node]:
@@ -283,7 +279,7 @@ def _read(text: str, name: str, rules: Rules, take: Callable[[_Loader], _T]) -> 
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = source.at(mark.line + 1, mark.column + 1) if mark else Location(name, 1)
-        raise UserError(f"not valid YAML: {error.problem or error.context}", where=where) from None
+        raise UserError(f"not valid YAML: {error.problem or error.context}", where=where, hint=_advice(error, text)) from None
     except (yaml.YAMLError, ValueError) as error:
         # ValueError: an explicit tag that does not fit its text.
         raise UserError(f"not valid YAML: {str(error).splitlines()[0]}", where=Location(name, 1)) from None
@@ -292,6 +288,14 @@ def _read(text: str, name: str, rules: Rules, take: Callable[[_Loader], _T]) -> 
     finally:
         if loader is not None:
             loader.dispose()
+
+
+def _advice(error: yaml.MarkedYAMLError, text: str) -> str | None:
+    """Say where what is not closed begins, which may be far above the place where it is missed."""
+    begun, missed = error.context_mark, error.problem_mark
+    if begun and missed and begun.line < missed.line and text[begun.index : begun.index + 1] in ("'", '"', "[", "{"):
+        return f"{text[begun.index]} in line {begun.line + 1}, column {begun.column + 1}, is not closed."
+    return "A value with ': ' in it needs quotes." if missed and text[missed.index : missed.index + 2] == ": " else None
 
 
 def load(path: Path, *, name: str | None = None) -> Node:

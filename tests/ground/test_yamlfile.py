@@ -116,3 +116,19 @@ def test_a_tag_that_means_nothing_here_or_does_not_fit_is_refused_at_its_place(v
     with pytest.raises(UserError) as caught:
         parse(f"a: {value}\n", "f.yaml")
     assert str(caught.value).startswith("f.yaml:1:4: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: 1\nb: 'x\nc: 2\n", "' in line 2, column 4, is not closed."),
+        ('a: {b: "x}\nc: 2\nd: y"\n', "{ in line 1, column 4, is not closed."),
+        ("a: [1,\nb: 2\n", "[ in line 1, column 4, is not closed."),
+        ("a: b: c\n", "A value with ': ' in it needs quotes."),
+        ("a: 1\n- 2\n", ""),
+    ],
+)
+def test_what_is_not_closed_is_named_where_it_begins(text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse(text, "f.yaml")
+    assert (caught.value.hint or "") == said
