@@ -87,7 +87,7 @@ def test_a_password_may_be_what_a_program_prints(tmp_path: Path, password: Path)
 @pytest.mark.parametrize(
     ("text", "word", "said"),
     [
-        (VALUE, "another\n", "does not open this value"),
+        (VALUE, "another\n", "the password of .*/.* does not open this value"),
         (VALUE, "", "is empty"),
         (VALUE[:-40] + "\n", "made-up password\n", "no longer whole"),
         (VALUE.replace("1.1", "1.0"), "made-up password\n", "is for what ansible-vault has made"),

@@ -71,7 +71,7 @@ def _decrypted(password: bytes, salt: bytes, digest: bytes, sealed: bytes) -> by
     try:
         proof.verify(digest)
     except InvalidSignature:
-        raise UserError(f"the password in the file of {PASSWORD_FILE} does not open this value") from None
+        raise UserError(f"the password of {os.environ.get(PASSWORD_FILE)} does not open this value") from None
     cipher = Cipher(algorithms.AES(key[:_KEY]), modes.CTR(key[2 * _KEY :])).decryptor()
     unpadded = padding.PKCS7(128).unpadder()
     return unpadded.update(cipher.update(sealed) + cipher.finalize()) + unpadded.finalize()
@@ -95,8 +95,8 @@ def _password() -> bytes:
         else:
             text = path.read_bytes()
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"{PASSWORD_FILE}: {path}: {getattr(error, 'strerror', None) or 'the program failed'}") from None
+        raise UserError(f"the password's file {path}: {getattr(error, 'strerror', None) or 'the program failed'}") from None
     if not text.strip():
-        raise UserError(f"{PASSWORD_FILE}: {path} is empty")
+        raise UserError(f"the password's file {path} is empty")
     conceal(text.strip().decode(errors="replace"))
     return text.strip()
