@@ -53,3 +53,11 @@ def test_one_v_shows_the_last_lines(book: Path, capsys: pytest.CaptureFixture[st
     assert main([str(book), "--skip-tags", "a", "-v"]) == 0
     shown = capsys.readouterr().out
     assert "stdout: 12" in shown and "stdout: 1\n" not in shown
+
+
+def test_what_nobody_wrote_is_not_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.yml"
+    path.write_text("- {name: two parts, hosts: all, pre_tasks: [{name: a, ping: }], tasks: [{name: b, ping: , tags: c}]}\n")
+    assert main([str(path), "--list-tasks"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["play #1 (all): two parts", "  tasks:", "    a", "    b  TAGS: [c]"]
+    assert main([str(path), "--list-tags"]) == 0 and "TAGS: [c]\n" in capsys.readouterr().out

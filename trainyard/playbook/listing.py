@@ -15,7 +15,8 @@ def lines(plays: Sequence[tuple[Play, Sequence[str]]], *, hosts: bool, tasks: bo
         if hosts:
             yield f"  hosts ({len(names)}):"
             yield from (f"    {name}" for name in names)
-        chosen = list(due(play.tasks))
+        # What stands nowhere in the playbook (handlers that run between its parts) is no task of its writer.
+        chosen = [task for task in due(play.tasks) if task.where]
         if tasks:
             yield "  tasks:"
             yield from (f"    {task.title}" + (f"  TAGS: [{', '.join(sorted(task.tags))}]" if tags or task.tags else "") for task in chosen)
