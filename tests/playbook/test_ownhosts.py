@@ -251,6 +251,8 @@ def test_a_login_is_what_variables_say_then_the_play_then_the_command_line(
         ("name: p", (*here, "--user", "carl"), "carl"),
         ("remote_user: anna", ("--host", "dora@box"), "dora"),
         ("remote_user: anna", (*here, "-e", "ansible_user=emil"), "emil"),
+        ("vars: {ansible_user: '{{ one }}', one: fred}", ("--host", "dora@box", "--user", "carl"), "fred"),
+        ("vars: {ansible_user: fred}", (*here, "-e", "ansible_user=emil"), "emil"),
     ):
         code, out = run(words, *options)
         assert code == 5 and f"({user}@127.0.0.1:1)" in out, out

@@ -28,11 +28,12 @@ from trainyard.playbook.goingon import again
 from trainyard.playbook.hosts.inventory import Inventory
 from trainyard.playbook.hosts.sources import add_named, read
 from trainyard.playbook.hosts.ways import transport_to
+from trainyard.playbook.keywords import WAY
 from trainyard.playbook.listing import lines
 from trainyard.playbook.loader import load_all
-from trainyard.playbook.model import Playbook
+from trainyard.playbook.model import Play, Playbook, Vars
 from trainyard.playbook.report import Report, TextReporter
-from trainyard.playbook.selection import Tags
+from trainyard.playbook.selection import Tags, hosts_of
 from trainyard.playbook.values import Literal
 from trainyard.playbook.vault import password_from
 from trainyard.remote.transport import LocalTransport
@@ -206,13 +207,37 @@ def _hosts(inventory: Inventory, options: argparse.Namespace, playbooks: Sequenc
         return {"localhost": Host(LocalTransport())}
     folder, extra = playbooks[0].path.parent, extra_vars(options.extra_vars)
     login = _login(playbooks, extra)
-    return {
-        name: Host(
-            transport_to(name, inventory, {**login, **inventory.variables(name, folder), **extra}, options.ssh_config, options.user),
-            beside=functools.partial(inventory.known_of, name), origin=inventory.origins.get(name),
-        )
-        for name in inventory.hosts
-    }  # fmt: skip
+    plays = [(_own(play), hosts_of(play, inventory.members(), extra)) for play in _together(playbooks).plays]
+    hosts: dict[str, Host] = {}
+    for name in inventory.hosts:
+        known = inventory.variables(name, folder)
+        way = _way(name, known, [own for own, names in plays if name in names], extra)
+        transport = transport_to(name, inventory, {**login, **known, **way, **extra}, options.ssh_config, options.user)
+        hosts[name] = Host(transport, beside=functools.partial(inventory.known_of, name), origin=inventory.origins.get(name))
+    return hosts
+
+
+def _own(play: Play) -> Vars:
+    """Return a play's variables as far as they are known before it runs."""
+    return {**play.vars, **{name: value for file in play.vars_files for name, value in (file.known or {}).items()}}
+
+
+def _way(name: str, known: Vars, plays: Sequence[Vars], extra: Mapping[str, object]) -> dict[str, Literal]:
+    """Return what the plays of a host say of the way to it. Raises UserError where two differ: a host is connected to once."""
+    way: dict[str, Literal] = {}
+    for word in (word for word in WAY if any(word in own for own in plays) and word not in extra):
+        said: list[Literal] = []
+        for own in plays:
+            variables = {**known, **own, **extra, "inventory_hostname": name}
+            value = own.get(word) or known.get(word) or Literal(None)
+            said.append(Literal(value.render(variables), value.where))
+        if other := next((one for one in said if one.value != said[0].value), None):
+            what = f"{name}: not all of its plays have the same '{word}', and each host is connected to once"
+            raise UserError(
+                what, where=other.where or said[0].where, hint="Say it in the inventory, or run the playbooks one after the other."
+            )
+        way[word] = said[0]
+    return way
 
 
 def _words(words: list[str]) -> list[str]:

@@ -36,6 +36,12 @@ INCLUDE = ("args", *_LOOPED, *_CONDITIONAL)
 IMPORT_PLAYBOOK = ("import_playbook", "name", "vars", "tags", "when")
 ROLE_ENTRY = ("role", "name", "when", *INHERITED)
 LOOP_CONTROL = ("label", "loop_var", "index_var", "pause", "extended")
+WAY = (
+    "ansible_host", "ansible_ssh_host", "ansible_user", "ansible_ssh_user", "ansible_port", "ansible_ssh_port", "ansible_connection",
+    "ansible_ssh_private_key_file", "ansible_private_key_file", "ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args",
+    "ansible_host_key_checking", "ansible_ssh_host_key_checking", "ansible_password", "ansible_ssh_pass", "ansible_ssh_password",
+)  # fmt: skip
+"""Variables that say how a host is reached, which is settled before any task."""
 PROMPT = ("name", "prompt", "private", "default", "confirm", "unsafe")
 STRATEGIES = ("linear", "free", "host_pinned")
 CONNECTIONS = ("ssh", "local", "smart", "paramiko", "paramiko_ssh")

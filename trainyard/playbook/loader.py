@@ -116,6 +116,7 @@ def _play(entry: Entry, path: Path) -> Play:
     before, after = (_flushed(parts[key], base) for key in ("pre_tasks", "post_tasks"))
     tasks = (*_gathering(entry, base), *parts["pre_tasks"], *before, *roles, *parts["tasks"], *after, *parts["post_tasks"])
     _check_notifications((*tasks_of(tasks), *handlers), handlers, wrong)
+    _check_ways((*tasks_of(tasks), *handlers), wrong)
     hosts = entry.texts("hosts")
     serial = entry.value("serial")
     return Play(
@@ -171,6 +172,17 @@ def _prompts(entry: Entry) -> tuple[VarsPrompt, ...]:
             text = one.text("prompt") or name
             prompts.append(VarsPrompt(name, text, one.node.where(), private is not False, one.value("default"), bool(one.flag("confirm"))))
     return tuple(prompts)
+
+
+def _check_ways(tasks: tuple[Task, ...], wrong: Mistakes) -> None:
+    """Refuse variables about the way to a host where they would come too late."""
+    for task in tasks:
+        role = (task.role.defaults, task.role.vars, task.role.params) if task.role else ()
+        for own in (*role, task.vars, task.args if task.action == "set_fact" else {}):
+            for name in (name for name in keywords.WAY if name in own):
+                what = f"'{name}' comes too late here: each host is connected to once"
+                instead = "Say it in the play's vars or in the inventory; for one task 'connection: local' or 'delegate_to'."
+                wrong.add(UserError(what, where=cast(Value, own[name]).where, hint=instead))
 
 
 def _check_notifications(tasks: tuple[Task, ...], handlers: tuple[Task, ...], wrong: Mistakes) -> None:
