@@ -51,3 +51,12 @@ def test_a_task_whose_name_stands_twice_is_not_named(tmp_path: Path, capsys: pyt
     assert not [word for word in words if word.startswith(("--start-at-task", "--limit"))]
     (tmp_path / "ready").touch()
     assert main(words) == 0
+
+
+def test_a_playbook_called_from_the_folder_above_finds_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("books").mkdir()
+    Path("books/source").write_text("beside")
+    Path("books/p.yml").write_text(f"- hosts: all\n  tasks:\n    - copy: {{src: source, dest: {tmp_path}/there}}\n")
+    assert main(["books/p.yml"]) == 0
+    assert Path("there").read_text() == "beside"

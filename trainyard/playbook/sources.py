@@ -25,5 +25,6 @@ def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]
         if arg.local and isinstance(value, str) and value and not args.get("remote_src"):
             place = find_source(value, arg.local, search)
             if place is not None:
+                place = place.absolute()  # else an action takes it from the task's folder once more
                 paths[arg.name] = f"{place}/" if value.endswith("/") else str(place)
     return {**args, **paths}
