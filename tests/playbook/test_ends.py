@@ -16,10 +16,12 @@ import pytest
 from tests.playbook.conftest import Run
 from tests.playbook.test_executor import local
 from tests.remote.sshd import Server
+from trainyard import shellscript
 from trainyard.errors import Unreachable, UserError
 from trainyard.playbook import Host
 from trainyard.playbook.ending import BrokenOff, Endable, end_all, side_by_side
 from trainyard.playbook.loader import load
+from trainyard.remote.protocol import with_values
 from trainyard.remote.transport import LocalTransport, connect
 
 SLEEPING = """
@@ -170,3 +172,17 @@ def test_a_playbook_that_is_a_pipe_is_told(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "p.yml")
     with pytest.raises(UserError, match="is a pipe"):
         load(tmp_path / "p.yml")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
+def test_a_command_that_became_another_user_is_not_called_ended_while_it_lives() -> None:
+    command = subprocess.Popen(["sh", "-c", ": onetwo; sleep 60"], start_new_session=True)
+    script = with_values(shellscript.load("trainyard.playbook", "end"), first="one", second="two", patience=1)
+    nobody = ["setpriv", "--reuid=65534", "--clear-groups", "env", "PATH=/usr/bin:/bin", "sh", "-c"]
+    try:
+        assert subprocess.run([*nobody, script], capture_output=True, check=True).stdout == b"running\n"
+        assert command.poll() is None
+        assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout == b"ended\n"
+    finally:
+        os.killpg(command.pid, signal.SIGKILL)
+        command.wait()
