@@ -71,6 +71,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "templating",
         "yamlfile",
         "yamltags",
+        "yamlaliases",
         "textfile",
         "shipped",
         "shellscript",

@@ -19,6 +19,7 @@ import yaml
 from trainyard.errors import Location, UserError
 from trainyard.nearest import suggest
 from trainyard.textfile import read_text
+from trainyard.yamlaliases import BoundedLoader
 from trainyard.yamltags import Octal, Unsafe, Vaulted
 
 MOST_DIGITS = 400
@@ -78,7 +79,7 @@ class YamlSource:
         return Location(self.name, line, column, text)
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(BoundedLoader):
     source: YamlSource
 
 

@@ -17,7 +17,7 @@ from trainyard.engine.refusals import refused
 PACKAGE = Path(trainyard.__file__).parent
 BESIDE = (
     "__init__.py", "clock.py", "errors.py", "files.py", "jsontext.py", "secret.py", "nearest.py", "yamlfile.py", "yamltags.py",
-    "textfile.py",
+    "yamlaliases.py", "textfile.py",
     "network.py",
 )  # fmt: skip
 PROGRAM = """
