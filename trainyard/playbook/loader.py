@@ -49,7 +49,7 @@ def included(include: Include, args: Mapping[str, object], params: Vars) -> Incl
     play = Gathered(Mistakes())
     inside = replace(scope, play=play, include_params={**scope.include_params, **params})
     with play.wrong.gathered():
-        nodes = brought(include.task, args, inside)
+        nodes = brought(include.task, args, inside, running=True)
     play.wrong.raise_all()
     return Included(nodes, tuple(play.handlers))
 
@@ -102,8 +102,8 @@ def _play(entry: Entry, path: Path) -> Play:
     wrong, folder = entry.wrong, path.parent
     for error in keywords.unknown_in(entry.node, keywords.PLAY, (), "in a play"):
         wrong.add(error)
-    if "hosts" not in entry.node:
-        wrong.add(UserError("a play needs 'hosts'", where=entry.node.where()))
+    if not entry.node.get("hosts"):
+        wrong.add(UserError("a play needs 'hosts'", where=entry.node.where("hosts")))
     _check_fixed(entry)
     gathered = Gathered(wrong)
     # A play's own variables are weaker than those of hosts: they do not become its tasks' own.

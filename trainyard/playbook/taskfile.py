@@ -22,7 +22,9 @@ from trainyard.textfile import expanded
 from trainyard.yamlfile import Map, Seq
 
 _DEEPEST = 64
-"""So many files include one another at most."""
+"""So many files that include one another are read before the run."""
+_DEEPEST_OF_A_RUN = 150
+"""So many files are included in one another at most, for a file may include itself until a condition holds."""
 
 
 def nodes_of(entry: Entry, key: str, around: Scope) -> tuple[Node, ...]:
@@ -150,18 +152,20 @@ def _include(entry: Entry, action: str, around: Scope) -> Node | None:
     needed = {arg.name for arg in keywords.COURSE[action].args if arg.required}
     if needed <= set(args) and set(task.args) - set(args) <= {"apply"} and len(around.files) < _DEEPEST:
         with around.wrong.gathered():
-            known = brought(task, args, inside)
+            known = brought(task, args, inside, running=False)
     return Include(task, inside, known)
 
 
-def brought(task: Task, args: Mapping[str, object], inside: Scope) -> tuple[Node, ...]:
-    """Return what an include brings; a file that includes itself is not followed here."""
+def brought(task: Task, args: Mapping[str, object], inside: Scope, *, running: bool) -> tuple[Node, ...]:
+    """Return what an include brings; a file that includes itself is followed only while it runs: then its condition ends it."""
     if task.action == "include_role":
         return role_nodes(str(args["name"]), args, inside, task.where)
     path = find_tasks(str(args["file"]), inside)
     if path is None:
         raise UserError(f"there is no file {inside.folder / str(args['file'])}", where=task.where)
-    return () if path.resolve() in inside.files else file_nodes(path, inside)
+    if len(inside.files) > _DEEPEST_OF_A_RUN:
+        raise UserError(f"files include one another {_DEEPEST_OF_A_RUN} times: does a condition ('when') end it?", where=task.where)
+    return () if path.resolve() in inside.files and not running else file_nodes(path, inside)
 
 
 def role_nodes(name: str, args: Mapping[str, object], around: Scope, where: Location | None, use: Entry | None = None) -> tuple[Node, ...]:
