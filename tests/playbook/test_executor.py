@@ -156,6 +156,12 @@ def test_retries_are_further_attempts_and_the_delay_is_kept(run: Run, tmp_path: 
     assert "FAILED - RETRYING: [pod]: shell (5 retries left)." in shown.lines
 
 
+@pytest.mark.parametrize("word", ["delay: 1e+308", "retries: 99999999999999999999", "timeout: 1e+12", "delay: 'nan'"])
+def test_more_patience_than_a_life_has_is_refused_in_a_sentence(run: Run, word: str) -> None:
+    shown = run(f"- {{command: 'false', retries: 1, {word}}}" if "retries" not in word else f"- {{command: 'false', {word}}}")
+    assert "a number of tries or seconds must be" in shown.report.reason()
+
+
 def test_patience_ends_after_the_first_attempt_and_n_retries(run: Run, tmp_path: Path) -> None:
     shown = run("- {shell: 'echo x >>{{ tmp }}/tries', until: false, register: out}")
     assert shown.report.exit_code == 2 and "'until' does not hold after 4 attempts" in shown.report.reason()

@@ -153,6 +153,25 @@ def test_names_are_those_that_must_be_there() -> None:
     assert isinstance(condition := compile_condition("{{ x.y }}", None), Condition) and {name for name, _ in names_in(condition)} == {"x"}
 
 
+def test_nothing_is_worked_out_while_names_are_looked_for() -> None:
+    began = time.process_time()
+    assert [name for name, _ in names_in(compile_value("{{ ('a' * 40 ~ '!') | regex_search('^(a+)+$') ~ 10 ** 5000 ~ x }}", None))] == ["x"]
+    assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ 'a' * 10 ** 18 }}", "the expression cannot be evaluated: it makes more than fits into the memory"),
+        ("{{ 10 ** 5000 }}", "the expression cannot be evaluated: a whole number of more than 400 digits is none that is meant"),
+    ],
+)
+def test_a_value_that_is_too_large_is_refused_in_a_sentence(text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compile_value(text, None).render({})
+    assert caught.value.message == said
+
+
 def test_lookups_read_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLACE", "/here")
     here = {SEARCHED: (folder,)}

@@ -20,9 +20,11 @@ from trainyard.playbook.hosts.magic import of_role
 from trainyard.playbook.model import Loop, Node, Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
+from trainyard.playbook.schema import MOST
 from trainyard.playbook.stepping import environment_of
 from trainyard.playbook.steps import Get, Outcome, Step
 from trainyard.playbook.values import Value, Variables, boolean, compile_value, look_up
+from trainyard.reading import Shape, read
 from trainyard.remote.frame import NotRun
 from trainyard.remote.protocol import Transport
 from trainyard.remote.transport import LocalTransport
@@ -317,7 +319,7 @@ def _judge(task: Task, result: Outcome, known: Variables) -> None:
     if task.changed_when is not None:
         result["changed"] = task.changed_when.holds(known)
     if task.failed_when is not None:
-        failed = task.failed_when.holds(known)
+        failed = result["failed_when_result"] = task.failed_when.holds(known)
         result["failed"] = failed
         if failed and "msg" not in result:
             result["msg"] = "failed_when: " + " and ".join(task.failed_when.sources)
@@ -341,10 +343,8 @@ def _failed(task: Task, message: str | None, known: Variables | None = None, res
 def _number(value: Value | None, variables: Variables, default: float) -> float:
     if value is None:
         return default
-    number = value.render(variables)
+    shape = Shape(kind="number", least=0, most=MOST)
     try:
-        if isinstance(number, bool) or not isinstance(number, (int, float, str)) or float(number) < 0:
-            raise ValueError
-        return float(number)
-    except ValueError:
-        raise UserError(f"expected a number, found {number!r}", where=value.where) from None
+        return float(str(read(shape, value.render(variables), "a number of tries or seconds")))
+    except UserError as error:
+        raise UserError(error.message, where=error.where or value.where) from None

@@ -121,7 +121,7 @@ def names_in_template(path: Path) -> frozenset[str]:
     source = path.read_bytes().decode()
     options, text = _header(source)
     tree = _below(jinja_environment().overlay(**options).parse(text), source.count("\n") - text.count("\n"))
-    return frozenset(meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals))
+    return frozenset(_read_in(tree) - _guarded_in(tree) - set(jinja_environment().globals))
 
 
 def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] = MappingProxyType({})) -> str:
@@ -151,11 +151,18 @@ def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] 
     return templating.guarded(call, str(path))
 
 
+def _read_in(tree: nodes.Template) -> set[str]:
+    names = meta.TrackingCodeGenerator(jinja_environment())
+    names.optimizer = None  # nothing is worked out while names are looked for: 10 ** 10 ** 10 would be
+    names.visit(tree)
+    return names.undeclared_identifiers
+
+
 @lru_cache(_COMPILED)
 def free_names(source: str) -> frozenset[str]:
     """Return the variables that a text reads, but those it reads only to see whether they exist."""
     tree = jinja_environment().parse(source)
-    return frozenset(meta.find_undeclared_variables(tree) - _guarded_in(tree) - set(jinja_environment().globals))
+    return frozenset(_read_in(tree) - _guarded_in(tree) - set(jinja_environment().globals))
 
 
 @lru_cache(_COMPILED)

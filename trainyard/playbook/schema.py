@@ -191,12 +191,14 @@ def _listed(schema: Schema) -> str:
     return "arguments: " + ", ".join(arg.name for arg in schema.args) if schema.args else "variables and their values"
 
 
+MOST = 1_000_000_000
+"""Nobody waits for longer, nor tries more often: in seconds, that is 30 years."""
 _SHAPES: Mapping[Kind, Shape] = {
     "text": Shape(kind="text", empty=True),
     "path": Shape(kind="text", empty=True),
     "name": Shape(kind="text", pattern=_NAME.pattern, looks_like="a variable's name"),
     "int": Shape(kind="whole"),
-    "number": Shape(kind="number", least=0),
+    "number": Shape(kind="number", least=0, most=MOST),
     "mode": Shape(
         kind="text",
         pattern=rf"0?[0-7]{{3,4}}|preserve|{_CLAUSE}(,{_CLAUSE})*",

@@ -217,8 +217,10 @@ def _guarded(call: Callable[[], object], where: Location | None) -> object:
         raise (error if error.where is not None else UserError(error.message, where=where)) from None
     except TrainyardError:
         raise
+    except MemoryError:
+        raise UserError("the expression cannot be evaluated: it makes more than fits into the memory", where=where) from None
     except Exception as error:  # filters are code of anybody's: whatever they raise is about this value
-        raise UserError(f"the expression cannot be evaluated: {error or type(error).__name__}", where=where) from None
+        raise UserError(f"the expression cannot be evaluated: {str(error) or type(error).__name__}", where=where) from None
 
 
 def _line_in(where: Location | None, line: int) -> Location | None:
