@@ -12,7 +12,7 @@ MOST_REPEATED = 100_000
 """So many values may come from aliases; a file that is meant has some hundreds."""
 
 
-class Places(Protocol):
+class DocumentPlaces(Protocol):
     """The text of the document."""
 
     def at(self, line: int, column: int = 1) -> Location:
@@ -23,7 +23,7 @@ class Places(Protocol):
 class BoundedLoader(yaml.SafeLoader):
     """Refuses a document whose aliases repeat too much."""
 
-    source: Places
+    source: DocumentPlaces
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
