@@ -93,6 +93,10 @@ def _defined(task: Task, names: _Defined) -> None:
         names.known |= set(task.args)
     names.facts |= task.action in ("setup", "gather_facts")
     names.open |= task.action in ("package_facts", "service_facts", "group_by")
+    if task.action == "getent":
+        database = task.args.get("database")
+        names.known |= {f"getent_{database.value}"} if isinstance(database, Literal) else set()
+        names.open |= not isinstance(database, Literal)
     if task.action == "include_vars":
         name, file = task.args.get("name"), task.args.get("file")
         if isinstance(name, Literal):

@@ -25,7 +25,7 @@ GETENT = Schema(
     "getent",
     (Arg("database", required=True), Arg("key"), Arg("split"), Arg("fail_key", "bool")),
     again="reads",
-    does="an entry of passwd, group, hosts ...: ansible_facts.getent_DATABASE",
+    does="an entry of passwd, group, hosts ...: getent_DATABASE, also in ansible_facts",
 )
 _NAMES = {
     "debian": "Debian", "ubuntu": "Ubuntu", "linuxmint": "Linux Mint", "pop": "Pop!_OS", "kali": "Kali", "raspbian": "Debian",
@@ -75,8 +75,12 @@ def keep(facts: dict[str, object], more: object) -> None:
             facts["ansible_facts"] = {**before, **now}
 
 
+_OWN_NAMES = ("trainyard_gpus", "packages", "getent_")
+"""Facts that are variables without ``ansible_`` before them."""
+
+
 def _known(facts: Mapping[str, object]) -> Outcome:
-    injected = {name if name == "trainyard_gpus" else f"ansible_{name}": value for name, value in facts.items()}
+    injected = {name if name.startswith(_OWN_NAMES) else f"ansible_{name}": value for name, value in facts.items()}
     return {"changed": False, "ansible_facts": dict(facts), "facts": {**injected, "ansible_facts": dict(facts)}}
 
 
