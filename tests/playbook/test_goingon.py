@@ -60,3 +60,18 @@ def test_a_playbook_called_from_the_folder_above_finds_what_lies_beside_it(tmp_p
     Path("books/p.yml").write_text(f"- hosts: all\n  tasks:\n    - copy: {{src: source, dest: {tmp_path}/there}}\n")
     assert main(["books/p.yml"]) == 0
     assert Path("there").read_text() == "beside"
+
+
+def test_hosts_whose_turn_never_came_are_in_the_command_that_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book = tmp_path / "p.yml"
+    book.write_text(
+        "- {hosts: [a, b, c], serial: 1, tasks: [{name: before, shell: 'echo {{ inventory_hostname }} >>TMP/done'},"
+        " {name: here, shell: '[ {{ inventory_hostname }} != b ] || [ -e TMP/ready ]'}]}\n"
+        "- {hosts: d, tasks: [{name: later, shell: 'echo d >>TMP/done'}]}\n".replace("TMP", str(tmp_path))
+    )
+    hosts = tmp_path / "hosts.yml"
+    hosts.write_text("all: {hosts: {a: {}, b: {}, c: {}, d: {}}, vars: {ansible_connection: local}}")
+    assert main([str(book), "-i", str(hosts)]) == 2
+    words = said(capsys, "to run it once more: python -m trainyard.playbook ")
+    (tmp_path / "ready").touch()
+    assert main(words) == 0 and (tmp_path / "done").read_text().split() == ["a", "b", "b", "c", "d"]

@@ -107,7 +107,11 @@ def _play(play: Play, names: list[str], standing: Standing) -> None:
     standing.alive = [name for name in names if name not in standing.failures]
     if not names:
         settings.reporter.play(_title(play, settings), nobody=True)
-    for batch in _batches(play, list(standing.alive), settings) if not standing.over else ():
+    if standing.over:
+        standing.unbegun += standing.alive
+        return
+    waiting = list(standing.alive)
+    for batch in _batches(play, list(standing.alive), settings):
         settings.reporter.play(_title(play, settings))
         hosts, alive = [standing.host(name) for name in batch], list(batch)
         about = magic.of_play(play.name, play.folder, names, standing.alive) | {"ansible_play_batch": alive, "play_hosts": alive}
@@ -119,7 +123,9 @@ def _play(play: Play, names: list[str], standing: Standing) -> None:
         course = Course(play, hosts, alive, standing)
         course.run()
         standing.over = standing.over or all(name in standing.failures for name in batch)
+        waiting = waiting[len(batch) :]
         if standing.over or course.play_ended:
+            standing.waiting += waiting if standing.over else ()
             return
 
 

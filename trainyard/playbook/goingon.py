@@ -27,8 +27,11 @@ def again(playbook: Playbook, report: Report, typed: str, options: argparse.Name
     names = startable(playbook)
     # A name that stands twice would start at the first one; what a file brought at run time cannot be started at.
     firsts = [name for name in names if names.count(name) == 1 and any(failure.task == name for failure in report.failures)]
+    if report.waiting:
+        firsts = []  # those have to begin at the first task
     words = [f"--start-at-task={firsts[0]}"] if firsts else []
-    words += [f"--limit={','.join(out)}"] if len(out) < len(report.tallies) else [f"--limit={pattern}" for pattern in options.limit]
+    out = list(dict.fromkeys([*out, *report.waiting, *report.unbegun]))
+    words += [f"--limit={','.join(out)}"] if set(report.tallies) - set(out) else [f"--limit={pattern}" for pattern in options.limit]
     kept = [text for text in options.extra_vars if not _secret(text, playbook)]
     for name in _KEPT:
         value = kept if name == "extra_vars" else getattr(options, name)

@@ -60,6 +60,10 @@ class Report:
     failures: tuple[HostFailure, ...] = ()
     facts: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     """Per host what was registered and set."""
+    waiting: tuple[str, ...] = ()
+    """Hosts whose turn (serial) never came, since a failure ended the run."""
+    unbegun: tuple[str, ...] = ()
+    """Hosts of plays that never began, since a failure ended the run."""
 
     @property
     def exit_code(self) -> int:

@@ -28,6 +28,10 @@ class Standing:
     failures: dict[str, HostFailure] = field(default_factory=dict)
     over: bool = False
     """Whether no further task of any play is done."""
+    waiting: list[str] = field(default_factory=list)
+    """Hosts whose turn (serial) has not come, since it was over before."""
+    unbegun: list[str] = field(default_factory=list)
+    """Hosts of whole plays that have not begun, since it was over before."""
 
     def host(self, name: str) -> HostState:
         """Return a host that takes part."""
@@ -59,7 +63,7 @@ class Standing:
         """Return what came of the run."""
         facts = {name: dict(host.facts) for name, host in self.hosts.items() if name in self.tallies}
         said = {name: tally for name, tally in self.tallies.items() if tally != HostCounters()}
-        return Report(said, tuple(self.failures.values()), facts)
+        return Report(said, tuple(self.failures.values()), facts, tuple(self.waiting), tuple(self.unbegun))
 
     @contextlib.contextmanager
     def left_in_words(self) -> Iterator[None]:
