@@ -162,6 +162,15 @@ def test_more_patience_than_a_life_has_is_refused_in_a_sentence(run: Run, word: 
     assert "a number of tries or seconds must be" in shown.report.reason()
 
 
+def test_what_a_host_prints_does_not_speak_to_the_terminal(run: Run) -> None:
+    shown = run("""
+        - shell: printf 'a\\033]0;title\\007\\tb'; exit 1
+          ignore_errors: true
+        - debug: {msg: "\\e[2Jgone"}
+    """)
+    assert "  stdout: a\\x1b]0;title\\x07\tb" in shown.lines and "  \\x1b[2Jgone" in shown.lines
+
+
 def test_patience_ends_after_the_first_attempt_and_n_retries(run: Run, tmp_path: Path) -> None:
     shown = run("- {shell: 'echo x >>{{ tmp }}/tries', until: false, register: out}")
     assert shown.report.exit_code == 2 and "'until' does not hold after 4 attempts" in shown.report.reason()

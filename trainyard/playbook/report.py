@@ -125,6 +125,10 @@ class Silent:
     def recap(self, report: Report) -> None: ...
 
 
+_NO_LETTERS = {number: f"\\x{number:02x}" for number in (*range(32), *range(127, 160)) if chr(number) not in "\t\n"}
+"""What would move the cursor or speak to the terminal, where it comes from a host or a file: written out."""
+
+
 class TextReporter:
     """Write lines. ``verbose``: 1 shows the last lines of commands that went well, too, 2 whatever commands print."""
 
@@ -188,7 +192,7 @@ class TextReporter:
         with self._lock:
             for line in lines:
                 # Names of files may hold bytes that are no text.
-                self._write(hide(line).encode(errors="backslashreplace").decode())
+                self._write(hide(line).translate(_NO_LETTERS).encode(errors="backslashreplace").decode())
 
 
 def secrets_in(value: object) -> list[Secret]:
