@@ -125,3 +125,6 @@ def test_an_archive_is_unpacked_unless_all_of_it_is_there(run: Run, tmp_path: Pa
     assert changes(run(text.replace("src: archive", "src: '{{ tmp }}/archive', remote_src: true"))) == 1 and file.read_text() == "1"
     assert not list((tmp_path / "out").glob(".*"))
     assert "with 'remote_src: true'" in run("- unarchive: {src: none, dest: '{{ tmp }}/out'}").report.reason()
+    (tmp_path / "files").mkdir()
+    (tmp_path / "archive").rename(tmp_path / "files/below")
+    assert run("- unarchive: {src: below, dest: '{{ tmp }}/out'}").report.exit_code == 0

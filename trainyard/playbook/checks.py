@@ -135,7 +135,12 @@ def _sources(playbook: Playbook, wrong: Mistakes) -> Iterator[Path]:
             brought |= task.action == "fetch" or task.delegate_to is not None or play.hosts == ("localhost",)
             for arg in ACTIONS[task.action].schema.args if task.action in ACTIONS else ():
                 value = task.args.get(arg.name)
-                if not arg.local or not isinstance(value, Literal) or not isinstance(value.value, str) or "remote_src" in task.args:
+                if (
+                    not arg.local
+                    or not isinstance(value, Literal)
+                    or not isinstance(value.value, str)
+                    or {"remote_src", "copy"} & set(task.args)
+                ):
                     continue
                 path = None
                 with wrong.gathered():

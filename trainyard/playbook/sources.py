@@ -22,7 +22,7 @@ def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]
     paths: dict[str, object] = {}
     for arg in schema.args:
         value = args.get(arg.name)
-        if arg.local and isinstance(value, str) and value and not args.get("remote_src"):
+        if arg.local and isinstance(value, str) and value and not args.get("remote_src") and args.get("copy") is not False:
             place = find_source(value, arg.local, search)
             if place is not None:
                 place = place.absolute()  # else an action takes it from the task's folder once more

@@ -42,7 +42,7 @@ URI = Schema(
 UNARCHIVE = Schema(
     "unarchive",
     (
-        Arg("src", required=True), Arg("dest", "path", required=True), Arg("remote_src", "bool"), Arg("copy", "bool"),
+        Arg("src", required=True, local="files"), Arg("dest", "path", required=True), Arg("remote_src", "bool"), Arg("copy", "bool"),
         Arg("creates", "path", empty=True), Arg("extra_opts", "list"), Arg("include", "words"), Arg("exclude", "words"),
         Arg("validate_certs", "bool"), *OWNERSHIP,
     ),
