@@ -14,7 +14,7 @@ from tests.remote import sshd
 from trainyard import playbook
 from trainyard.errors import Unreachable
 from trainyard.playbook import Host
-from trainyard.remote import jobs, transfer
+from trainyard.remote import channel, jobs, transfer
 from trainyard.remote.follow import Tail, follow
 from trainyard.remote.transport import CommandResult, NotRun, SshTransport, Transport, connect
 
@@ -54,6 +54,19 @@ def noisy(tmp_path: Path) -> Iterator[SshTransport]:
 def test_a_login_that_runs_nothing_of_ours_is_never_ok(serve: Serve, kind: dict[str, str]) -> None:
     with pytest.raises(NotRun, match="answered without running the command"):
         serve(**kind).exec("true")
+
+
+def test_a_login_that_says_nothing_and_never_ends_is_not_waited_for(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(channel, "BEGUN", 0.5)
+    with pytest.raises(NotRun, match=r"did not begin the command within 0\.5 s: it said nothing"):
+        serve(forced="sleep 30").exec("true")
+
+
+def test_a_command_that_has_begun_may_be_silent_for_as_long_as_it_likes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = serve()
+    transport.exec("true")
+    monkeypatch.setattr(channel, "BEGUN", 0.5)
+    assert transport.exec("sleep 1; echo late").stdout == b"late\n"
 
 
 def test_a_playbook_on_a_login_with_a_forced_command_ends_at_its_first_task(serve: Serve, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ WAKE = 100
 """Longest wait (ms) for a wake-up before looking again."""
 LINGER = 1.0
 """Seconds to wait for the end of stderr once the exit code has come: something between may swallow it."""
+BEGUN = 120.0
+"""Seconds in which a command must have begun: its mark comes first of all, so a login that is silent runs something else."""
 LOST = (EOFError, OSError, paramiko.SSHException)
 """What paramiko raises when the link is lost, or never was."""
 
@@ -91,10 +93,11 @@ def _send(channel: paramiko.Channel, stdin: Stdin) -> None:
 
 
 def read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> bool:
-    """Read both streams to the end of the command; return False at the deadline.
+    """Read both streams to the end of the command; return False at the deadline. Raises NotRun when it does not begin.
 
     What a command leaves running in the background may hold the channel open: its frame's end is the end.
     """
+    begin_by = time.monotonic() + BEGUN
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
     told_until: float | None = None
@@ -109,6 +112,8 @@ def read(channel: paramiko.Channel, frame: Frame, deadline: float | None) -> boo
             frame.err(channel.recv_stderr(PIECE))
         if frame.whole:
             return True
+        if not frame.begun and not ended and time.monotonic() > begin_by:
+            raise frame.silent(BEGUN)
         if ended:
             return frame.complete or bool(channel.status_event.wait(left))
         if frame.complete:

@@ -88,6 +88,11 @@ class Frame:
         self._take(self._err, data)
 
     @property
+    def begun(self) -> bool:
+        """Tell whether the target has begun with the command."""
+        return self._out.begun
+
+    @property
     def complete(self) -> bool:
         """Tell whether the command's exit code has come."""
         return self._out.code is not None
@@ -106,7 +111,7 @@ class Frame:
             return CommandResult(self._out.code, b"".join(self._chunks), b"".join(self._errors))
         if status is None:
             raise Unreachable(f"{self._name}: the connection was lost while a command ran")
-        if self._out.begun:
+        if self.begun:
             raise Unreachable(f"{self._name}: the command began, and its end was not told: was its shell killed?")
         raise self._not_run(status)
 
@@ -115,7 +120,11 @@ class Frame:
         if not stream.begun and len(stream.held) > _NOISE:
             raise self._not_run(None)
 
-    def _not_run(self, status: int | None) -> NotRun:
+    def silent(self, seconds: float) -> NotRun:
+        """Return the error of a target that took the command and did not begin it within so many seconds."""
+        return self._not_run(None, f"the target did not begin the command within {seconds:g} s")
+
+    def _not_run(self, status: int | None, what: str = "the target answered without running the command") -> NotRun:
         lines = (self._out.held[:4096] + b"\n" + self._err.held[:4096]).splitlines()
         # A line that repeats the command may hold its secrets.
         kept = [line.decode(errors="backslashreplace").strip() for line in lines if not any(half in line for half in self._halves)]
@@ -123,7 +132,7 @@ class Frame:
         seen = seen[:_SHOWN] + "..." if len(seen) > _SHOWN else seen
         end = "" if status is None else f" (exit code {status})"
         return NotRun(
-            f"{self._name}: the target answered without running the command", (seen or "it said nothing") + end,
+            f"{self._name}: {what}", (seen or "it said nothing") + end,
             hint="Is its login shell a shell? Does sshd or authorized_keys force a command on this login?",
         )  # fmt: skip
 
