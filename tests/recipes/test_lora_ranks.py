@@ -36,6 +36,16 @@ def killed(training: Training, step: int, rank: int = 1) -> Training:
     return training
 
 
+def check_losses_and_weights(alone: Training, straight: Training, again: Training, sets: tuple[str, ...]) -> None:
+    """Assert that several processes have the losses of one, and that a killed training ends as one that was not."""
+    assert again.losses == straight.losses and again.weights == straight.weights
+    assert {step: tokens for step, (_, tokens) in straight.losses.items()} == {step: tokens for step, (_, tokens) in alone.losses.items()}
+    for step, (loss, _) in alone.losses.items():
+        assert straight.losses[step][0] == pytest.approx(loss, rel=1e-4)
+    if "keep_best=true" in sets:
+        assert straight.result["best_eval_loss"] == pytest.approx(alone.result["best_eval_loss"], rel=1e-4)
+
+
 def pid_of(training: Training, rank: int) -> int:
     """Return the process that writes the log of a rank."""
     log = str(training.folder / ".trainyard" / "ranks" / f"rank-{rank}.log")
@@ -88,12 +98,7 @@ def test_by_each_strategy_losses_are_those_of_one_process_and_a_killed_training_
     alone = Training(tmp_path / "alone", envs, ROWS, *AT_ONCE, *sets).done()
     straight = Training(tmp_path / "straight", envs, ROWS, *AT_ONCE, *sets, "gpus=2").done()
     again = killed(Training(tmp_path / "again", envs, ROWS, *AT_ONCE, *sets, "gpus=2"), 5).done()
-    assert again.losses == straight.losses and again.weights == straight.weights
-    assert {step: tokens for step, (_, tokens) in straight.losses.items()} == {step: tokens for step, (_, tokens) in alone.losses.items()}
-    for step, (loss, _) in alone.losses.items():
-        assert straight.losses[step][0] == pytest.approx(loss, rel=1e-4)
-    if "keep_best=true" in sets:
-        assert straight.result["best_eval_loss"] == pytest.approx(alone.result["best_eval_loss"], rel=1e-4)
+    check_losses_and_weights(alone, straight, again, sets)
 
 
 @pytest.mark.long

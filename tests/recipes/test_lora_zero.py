@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.recipes.conftest import ROOT
-from tests.recipes.test_lora_ranks import AT_ONCE, ROWS, killed
+from tests.recipes.test_lora_ranks import AT_ONCE, ROWS, check_losses_and_weights, killed
 from tests.recipes.trainings import Training, environment
 from trainyard.errors import UserError
 from trainyard.recipes.contract import load_recipe
@@ -37,12 +37,7 @@ def test_shared_out_by_deepspeed_losses_are_those_of_one_process_and_a_killed_tr
     assert "installing the packages of deepspeed.lock" in straight.log and straight.result["strategy"] == shared[0][9:]
     again = killed(Training(tmp_path / "again", environment(), ROWS, *AT_ONCE, *sets, *shared, "gpus=2"), 5).done()
     assert "going on from checkpoint-4" in again.log
-    assert again.losses == straight.losses and again.weights == straight.weights
-    assert {step: tokens for step, (_, tokens) in straight.losses.items()} == {step: tokens for step, (_, tokens) in alone.losses.items()}
-    for step, (loss, _) in alone.losses.items():
-        assert straight.losses[step][0] == pytest.approx(loss, rel=1e-4)
-    if "keep_best=true" in sets:
-        assert straight.result["best_eval_loss"] == pytest.approx(alone.result["best_eval_loss"], rel=1e-4)
+    check_losses_and_weights(alone, straight, again, sets)
 
 
 @pytest.mark.parametrize(
