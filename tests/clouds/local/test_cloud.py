@@ -272,6 +272,22 @@ def test_a_tree_can_be_removed_by_two_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
+def test_a_file_that_comes_while_its_tree_is_removed_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    late, rmdir = [tmp_path / "a/b/late", tmp_path / "a/late"], os.rmdir
+
+    def removed(name: str, *, dir_fd: int | None) -> None:
+        for path in [path for path in late if path.parent.name == Path(name).name]:
+            late.remove(path)
+            path.touch()
+        rmdir(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(sandbox.os, "rmdir", removed)
+    assert sandbox.remove_tree(str(tmp_path / "a"))
+    assert not late
+    assert not (tmp_path / "a").exists()
+
+
 def test_a_volume_is_a_folder_of_this_machine_that_the_pod_may_write_to(cloud: LocalCloud, tmp_path: Path) -> None:
     volume = tmp_path / "cache"
     volume.mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import struct
@@ -16,11 +17,9 @@ from collections.abc import Iterable, Iterator
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x20000, 0x8000000, 0x10000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 32, 4096, 16384
-MS_UNBINDABLE, MS_PRIVATE, MS_RELATIME = 1 << 17, 1 << 18, 1 << 21
-MNT_DETACH = 2
+MS_UNBINDABLE, MS_PRIVATE, MS_RELATIME, MNT_DETACH = 1 << 17, 1 << 18, 1 << 21, 2
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP, PR_SET_CHILD_SUBREAPER = 1, 24, 36
-CAP_SYS_PTRACE, CAPABILITY_VERSION = 19, 0x20080522
-RLIMIT_RTTIME = 15
+CAP_SYS_PTRACE, CAPABILITY_VERSION, RLIMIT_RTTIME = 19, 0x20080522, 15
 MASKED = ("/root", "/workspace", "/tmp")
 """Folders of which every pod has its own."""
 SYSTEM = ("/usr", "/etc", "/opt", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/var/lib")
@@ -189,15 +188,24 @@ def remove_tree(path: str, *, dir_fd: int | None = None, until: float = float("i
     with contextlib.suppress(FileNotFoundError):
         top = _open_dir(path, dir_fd)
         try:
-            while True:
-                if not _empty(top, top, 0, until):
-                    return False
-                if not os.listdir(top):
-                    break
+            while _empty(top, top, 0, until):
+                if _gone(path, dir_fd):
+                    return True
+            return False
         finally:
             os.close(top)
-        os.rmdir(path, dir_fd=dir_fd)
     return True
+
+
+def _gone(name: str, dir_fd: int | None) -> bool:
+    """Remove an emptied folder; False when another remover has moved the deep end of its tree there meanwhile."""
+    try:
+        os.rmdir(name, dir_fd=dir_fd)
+        return True
+    except OSError as error:
+        if error.errno == errno.ENOTEMPTY:
+            return False
+        raise
 
 
 def _empty(fd: int, top: int, depth: int, until: float) -> bool:
@@ -217,7 +225,7 @@ def _empty(fd: int, top: int, depth: int, until: float) -> bool:
                         return False
                 finally:
                     os.close(child)
-                os.rmdir(entry.name, dir_fd=fd)
+                _gone(entry.name, fd)
     return True
 
 
