@@ -16,6 +16,7 @@ from trainyard.errors import Unreachable
 from trainyard.playbook import Host
 from trainyard.remote import channel, jobs, transfer
 from trainyard.remote.follow import Tail, follow
+from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import CommandResult, NotRun, SshTransport, Transport, connect
 
 Serve = Callable[..., SshTransport]
@@ -128,6 +129,19 @@ def test_a_command_that_signals_its_whole_group_still_tells_its_end(transport: T
     assert transport.exec("kill -s TERM 0; sleep 5").rc == 143
     with pytest.raises(Unreachable, match=r"its end was not told|connection was lost"):
         transport.exec("kill -s KILL $PPID; sleep 0.2")
+
+
+def test_a_shell_that_is_killed_costs_no_connection(serve: Serve) -> None:
+    dialled: list[SshTransport] = []
+
+    def dial() -> Transport:
+        dialled.append(serve())
+        return dialled[-1]
+
+    way = Reconnecting(dial)
+    with pytest.raises(Unreachable, match="its end was not told"):
+        way.exec("kill -s KILL $PPID; sleep 0.2")
+    assert way.exec("echo on").stdout == b"on\n" and len(dialled) == 1
 
 
 def test_what_a_command_leaves_in_the_background_holds_nobody_up(transport: Transport) -> None:

@@ -59,6 +59,10 @@ class NotRun(Unreachable):
         self.plain, self.seen = message, seen
 
 
+class EndUntold(Unreachable):
+    """A command began and its shell ended without telling how; the link is as good as before."""
+
+
 class Frame:
     """One command on its way to a target and the answer on its way back."""
 
@@ -102,17 +106,17 @@ class Frame:
         """Tell whether both streams have come to their ends."""
         return self.complete and self._err.code is not None
 
-    def result(self, status: int | None) -> CommandResult:
-        """Return the answer; ``status`` is what the login shell ended with, None for a lost link.
+    def result(self, status: int | None, *, linked: bool = False) -> CommandResult:
+        """Return the answer; ``status`` is what the login shell ended with, None for a lost link, or, if ``linked``, by a signal.
 
         Raises NotRun when the answer has no frame, Unreachable when it broke off.
         """
         if self._out.code is not None:
             return CommandResult(self._out.code, b"".join(self._chunks), b"".join(self._errors))
-        if status is None:
+        if status is None and not (linked and self.begun):
             raise Unreachable(f"{self._name}: the connection was lost while a command ran")
         if self.begun:
-            raise Unreachable(f"{self._name}: the command began, and its end was not told: was its shell killed?")
+            raise EndUntold(f"{self._name}: the command began, and its end was not told: was its shell killed?")
         raise self._not_run(status)
 
     def _take(self, stream: Marked, data: bytes) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 from trainyard.errors import Unreachable
+from trainyard.remote.frame import EndUntold
 from trainyard.remote.protocol import CommandResult, NoAnswer, NotSent, OnBytes, Stdin, Transport
 
 
@@ -32,7 +33,7 @@ class Reconnecting:
             transport = self._connected()
             try:
                 return transport.exec(command, stdin, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
-            except NoAnswer:
+            except (NoAnswer, EndUntold):
                 raise
             except Unreachable as error:
                 self._drop(transport)

@@ -121,7 +121,7 @@ class SshTransport:
                 feeder = feed(channel, stdin)
                 if not read(channel, frame, deadline):
                     raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
-                return frame.result(None if frame.complete else status(channel))
+                return frame.result(None if frame.complete else status(channel), linked=bool(self._transport.is_active()))
             finally:
                 channel.end(feeder, self._silence)
 
