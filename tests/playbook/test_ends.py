@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -145,9 +146,9 @@ def test_a_host_that_does_not_answer_is_named_as_one_whose_command_may_run_on() 
 
 
 def test_the_first_error_of_work_side_by_side_is_raised() -> None:
-    assert side_by_side(lambda item: item + 1, [1, 2, 3], 2) == [2, 3, 4]
+    assert side_by_side(lambda item: item + 1, [1, 2, 3], 2, []) == [2, 3, 4]
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda item: 1 // item, [1, 0], 2)
+        side_by_side(lambda item: 1 // item, [1, 0], 2, [])
 
 
 @pytest.mark.parametrize(
@@ -174,15 +175,105 @@ def test_a_playbook_that_is_a_pipe_is_told(tmp_path: Path) -> None:
         load(tmp_path / "p.yml")
 
 
+def end_script(mark: str, patience: int = 1, alone: int = 1) -> str:
+    values = {"first": mark[:4], "second": mark[4:], "patience": patience, "alone": alone}
+    return with_values(shellscript.load("trainyard.playbook", "end"), **values)
+
+
+@pytest.fixture
+def mark() -> str:
+    return secrets.token_hex(8)
+
+
+NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "PATH=/usr/bin:/bin"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
-def test_a_command_that_became_another_user_is_not_called_ended_while_it_lives() -> None:
-    command = subprocess.Popen(["sh", "-c", ": onetwo; sleep 60"], start_new_session=True)
-    script = with_values(shellscript.load("trainyard.playbook", "end"), first="one", second="two", patience=1)
-    nobody = ["setpriv", "--reuid=65534", "--clear-groups", "env", "PATH=/usr/bin:/bin", "sh", "-c"]
+def test_a_command_that_became_another_user_is_not_called_ended_while_it_lives(mark: str) -> None:
+    command = subprocess.Popen(["sh", "-c", f": {mark}; sleep 60; :"], start_new_session=True)
     try:
-        assert subprocess.run([*nobody, script], capture_output=True, check=True).stdout == b"running\n"
+        for alone, said in ((0, b"others\n"), (1, b"running\n")):
+            assert subprocess.run([*NOBODY, "sh", "-c", end_script(mark, alone=alone)], capture_output=True, check=True).stdout == said
         assert command.poll() is None
-        assert subprocess.run(["sh", "-c", script], capture_output=True, check=True).stdout == b"ended\n"
+        assert subprocess.run(["sh", "-c", end_script(mark, alone=0)], capture_output=True, check=True).stdout == b"ended\n"
     finally:
-        os.killpg(command.pid, signal.SIGKILL)
+        command.kill()
         command.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts")
+def test_where_others_are_hidden_nothing_is_called_ended_that_sudo_may_have_begun(tmp_path: Path, mark: str) -> None:
+    sudo = tmp_path / "sudo"
+    sudo.write_text("#!/bin/sh\nexit 1\n")
+    for path in (sudo, tmp_path, *list(tmp_path.parents)[:3]):
+        path.chmod(0o755)
+    inside = 'mount -t proc -o hidepid=2 proc /proc && exec "$@"'
+    hiding = ["unshare", "-m", "sh", "-c", inside, "sh"]
+    if subprocess.run([*hiding, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("/proc cannot be mounted here")
+    nobody = [*NOBODY[:-1], f"PATH={tmp_path}:/usr/bin:/bin", "sh", "-c"]
+    for alone, said in ((0, b"others\n"), (1, b"unknown\n")):
+        assert subprocess.run([*hiding, *nobody, end_script(mark, alone=alone)], capture_output=True, check=True).stdout == said
+    sudo.unlink()
+    if not any(Path(folder, name).exists() for folder in ("/usr/bin", "/bin") for name in ("sudo", "doas")):
+        assert subprocess.run([*hiding, *nobody, end_script(mark)], capture_output=True, check=True).stdout == b"ended\n"
+
+
+def test_what_a_command_began_in_groups_of_its_own_is_ended_and_what_outlives_it_is_not(tmp_path: Path) -> None:
+    inner = f"echo $$ >{tmp_path}/inner; sleep 60"
+    text = f"setsid sh -c 'echo $$ >{tmp_path}/job; sleep 60' & timeout 50 sh -c '{inner}'"
+    way = Endable(LocalTransport())
+
+    def work() -> None:
+        with pytest.raises(BrokenOff):
+            way.exec(text)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    inner_pid, job = int(wait_for(tmp_path / "inner")), int(wait_for(tmp_path / "job"))
+    assert way.end() == "ended" and gone(inner_pid)
+    os.kill(job, signal.SIGKILL)
+    thread.join(30)
+
+
+def test_who_shares_the_group_of_a_command_lives_on_as_where_dropbear_serves(tmp_path: Path, mark: str) -> None:
+    child = f'a={mark[:4]}; sh -c ": ${{a}}{mark[4:]}; echo \\$\\$ >{tmp_path}/pid; sleep 60; :" &'
+    ours = f"{child} until [ -s {tmp_path}/pid ]; do sleep 0.1; done"
+    both = ["sh", "-c", f'{ours}; sh -c "$1"; echo and on', "sh", end_script(mark, patience=20)]
+    done = subprocess.run(both, capture_output=True, check=False, start_new_session=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, b"ended\nand on\n") and gone(int((tmp_path / "pid").read_text()))
+
+
+def test_how_a_command_ends_that_was_ended_is_no_answer() -> None:
+    class Batching(LocalTransport):
+        def exec(self, command, stdin=None, *, on_stdout=None, **more):  # type: ignore[no-untyped-def]
+            if on_stdout:
+                on_stdout(b"before ")
+                way.end()
+                on_stdout(b"143")
+            return super().exec("echo ended")
+
+    way, heard = Endable(Batching()), bytearray()
+    with pytest.raises(BrokenOff):
+        way.exec("sleep 60", on_stdout=heard.extend)
+    assert heard == b"before "
+
+
+def test_what_was_shown_of_a_task_that_is_broken_off_is_in_the_recap(run: Run, tmp_path: Path) -> None:
+    class Late(LocalTransport):
+        """Is broken off when the other host has its answer."""
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            wait_for(tmp_path / "shown")
+            raise KeyboardInterrupt
+
+    class Heard(list[str]):
+        def append(self, line: str) -> None:
+            super().append(line)
+            if line.startswith("fatal: [a]"):
+                threading.Timer(0.3, (tmp_path / "shown").write_text, ["x"]).start()
+
+    lines = Heard()
+    with pytest.raises(KeyboardInterrupt):
+        run("- command: 'false'", hosts={**local("a"), "b": Host(Late())}, lines=lines)
+    assert any(line.startswith("a ") and "failed=1 " in line for line in lines)

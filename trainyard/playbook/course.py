@@ -168,11 +168,15 @@ class Course:
 
     def _task(self, task: Task, hosts: list[HostState], *, rescued: bool, handler: bool = False) -> Way:
         self._settings.reporter.task(self._title(task, hosts[0]), handler=handler)
+        doing, done = hosts, list[TaskEnd | None]()
         try:
             once = self._flag(task, task.run_once, hosts[0])
             fatal = once or self._flag(task, task.any_errors_fatal, hosts[0])
             doing = hosts[:1] if once else hosts
-            ends = side_by_side(lambda host: run_task(task, host, self._settings), doing, self._at_once(task, hosts[0]))
+            ends = side_by_side(lambda host: run_task(task, host, self._settings), doing, self._at_once(task, hosts[0]), done)
+        except KeyboardInterrupt:
+            self._judged(task, doing[: len(done)], done, rescued=rescued)  # what was shown is in the recap
+            raise
         except UserError as error:
             doing, fatal, once = hosts, False, False
             ends = [TaskEnd("failed", {"changed": False, "failed": True, "msg": str(error)}) for _ in hosts]

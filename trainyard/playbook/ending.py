@@ -1,4 +1,4 @@
-"""How a run is broken off: what still runs on its hosts is ended by process group, or named when nobody can say."""
+"""How a run is broken off: what still runs on its hosts is ended, or named when nobody can say."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Literal, Self, TypeVar
 
-from trainyard.errors import TrainyardError
+from trainyard.errors import PodFailed, TrainyardError
+from trainyard.playbook.becoming import Becoming
 from trainyard.remote.protocol import CommandResult, OnBytes, Stdin, Transport, with_values
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.shellscript import load
@@ -21,7 +22,7 @@ Left = Literal["nothing", "ended", "running", "unknown"]
 PATIENCE = 6.0
 """Seconds for all hosts together to end what they run."""
 _TENTHS = 20
-"""Tenths of a second that a process group has between SIGTERM and SIGKILL."""
+"""Tenths of a second that processes have between SIGTERM and SIGKILL."""
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -73,7 +74,7 @@ class StopClock:
 
 
 class Endable:
-    """A transport whose commands can be ended from here: each carries a nonce, by which its process group is found there."""
+    """A transport whose commands can be ended from here: each carries a nonce, by which its processes are found there."""
 
     def __init__(self, inner: Transport) -> None:
         self.inner = inner
@@ -100,8 +101,9 @@ class Endable:
             if self._stopped:
                 raise BrokenOff
             self._running[first] = second
+        out, err = self._while_wanted(on_stdout), self._while_wanted(on_stderr)
         try:
-            return self.inner.exec(f": {first}{second}; {command}", stdin, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
+            return self.inner.exec(f": {first}{second}; {command}", stdin, timeout=timeout, on_stdout=out, on_stderr=err)
         except TrainyardError:
             if self._stopped:
                 raise BrokenOff from None
@@ -112,6 +114,15 @@ class Endable:
             if self._stopped:
                 raise BrokenOff
 
+    def _while_wanted(self, sink: OnBytes | None) -> OnBytes | None:
+        """Return a sink that takes nothing more once the run is broken off: how a command ends that we end is no answer of its."""
+
+        def take(data: bytes) -> None:
+            if sink and not self._stopped:
+                sink(data)
+
+        return take if sink else None
+
     def end(self) -> Left:
         """Send no further command, and end those that run."""
         with self._lock:
@@ -119,15 +130,22 @@ class Endable:
             running = dict(self._running)
         left: Left = "nothing"
         for first, second in running.items():
-            values = {"first": first, "second": second, "patience": _TENTHS}
             try:
-                said = self.inner.exec(with_values(load(__package__, "end"), **values), timeout=PATIENCE).text.strip()
+                said = self._end(first=first, second=second)
             except TrainyardError:
                 said = "unknown"
             if said != "ended":
                 return "running" if said == "running" else "unknown"
             left = "ended"
         return left
+
+    def _end(self, **command: str) -> str:
+        """End one command, as root where another user must do it, and return what the host says of it."""
+        said = _asked(self.inner, **command, alone=0)
+        for method in ("sudo", "doas") if said == "others" else ():
+            with contextlib.suppress(PodFailed):  # that way is closed
+                return _asked(Becoming(self.inner, "root", method), **command, alone=0)
+        return _asked(self.inner, **command, alone=1) if said == "others" else said
 
     def reset(self) -> None:
         """Let the next command have a connection of its own: what a login is told (groups, limits) is told anew."""
@@ -143,6 +161,10 @@ class Endable:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _asked(way: Transport, **values: object) -> str:
+    return way.exec(with_values(load(__package__, "end"), **values, patience=_TENTHS), timeout=PATIENCE).text.strip()
 
 
 def end_all(transports: Sequence[Endable]) -> list[Left]:
@@ -161,9 +183,12 @@ def end_all(transports: Sequence[Endable]) -> list[Left]:
     return list(left)
 
 
-def side_by_side(work: Callable[[In], Out], items: Sequence[In], at_once: int) -> list[Out]:
-    """Return what the work makes of each item, so many at once. Ctrl-C comes through at once: the threads are left behind."""
-    done: list[Out | None] = [None] * len(items)
+def side_by_side(work: Callable[[In], Out], items: Sequence[In], at_once: int, done: list[Out | None]) -> list[Out]:
+    """Return what the work makes of each item, so many at once. Ctrl-C comes through at once: the threads are left behind.
+
+    ``done`` holds what is done so far, None for what is not.
+    """
+    done[:] = [None] * len(items)
     wrong: list[BaseException] = []
     waiting = iter(range(len(items)))
     lock = threading.Lock()
