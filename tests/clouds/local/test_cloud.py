@@ -282,7 +282,7 @@ def test_a_file_that_comes_while_its_tree_is_removed_goes_too(tmp_path: Path, mo
             path.touch()
         rmdir(name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(sandbox.os, "rmdir", removed)
+    monkeypatch.setattr(os, "rmdir", removed)
     assert sandbox.remove_tree(str(tmp_path / "a"))
     assert not late
     assert not (tmp_path / "a").exists()
