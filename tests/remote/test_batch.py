@@ -9,6 +9,7 @@ import shutil
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,8 @@ from tests.remote.proxy import Proxy
 from tests.remote.quiet import is_quiet
 from trainyard.errors import Unreachable, UserError
 from trainyard.remote.batch import Batch, BatchCommand
+from trainyard.remote.frame import LONGEST
+from trainyard.remote.protocol import quote
 from trainyard.remote.transport import CommandResult, LocalTransport, Transport, connect
 
 
@@ -138,17 +141,42 @@ def test_a_target_without_the_dd_that_is_needed_runs_none_of_them(tmp_path: Path
     (tools / "dd").write_text("#!/bin/sh\ncase $* in *fullblock*) exit 1 ;; esac\n")
     (tools / "dd").chmod(stat.S_IRWXU)
     t = LocalTransport(env={"PATH": str(tools)})
-    assert run(t, f"touch {tmp_path}/ran", BatchCommand("cat", b"x")) == [] and not (tmp_path / "ran").exists()
-    assert len(run(t, "true", "true")) == 2
+    assert run(t, f"touch {tmp_path}/ran", "true") == [] and not (tmp_path / "ran").exists()
 
 
-def test_a_batch_takes_what_one_command_line_holds() -> None:
+def test_a_batch_takes_a_mebibyte_and_no_command_that_could_not_be_sent_alone() -> None:
     batch = Batch()
     taken = sum(1 for _ in itertools.takewhile(batch.add, itertools.repeat(BatchCommand("x" * 1000))))
-    assert 100 < taken < 120 and len(batch) == taken and batch.add(BatchCommand("y"))
+    assert 1030 < taken < 1049 and len(batch) == taken and batch.add(BatchCommand("y"))
     answers = list[CommandResult]()
     batch.run(LocalTransport(), answers.append)
     assert [one.rc for one in answers] == [127]
-    assert Batch().add(BatchCommand("cat", bytes(1 << 20))) and not Batch().add(BatchCommand("cat", bytes((1 << 20) + 1)))
+    assert Batch().add(BatchCommand("cat", bytes((1 << 20) - 99))) and not Batch().add(BatchCommand("cat", bytes(1 << 20)))
+    assert Batch().add(BatchCommand("x" * LONGEST)) and not Batch().add(BatchCommand("x" * (LONGEST + 1)))
+    # What becomes another user or is ended from here quotes a command once more: it is the batch's own, however long its programs are.
+    quotes = BatchCommand(": " + "'a'" * 8_000)
+    assert [one.rc for one in run(Quoting(), quotes, quotes, quotes, BatchCommand("cat", b"z"))] == [0, 0, 0, 0]
+
+
+class Quoting(LocalTransport):
+    """This machine, by way of another sh."""
+
+    def exec(self, command: str, *words: Any, **more: Any) -> CommandResult:
+        return super().exec(f"exec sh -c {quote(command)}", *words, **more)
+
+
+def test_programs_that_do_not_arrive_whole_are_not_begun(tmp_path: Path) -> None:
+    class Cut(LocalTransport):
+        """This machine, behind a link that is lost while the input is sent."""
+
+        def exec(self, command: str, stdin: Any = None, **more: Any) -> CommandResult:
+            return super().exec(command, stdin[:-1], **more)
+
+    assert run(Cut(), f"touch {tmp_path}/ran", "true") == [] and not (tmp_path / "ran").exists()
+
+
+def test_programs_of_a_batch_stand_in_no_list_of_processes_of_others() -> None:
+    (answer, _) = run(LocalTransport(), "cat /proc/[0-9]*/cmdline 2>/dev/null; true", ": what-comes-later")
+    assert b"what-comes-later" not in answer.stdout and b"fullblock" in answer.stdout
     with pytest.raises(UserError, match="NUL"):
         Batch().add(BatchCommand("a\0b"))

@@ -18,7 +18,7 @@ from trainyard.shellscript import load
 OnAnswer = Callable[[CommandResult], None]
 """Called with the answers in turn, from the thread that runs the batch."""
 MOST_INPUT = 1 << 20
-"""Bytes of input that a batch may have: all of it lies in memory."""
+"""Bytes that a batch may have, its programs and their input: all of it lies in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,34 +34,32 @@ class Batch:
 
     def __init__(self) -> None:
         self._halves = secrets.token_hex(12), secrets.token_hex(12)
-        self._lines: list[str] = []
+        self._programs: list[bytes] = []
         self._inputs: list[bytes] = []
-        self._size = len(packed(self._command([])))
+        self._size = 0
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self._programs)
 
     def add(self, request: BatchCommand) -> bool:
-        """Take one more command; return whether there was room for it."""
-        line = f"p {len(self._lines)} {len(request.stdin)} {quote(request.command)}"
-        size = self._size + len(packed(line + "\n"))
-        if size > LONGEST or sum(map(len, self._inputs)) + len(request.stdin) > MOST_INPUT:
+        """Take one more command; return whether there was room for it, and it can be sent at all."""
+        line = f"p {len(self)} {len(request.stdin)} {quote(request.command)}\n".encode(errors="surrogateescape")
+        size = self._size + len(line) + len(request.stdin)
+        if size > MOST_INPUT or len(packed(request.command)) > LONGEST:
             return False
         self._size = size
-        self._lines.append(line)
+        self._programs.append(line)
         self._inputs.append(request.stdin)
         return True
 
     def run(self, t: Transport, on_answer: OnAnswer) -> None:
         """Run them. Raises what ``exec`` does; then what has no answer may have run, with all behind it, or not."""
-        answers = _Answers([f"{''.join(self._halves)}{number}" for number in range(len(self))], on_answer)
-        t.exec(self._command(self._lines), b"".join(self._inputs) or None, on_stdout=answers.out, on_stderr=answers.err)
-        answers.finish()
-
-    def _command(self, lines: Sequence[str]) -> str:
         a, b = self._halves
-        fed = int(any(self._inputs))
-        return with_values(load(__package__, "batch"), a=a, b=b, fed=fed) + "\n".join(lines)
+        answers = _Answers([f"{a}{b}{number}" for number in range(len(self))], on_answer)
+        programs = b"".join(self._programs) + b": " + a.encode()
+        command = with_values(load(__package__, "batch"), a=a, b=b, bytes=len(programs))
+        t.exec(command, b"".join([programs, *self._inputs]), on_stdout=answers.out, on_stderr=answers.err)
+        answers.finish()
 
 
 class _Answers:

@@ -1,9 +1,8 @@
 # Run programs one after the other, each between two marks of its own on each stream, up to the first that fails.
-# $a and $b are the halves of a nonce. What belongs to a program's stdin lies behind what belongs to that of the one before:
-# dd takes exactly as much, for a program that reads less must leave nothing to the next. The trap is as in frame.sh.
-: "${a?}" "${b?}" "${fed?}"
-# Without such a dd nothing is run here: each program is sent by itself then.
-[ "$fed" -eq 0 ] || dd bs=1 count=1 iflag=fullblock </dev/null >/dev/null 2>&1 || exit 0
+# $a and $b are the halves of a nonce. The programs stand first in the input ($bytes, a call of p each), where no ps shows them and
+# no command line is too short for them; behind them what belongs to each one's stdin, in turn. dd takes exactly as much, for a
+# program that reads less must leave nothing to the next. The trap is as in frame.sh.
+: "${a?}" "${b?}" "${bytes?}"
 trap : TERM INT HUP QUIT
 exec 3>&2 2>/dev/null
 m() { printf '\036%s%s%s.%s\n' "$a" "$b" "$@" || exit; }
@@ -18,3 +17,6 @@ p() {
   m "$1" "y$r" >&3
   [ "$r" -eq 0 ] || exit 0
 }
+# Where dd cannot do that nothing is run, and each program is sent by itself then. Half of them, cut with the link, are none.
+programs=$(dd bs="$bytes" count=1 iflag=fullblock 3>&-)
+case $programs in *"$a") eval "$programs" ;; esac
