@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.playbook.conftest import Run
 from trainyard.errors import UserError
+from trainyard.playbook import Host
 from trainyard.playbook.__main__ import main
 from trainyard.playbook.vault import Sealed
+from trainyard.remote.transport import CommandResult, LocalTransport
 
 VALUE = """\
 $ANSIBLE_VAULT;1.1;AES256
@@ -155,3 +158,35 @@ def test_what_an_expression_hides_is_hidden_and_shown_only_where_it_holds_for_no
       no_log: "{{ hide }}"
     """)
     assert "secret" not in shown.text and "not hidden" in shown.text and "nothing of it" in shown.text
+
+
+class Overheard(LocalTransport):
+    """This machine; what it is sent as a command, anybody may read there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands = list[str]()
+
+    def exec(self, command: str, *words: Any, **more: Any) -> CommandResult:
+        self.commands.append(command)
+        return super().exec(command, *words, **more)
+
+
+def test_no_ps_of_the_host_shows_what_is_in_environment_cron_or_the_address_of_git(run: Run, tmp_path: Path) -> None:
+    t, value = Overheard(), "s3cret 'and' \\0101 ü\n$HOME!"
+    shown = run("""
+        - environment: {TOKEN: "{{ value }}"}
+          hosts: all
+          tasks:
+            - shell: cat /proc/[0-9]*/cmdline 2>/dev/null >{{ tmp }}/ps; printf %s "$TOKEN" >{{ tmp }}/token; cat >{{ tmp }}/rest
+              args: {stdin: its own, stdin_add_newline: false, creates: "{{ tmp }}/none", chdir: /}
+            - {shell: cat, register: nothing, timeout: 60}
+            - {file: {path: "$TOKEN", state: directory}, environment: {TOKEN: "{{ tmp }}/made"}}
+            - {cron: {name: job, job: echo s3cret, cron_file: "{{ tmp }}/table", user: root}}
+            - {git: {repo: "file://s3cret@{{ tmp }}/none", dest: "{{ tmp }}/checkout"}, ignore_errors: true}
+    """, hosts={"pod": Host(t)}, extra={"value": value})  # fmt: skip
+    assert shown.report.exit_code == 0 and "s3cret" not in "".join(t.commands)
+    assert "s3cret" not in (tmp_path / "ps").read_bytes().decode(errors="replace")
+    assert (tmp_path / "token").read_text() == value and (tmp_path / "rest").read_text() == "its own"
+    assert shown.facts()["nothing"]["stdout"] == "" and (tmp_path / "made").is_dir()  # type: ignore[index]
+    assert "* * * * * root echo s3cret" in (tmp_path / "table").read_text()

@@ -197,7 +197,7 @@ def _items(task: Task, variables: Mapping[str, object]) -> Iterator[tuple[object
 
 def _last(task: Task, step: Step, variables: Mapping[str, object]) -> bool:
     """Tell whether what comes after a task must wait for more than that it ended with 0."""
-    if isinstance(step, Script) and step.judges:
+    if isinstance(step, Script) and step.decides:
         return True
     if isinstance(step, CommandAction) and _LEAVES_BEHIND.search(step.command):
         return True

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 
 from trainyard.errors import UserError
 from trainyard.playbook.schema import Schema
+from trainyard.remote.fed import with_hidden
 from trainyard.remote.protocol import Transport, expect, with_environment
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\})")
@@ -42,9 +43,8 @@ def _asked(names: Sequence[str], t: Transport, environment: Mapping[str, object]
     if not names:
         return {}
     # "x" before each value tells one that is empty from one that is not there.
-    answer = expect(
-        t.exec(with_environment("printf '%s\\0' " + " ".join(f'"${{{name}+x}}${{{name}-}}"' for name in names), environment)), t.name
-    )
+    shown = "printf '%s\\0' " + " ".join(f'"${{{name}+x}}${{{name}-}}"' for name in names)
+    answer = expect(t.exec(*with_hidden(with_environment("", environment), shown)), t.name)
     return {
         name: value[1:].decode(errors="surrogateescape") for name, value in zip(names, answer.stdout.split(b"\0"), strict=False) if value
     }

@@ -32,6 +32,7 @@ from trainyard.playbook.steps import (
 )
 from trainyard.remote import jobs
 from trainyard.remote.batch import BatchCommand
+from trainyard.remote.fed import with_hidden
 from trainyard.remote.follow import Tail, follow
 from trainyard.remote.kept import MOST, KeptOutput
 from trainyard.remote.protocol import CommandResult, NoAnswer, OnBytes, Stdin, Transport, quote, with_environment, with_values
@@ -70,8 +71,8 @@ def asked(step: Step, scene: Scene) -> Asking | Outcome | None:
         case CommandAction():
             return _command(step, scene)
         case Script() if scene.timeout is None and step.file is None:
-            text = placing.script_text(step, check=scene.check, diff=scene.diff, environment=scene.environment)
-            return Asking(BatchCommand(text, step.stdin or b""), lambda done: step.read(_expected(done)))
+            text, first = placing.request(step, check=scene.check, diff=scene.diff, environment=scene.environment)
+            return Asking(BatchCommand(text, first + (step.stdin or b"")), lambda done: step.read(_expected(done)))
         case Say():
             return (
                 {"changed": False, "skipped": True, "msg": "the run is not verbose"}
@@ -167,7 +168,8 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
             return {**_NOTHING_SAID, "changed": False, "skipped": True, "msg": "commands do not run in check mode"}
         return Asking(BatchCommand(unless), lambda done: _foreseen(step, idle=done.text == nonce))
     text = step.command if step.chdir is None else f"cd {quote(step.chdir)} || exit 1\n{step.command}"
-    text = unless + with_environment(text, scene.environment)
+    text, first = with_hidden(with_environment("", scene.environment), text)
+    text = unless + text
     if scene.timeout is not None:
         # On the pod itself, by process group: closing the channel would leave the command running there.
         text = f"exec timeout -k 5 {scene.timeout:g} sh -c {quote(text)}"
@@ -182,7 +184,7 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
             outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
         return outcome
 
-    return Asking(BatchCommand(text, step.stdin or b""), read, None if scene.timeout is None else scene.timeout + _GRACE)
+    return Asking(BatchCommand(text, first + (step.stdin or b"")), read, None if scene.timeout is None else scene.timeout + _GRACE)
 
 
 def _foreseen(step: CommandAction, *, idle: bool) -> Outcome:

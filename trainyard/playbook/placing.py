@@ -16,6 +16,7 @@ from trainyard.playbook.actions import placement
 from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutTree, Script
 from trainyard.remote import transfer, tree
 from trainyard.remote.excludes import excluding
+from trainyard.remote.fed import in_front, with_hidden
 from trainyard.remote.protocol import Transport, with_environment, with_values
 from trainyard.remote.upload import beside
 from trainyard.shellscript import load
@@ -38,19 +39,20 @@ def place(step: PutFile | PutTree | Get | Edit, t: Transport, *, check: bool, di
             return _edit(step, t, check=check, diff=diff)
 
 
-def script_text(step: Script, *, check: bool, diff: bool, environment: Mapping[str, object] = _NOTHING) -> str:
-    """Return a script of an action as it is run."""
-    return with_environment(with_values(step.text, check=int(check), diff=int(diff), **step.values), environment)
+def request(step: Script, *, check: bool, diff: bool, environment: Mapping[str, object] = _NOTHING) -> tuple[str, bytes]:
+    """Return a script of an action as it is run, and what stands in front of its input."""
+    settings = with_environment(with_values("", **step.hidden), environment)
+    return with_hidden(settings, with_values(step.text, check=int(check), diff=int(diff), **step.values))
 
 
 def run_script(step: Script, t: Transport, *, check: bool, diff: bool, environment: Mapping[str, object] = _NOTHING) -> Outcome:
     """Run a script of an action and read what it says. Raises PodFailed when it could not do it."""
-    text = script_text(step, check=check, diff=diff, environment=environment)
+    text, first = request(step, check=check, diff=diff, environment=environment)
     if step.file is None:
-        done = t.exec(text, step.stdin)
+        done = t.exec(text, in_front(first, step.stdin))
     else:
         with step.file.open("rb") as stream:
-            done = t.exec(text, stream)
+            done = t.exec(text, in_front(first, stream))
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
     return step.read(done)

@@ -46,10 +46,12 @@ class Script:
     stdin: bytes | None = None
     read: Callable[[CommandResult], Outcome] = word_changed
     """Returns the task's result of what the script said."""
-    judges: bool = False
-    """Whether that may be a failure although the script ended with 0: nothing that comes after is sent together with it."""
+    decides: bool = False
+    """Whether that may be a failure although the script ended with 0, or facts: nothing that comes after is sent together with it."""
     file: Path | None = None
     """A file of this machine that is its stdin."""
+    hidden: Mapping[str, object] = field(default_factory=dict)
+    """Those of its values that no ps of the host shall show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from trainyard.playbook.steps import Outcome, Script
@@ -27,10 +27,13 @@ def fields(done: CommandResult) -> Outcome:
 
 
 def script(
-    name: str, values: Mapping[str, object], *, stdin: bytes | None = None, read: Callable[[CommandResult], Outcome] = fields
-) -> Script:
+    name: str, values: Mapping[str, object], *,
+    stdin: bytes | None = None, read: Callable[[CommandResult], Outcome] = fields, hidden: Sequence[str] = (), decides: bool = False,
+) -> Script:  # fmt: skip
     """Return the script of this name with its values: yes and no as 1 and 0, lists a line each, what is not given empty."""
-    return Script(load(__package__, name), {key: _plain(value) for key, value in values.items()}, stdin, read)
+    plain = {key: _plain(value) for key, value in values.items()}
+    unseen = {key: plain.pop(key) for key in hidden}
+    return Script(load(__package__, name), plain, stdin, read, decides=decides, hidden=unseen)
 
 
 def _plain(value: object) -> object:

@@ -50,12 +50,12 @@ def setup(args: Mapping[str, object], folder: Path, variables: Variables) -> Ste
         facts = _facts(fields(done))
         return _known({name: value for name, value in facts.items() if any(fnmatchcase(name, pattern) for pattern in patterns)})
 
-    return script("setup", {}, read=chosen)
+    return script("setup", {}, read=chosen, decides=True)
 
 
 def package_facts(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Ask which packages there are."""
-    return script("package_facts", {}, read=_packages)
+    return script("package_facts", {}, read=_packages, decides=True)
 
 
 def getent(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
@@ -63,7 +63,7 @@ def getent(args: Mapping[str, object], folder: Path, variables: Variables) -> St
     database = str(args["database"])
     values = {"database": database, "key": args.get("key"), "fail_key": bool(args.get("fail_key", True))}
     split = args.get("split") or (":" if database in ("passwd", "shadow", "group", "gshadow") else None)
-    return script("getent", values, read=lambda done: _entries(fields(done), database, cast(str | None, split)))
+    return script("getent", values, read=lambda done: _entries(fields(done), database, cast(str | None, split)), decides=True)
 
 
 def keep(facts: dict[str, object], more: object) -> None:

@@ -80,7 +80,7 @@ def uri(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
         **{name: args.get(name) for name in ("dest", "creates", "removes")}, **_asking(args, 30),
     }  # fmt: skip
     step = script("uri", values, stdin=_head(args, kind) + b"\n" + body, read=lambda done: _answer(done, statuses))
-    return replace(step, judges=True)
+    return replace(step, decides=True)
 
 
 def unarchive(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:

@@ -38,4 +38,5 @@ def git(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
             **{name: bool(args.get(name, default)) for name, default in flags.items()}, "key_file": args.get("key_file"),
             "accept_new": bool(args.get("accept_newhostkey") or args.get("accept_hostkey")),
         },
+        hidden=("repo",),
     )  # fmt: skip

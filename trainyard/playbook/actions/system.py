@@ -81,6 +81,7 @@ def cron(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
             "env": bool(args.get("env")), "line": f'{name}="{job}"' if args.get("env") else _cron_line(args, job),
             "backup": bool(args.get("backup")),
         },
+        hidden=("line",),
     )  # fmt: skip
 
 
