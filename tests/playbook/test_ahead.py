@@ -103,6 +103,14 @@ def test_a_task_that_needs_an_answer_waits_for_it(run: Run, tmp_path: Path, need
     assert made == "1" and ("all_" not in needs or "=> (item=1)" in shown.text)
 
 
+def test_what_is_said_of_the_host_is_waited_for(run: Run) -> None:
+    shown, t = far(run, """
+        - setup:
+        - {shell: "echo {{ ansible_system | default('nothing') }}", register: system}
+    """)  # fmt: skip
+    assert out(shown, "system") == "Linux" and len(t.commands) == 2
+
+
 def test_nothing_runs_behind_what_failed(run: Run, tmp_path: Path) -> None:
     for fails in (
         "shell: echo no >&2; exit 3",
@@ -204,7 +212,7 @@ def test_the_exit_code_of_a_script_says_that_an_action_has_failed_or_the_action_
     """What comes after it is sent together with it: a reader that finds a failure finds it too late."""
     for path in (ROOT / "trainyard/playbook/actions").glob("*.py"):
         text = path.read_text()
-        assert '"failed"' not in text or "judges=True" in text, f"{path}: let its script end with another code than 0, or say judges=True"
+        assert '"failed"' not in text or "decides=True" in text, f"{path}: let its script end with another code than 0, or say decides=True"
 
 
 @pytest.mark.parametrize("more", ["", "\n- shell: echo b"])
