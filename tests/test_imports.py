@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 # `setup` is two things: what runs before any package is installed is just above the ground, and what needs the
 # packages (the command line's half) is on the level of tasks.py.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("tasks", "__main__", "web", "cli"),
+    ("tasks", "__main__", "cli"),
+    ("web",),
     ("api",),
     ("doctor",),
     ("setup.tools", "setup.pulumicli"),

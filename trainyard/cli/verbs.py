@@ -26,6 +26,7 @@ from trainyard.cli import (
     setupverbs,
     stackverbs,
     sweepverbs,
+    webverbs,
 )
 
 _ALONE = (
@@ -38,7 +39,7 @@ _ALONE = (
     serveverbs.serve_model, serveverbs.compare_answers, cycleverbs.cycle, ggufverbs.gguf, ggufverbs.ollama,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
-    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, playverbs.play,
+    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, playverbs.play, webverbs.serve,
 )  # fmt: skip
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text, false
 
-NEWEST = "0005"
+NEWEST = "0006"
 """The revision of the newest migration."""
 
 metadata = MetaData()
@@ -162,3 +162,92 @@ submissions = Table(
     Column("content", LargeBinary, nullable=False),
 )
 """What was submitted, packed: what a worker prepares the run from; gone when the entry is over."""
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("team", Text),
+    Column("origin", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("disabled", Double),
+    Column("month_dollars", Double),
+    Column("live_runs", Integer),
+)
+"""Who may use a server of this ledger. ``origin``: who says who they are (local, oidc:SUBJECT, ldap:DN). The last two are quotas."""
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("created", Double, nullable=False),
+    Column("month_dollars", Double),
+    Column("live_runs", Integer),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("used", Double),
+    Column("revoked", Double),
+    Index("tokens_by_account", "account", "kind"),
+)
+"""What proves an account to a server: tokens of the API, links to log in with once, sessions of browsers, workers. Of the secret only
+its sha256 is kept: it is random, so nothing slower is needed."""
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("ended", Double),
+    Column("exit_code", Integer),
+    Column("output", Text),
+    Column("said", Text),
+    Column("machine", Text, nullable=False),
+    Column("process", Text),
+    Index("operations_by_time", "created"),
+    Index("operations_by_subject", "subject", "created"),
+)
+"""What people had a server do: a verb of the command line, in a process of its own. ``words``: a JSON list. ``process``: its number and
+what tells it from a later one. ``output`` is what it printed for programs, ``said`` the end of what it said to people."""
+
+answers = Table(
+    "answers",
+    metadata,
+    Column("account", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("time", Double, nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("status", Integer),
+    Column("body", Text),
+)
+"""What a server answered to a request with an Idempotency-Key; without a status it is being answered."""
+
+duties = Table(
+    "duties",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text),
+    Column("until", Double, nullable=False),
+    Column("begun", Double),
+    Column("ended", Double),
+    Column("outcome", Text),
+    Column("said", Text),
+)
+"""What servers do by schedule: who does it now, until when that counts, and what came of it last."""

@@ -117,14 +117,18 @@ def list_runs(context: CommandContext, asked: RunFilter = EVERY_RUN) -> RunListi
         ledger = context.ledger()
         pull_shared(context, ledger)
         fill_in(context)
-        return _listing(context, ledger, asked)
+        return list_known(context, ledger, asked)
     except (OSError, TrainyardError) as error:
         context.ui.warn(f"only the runs whose records are here: {in_short(error)}")
     with tempfile.TemporaryDirectory(prefix="trainyard-") as folder:
-        return _listing(context, Ledger(Path(folder) / "ledger.db"), asked)
+        return list_known(context, Ledger(Path(folder) / "ledger.db"), asked)
 
 
-def _listing(context: CommandContext, ledger: Ledger, asked: RunFilter) -> RunListing:
+def list_known(context: CommandContext, ledger: Ledger, asked: RunFilter = EVERY_RUN) -> RunListing:
+    """Return the runs that are asked for as far as records here and the ledger know them: no bucket is asked.
+
+    Raises what the ledger raises when it cannot be used.
+    """
     unreadable = [run for run in take_in(ledger, context.places.runs) if _fits(run, asked)]
     rows = ledger.runs(asked)
     damaged = {run.id for run in unreadable}

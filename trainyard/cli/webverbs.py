@@ -1,0 +1,39 @@
+"""The verbs of the server. Parsing only."""
+
+from __future__ import annotations
+
+from invoke.context import Context
+
+from trainyard.cli.common import context, help_of, optional_path, task, verb
+from trainyard.errors import UserError
+
+
+@task(
+    positional=[],
+    help=help_of(
+        host="address to listen at (default: 127.0.0.1); any but loopback needs TLS, here or in a proxy",
+        port="port of this machine; 0: any that is free",
+        certificate="file with the certificate (PEM) that it serves TLS with",
+        certificate_key="file with that one's key",
+        behind_proxy="address of the proxy that ends TLS before it",
+    ),
+)
+@verb
+def serve(
+    c: Context, host: str = "127.0.0.1", port: str = "8420", certificate: str | None = None, certificate_key: str | None = None,
+    behind_proxy: str | None = None,
+) -> None:  # fmt: skip
+    """Serve the dashboard and the REST API over this repository's runs, until Ctrl-C."""
+    work = context()
+    try:
+        from trainyard.web.serving import ServerOptions, serve
+    except ModuleNotFoundError as error:
+        hint = "In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[server]', or the same with pip or uv."
+        raise UserError(f"a server needs the package '{error.name}', which this Python does not have", hint=hint) from None
+    number = int(port) if port.isdigit() and int(port) < 65536 else -1
+    if number < 0:
+        raise UserError(f"--port {port}: it is no port", hint="Write a number from 0 (any that is free) to 65535.")
+    options = ServerOptions(
+        host=host, port=number, certificate=optional_path(certificate), key=optional_path(certificate_key), behind_proxy=behind_proxy
+    )  # fmt: skip
+    serve(work, options, work.ui.say)

@@ -1,0 +1,38 @@
+"""The application: what stands before every request, and behind which paths what is found."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi.staticfiles import StaticFiles
+
+from trainyard import __version__
+from trainyard.web.guard.bodies import BodyLimit
+from trainyard.web.guard.headers import SafeHeaders
+from trainyard.web.guard.requestlog import RequestLog
+from trainyard.web.pages import login, runpages
+from trainyard.web.pages.render import STATIC
+from trainyard.web.rest import operations, problems, runs
+from trainyard.web.site import Site
+
+API = "/api/v1"
+
+
+def create_application(site: Site) -> FastAPI:
+    """Return the server's application over a site; it opens no socket and starts nothing."""
+    app = FastAPI(
+        title="Trainyard", version=__version__, summary="Train on rented GPUs: runs, queue, costs, and the verbs that change them.",
+        openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
+        separate_input_output_schemas=False,
+    )  # fmt: skip
+    app.state.site = site
+    for router in (runs.router, operations.router):
+        app.include_router(router, prefix=API, responses=problems.RESPONSES)
+    for router in (login.router, runpages.router):
+        app.include_router(router, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    problems.install(app)
+    # What is added last stands first: each request is logged, whatever refuses it.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SafeHeaders, secure=site.secure)
+    app.add_middleware(RequestLog)
+    return app

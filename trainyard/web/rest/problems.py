@@ -1,0 +1,94 @@
+"""What goes wrong, as RFC 9457 has it: errors of ours by their kind, refusals of the framework, and faults, which tell nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, RedirectResponse, Response
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException as RawHTTPException
+
+from trainyard import errors
+from trainyard.secret import hide
+from trainyard.web.guard.principal import NotLoggedIn
+
+MEDIA = "application/problem+json"
+_STATUS: Mapping[type[errors.TrainyardError], int] = {
+    errors.UnknownRun: 404,
+    errors.UserError: 422,
+    errors.RefusedError: 409,
+    errors.Busy: 503,
+    errors.DiskFull: 507,
+    errors.CloudError: 502,
+    errors.Unreachable: 502,
+    errors.StoreError: 502,
+}
+"""By kind, the first that fits; what is none of these is 500 and has its exit code."""
+
+
+class ProblemDetails(BaseModel):
+    """What went wrong."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    hint: str | None = None
+    """What to do about it."""
+    exit_code: int | None = None
+    """What the command would have ended with."""
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    code: {"model": ProblemDetails, "description": words, "content": {MEDIA: {}}}
+    for code, words in (
+        (400, "not readable"), (401, "nobody is proven"), (403, "not allowed"), (404, "not there"), (409, "refused"), (413, "too long"),
+        (422, "wrong"), (429, "too often"), (503, "not now"),
+    )
+}  # fmt: skip
+
+
+def install(app: FastAPI) -> None:
+    """Let an application answer errors so; pages send whoever is not logged in to the login."""
+    app.add_exception_handler(errors.TrainyardError, _own)
+    app.add_exception_handler(RawHTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _fault)
+
+
+def answer(status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
+    """Return a problem as an answer."""
+    from http import HTTPStatus
+
+    body = {"type": "about:blank", "title": title or HTTPStatus(status).phrase, "status": status, "detail": hide(detail), **more}
+    return JSONResponse(body, status, media_type=MEDIA, headers=dict(headers or {}))
+
+
+def _own(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.TrainyardError)
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    detail = f"{error.where}: {error.message}" if error.where else error.message
+    return answer(status, detail, hint=error.hint, exit_code=error.exit_code)
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RawHTTPException)
+    if isinstance(error, NotLoggedIn) and not request.url.path.startswith("/api/"):
+        return RedirectResponse("/login", 303)
+    headers = error.headers if isinstance(error, HTTPException) else None
+    return answer(error.status_code, str(error.detail), headers=headers)
+
+
+def _invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    parts = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
+    return answer(422, "; ".join(parts))
+
+
+def _fault(_request: Request, error: Exception) -> Response:
+    structlog.get_logger("fault").error("fault", exc_info=error)
+    return answer(500, "a fault of Trainyard's own: its log has more, by the request's id")

@@ -1,0 +1,111 @@
+"""The server's process: where it listens, who may reach it there, and the link that it prints."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from trainyard.errors import UserError
+from trainyard.ledger.accounts import LOCAL, SCOPES, ServerAccount
+from trainyard.runs.context import CommandContext
+from trainyard.settings.user import user_name
+from trainyard.web.application import create_application
+from trainyard.web.guard.requestlog import set_up_logging
+from trainyard.web.site import Site
+from trainyard.web.work import settle
+
+LINK = 15 * 60.0
+"""Seconds in which the printed link logs somebody in, once."""
+_GRACE = 3
+"""Seconds that open requests get when the server ends; streams are taken up again by who follows them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Where it listens. ``behind_proxy``: the address of the proxy whose word on TLS and on who asks counts."""
+
+    host: str = "127.0.0.1"
+    port: int = 8420
+    certificate: Path | None = None
+    key: Path | None = None
+    behind_proxy: str | None = None
+
+
+def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], None]) -> None:
+    """Serve until a signal; raises UserError where it must not, or cannot, listen as it is asked to."""
+    secure = _check(options)
+    site = Site(context, secure=secure)
+    settle(site)
+    listening = _bound(options.host, options.port)
+    try:
+        port = listening.getsockname()[1]
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        url = f"{'https' if options.certificate else 'http'}://{host}:{port}"
+        say(f"{url}/login#{first_link(site)}")
+        say(f"The link logs an admin in, once, within {LINK / 60:.0f} minutes. Ctrl-C ends the server, no run.")
+        set_up_logging()
+        config = uvicorn.Config(
+            create_application(site), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE,
+            proxy_headers=options.behind_proxy is not None, forwarded_allow_ips=options.behind_proxy,
+            ssl_certfile=options.certificate, ssl_keyfile=options.key, lifespan="on",
+        )  # fmt: skip
+        uvicorn.Server(config).run([listening])
+    finally:
+        listening.close()
+
+
+def first_link(site: Site) -> str:
+    """Return the token of a link for whoever has started the server: they may do here what they may at their command line, all of it."""
+    name, now = user_name(site.context.env), site.now()
+    account = site.accounts.get(name)
+    if account is None:
+        site.accounts.put(ServerAccount(name=name, role="admin", origin=LOCAL, created=now))
+    elif account.role != "admin" or account.disabled is not None:
+        raise UserError(
+            f"account '{name}' is no admin of this ledger any more", hint="Start the server as one who is: TRAINYARD_USER=NAME invoke serve"
+        )
+    return site.tokens.issue("link", name, "printed at start", SCOPES, now, now + LINK)[1]
+
+
+def _check(options: ServerOptions) -> bool:
+    """Tell whether browsers come by TLS; raises UserError where tokens would go over a network as clear text."""
+    if (options.certificate is None) != (options.key is None):
+        raise UserError("--certificate and --certificate-key belong together")
+    if options.certificate and options.key:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(options.certificate, options.key)
+        except (OSError, ssl.SSLError) as error:
+            raise UserError(f"{options.certificate} with {options.key}: {error}") from None
+        return True
+    if options.behind_proxy is not None:
+        return True
+    if not _is_loopback(options.host):
+        raise UserError(
+            f"--host {options.host}: without TLS tokens would go over the network as clear text",
+            hint="Give --certificate FILE --certificate-key FILE, or --behind-proxy ADDRESS of a proxy that ends TLS.",
+        )
+    return False
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise UserError(f"{host}:{port}: {error.strerror or error}", hint="Another port: invoke serve --port 8421") from None
+    return listening
