@@ -7,9 +7,9 @@ import threading
 import paramiko
 import pytest
 
-from trainyard.remote.channel import INLINE, OrderlyChannel, feed, orderly
+from trainyard.remote.channel import INLINE, MOST_WINDOW, OrderlyChannel, feed, orderly
 
-DATA, EOF, CLOSE = 94, 96, 97  # RFC 4254, section 9
+ADJUST, DATA, EOF, CLOSE, REQUEST = 93, 94, 96, 97, 98  # RFC 4254, section 9
 
 
 class Wire:
@@ -79,3 +79,21 @@ def test_what_was_closed_before_it_was_used_is_not_closed_again(wire: Wire) -> N
     made._handle_close(None)
     orderly(made).end(None, 0.0)
     assert wire.sent == [EOF, CLOSE]
+
+
+@pytest.mark.parametrize(
+    ("round_trip", "window"), [(0.001, 2**20), (0.08, 32_000_000), (3.0, MOST_WINDOW)], ids=["here", "far", "very far"]
+)
+def test_a_command_gets_a_window_as_wide_as_its_link_is_long(
+    round_trip: float, window: int, channel: OrderlyChannel, wire: Wire
+) -> None:  # fmt: skip
+    channel.begin(b"true", round_trip)
+    assert channel.in_window_size == window
+    assert wire.sent == [ADJUST, REQUEST][window == 2**20 :]
+
+
+def test_input_follows_its_command_without_waiting_for_an_answer(channel: OrderlyChannel, wire: Wire) -> None:
+    wire.through.set()
+    channel.begin(b"cat", 0.0)
+    assert feed(channel, b"x") is None
+    assert wire.sent == [REQUEST, DATA, EOF]

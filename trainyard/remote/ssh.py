@@ -13,6 +13,7 @@ import contextlib
 import functools
 import ipaddress
 import logging
+import math
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ import paramiko
 
 from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
 from trainyard.openssh import Link, link_through
-from trainyard.remote.channel import LOST, feed, orderly, read, status
+from trainyard.remote.channel import LOST, WINDOW, feed, orderly, read, status
 from trainyard.remote.fed import DROPBEAR, fed
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
@@ -35,8 +36,6 @@ from trainyard.remote.watch import Hearing, Watch
 from trainyard.retries import Backoff
 from trainyard.sshlogin import parse_login
 
-WINDOW = 24 * 1024 * 1024
-"""Bytes that a server may send before it is told to go on: with 80 ms between, 16 MiB carry 160 MB/s, these what one core decrypts."""
 SESSIONS = 8
 """Commands at once on one connection; with the spare one this stays under OpenSSH's MaxSessions of 10."""
 REFUSED = 10.0
@@ -94,6 +93,7 @@ class SshTransport:
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="spare-channel")
         self._spare: Future[paramiko.Channel] | None = None
         self._granted = False
+        self._round_trip = math.inf
         # Dropbear closes a channel that waits for its command when another one's ends.
         self._dropbear = "dropbear" in str(self._transport.remote_version).lower()
         self._spares = not self._dropbear
@@ -117,7 +117,7 @@ class SshTransport:
             channel = orderly(self._channel())
             feeder = None
             try:
-                channel.exec_command(frame.line)
+                channel.begin(frame.line, self._round_trip)
                 feeder = feed(channel, stdin)
                 if not read(channel, frame, deadline):
                     raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
@@ -153,7 +153,7 @@ class SshTransport:
             self._spares = self._spares and (spare is None or channel is not None)
             pauses, until = Backoff(0.005, 0.25).pauses(), time.monotonic() + (REFUSED if self._granted else REFUSED_AT_FIRST)
             while channel is None or channel.closed:
-                channel = self._open(lambda: self._transport.open_session(timeout=2 * self._silence))
+                channel = self._open(self._opened)
                 if channel is None:
                     if time.monotonic() > until:
                         raise NotSent(f"{self.name}: the server refuses {'another' if self._granted else 'every'} session")
@@ -174,10 +174,16 @@ class SshTransport:
                 raise
             return None
 
+    def _opened(self) -> paramiko.Channel:
+        begun = time.monotonic()
+        channel = self._transport.open_session(timeout=2 * self._silence)
+        self._round_trip = min(self._round_trip, time.monotonic() - begun)
+        return channel
+
     def _open_spare(self) -> None:
         with self._lock, contextlib.suppress(RuntimeError):
             if self._spares and self._spare is None:
-                self._spare = self._opener.submit(self._transport.open_session, timeout=2 * self._silence)
+                self._spare = self._opener.submit(self._opened)
 
     @contextlib.contextmanager
     def _lost_link(self) -> Iterator[None]:
