@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any, cast
 
 from jinja2 import TemplateSyntaxError
 
 from trainyard.errors import Location, UserError, together
 from trainyard.nearest import suggest
 from trainyard.playbook.actions import ACTIONS
+from trainyard.playbook.actions.files import TEMPLATE_WISHES
 from trainyard.playbook.entries import Mistakes, read_vars
 from trainyard.playbook.expressions import names_in_template
 from trainyard.playbook.model import Block, Include, Node, Playbook, Task, tasks_of
@@ -43,9 +45,9 @@ def check_everything(playbook: Playbook, host_vars: Iterable[Mapping[str, object
     """Raise UserError for all that --syntax-check can find: variables, sources and templates."""
     wrong, needed = Mistakes(), list[tuple[str, Location | None]]()
     known = set(extra) | {name for names_of_host in host_vars for name in names_of_host}
-    for path in dict.fromkeys(_sources(playbook, wrong)):
+    for path, wishes in dict.fromkeys(_templates(playbook, wrong)):
         with wrong.gathered():
-            needed += _needed(path)
+            needed += _needed(path, dict(wishes))
     for error in _undefined(playbook, known, needed):
         wrong.add(error)
     wrong.raise_all()
@@ -127,8 +129,11 @@ def _values_of(task: Task) -> Iterator[Value | Condition]:
         yield from (one for one in (task.loop.items, task.loop.label, task.loop.pause) if one is not None)
 
 
-def _sources(playbook: Playbook, wrong: Mistakes) -> Iterator[Path]:
-    """Yield the templates that tasks name, and note the files that are not there; one that a task before may have made is let be."""
+def _templates(playbook: Playbook, wrong: Mistakes) -> Iterator[tuple[Path, tuple[tuple[str, Any], ...]]]:
+    """Yield the templates that tasks name, with the marks that they have there, and note the files that are not there.
+
+    A file that a task before may have made is let be.
+    """
     for play in playbook.plays:
         brought = False
         for task in (*tasks_of(play.tasks), *play.handlers):
@@ -146,7 +151,9 @@ def _sources(playbook: Playbook, wrong: Mistakes) -> Iterator[Path]:
                 with wrong.gathered():
                     path = find_source(value.value, arg.local, task.search)
                 if path is not None and arg.local == "templates" and path.is_file():
-                    yield path
+                    wishes = [(name, task.args[name]) for name in TEMPLATE_WISHES if name in task.args]
+                    if all(isinstance(wish, Literal) for _, wish in wishes):
+                        yield path, tuple((name, cast(Literal, wish).value) for name, wish in wishes)
                 elif path is None and not brought and not task.when and "://" not in value.value:
                     folders = ", ".join(str(folder) for folder in task.search)
                     wrong.add(
@@ -154,10 +161,10 @@ def _sources(playbook: Playbook, wrong: Mistakes) -> Iterator[Path]:
                     )
 
 
-def _needed(path: Path) -> list[tuple[str, Location | None]]:
+def _needed(path: Path, wishes: Mapping[str, Any]) -> list[tuple[str, Location | None]]:
     """Return the variables that a template needs, each with a line that names it. Raises UserError where it is broken."""
     try:
-        names = names_in_template(path)
+        names = names_in_template(path, wishes)
     except TemplateSyntaxError as error:
         raise UserError(f"broken template: {error.message}", where=Location(str(path), error.lineno)) from None
     except UnicodeDecodeError:

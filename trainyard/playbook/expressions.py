@@ -116,11 +116,11 @@ def in_braces(source: str) -> str | None:
     return text[2:-2].strip("-+") if kinds.count(lexer.TOKEN_VARIABLE_BEGIN) == 1 and kinds[-1] == lexer.TOKEN_VARIABLE_END else None
 
 
-def names_in_template(path: Path) -> frozenset[str]:
+def names_in_template(path: Path, wishes: Mapping[str, Any] = MappingProxyType({})) -> frozenset[str]:
     """Return the variables that a template file needs. Raises TemplateSyntaxError with the line in the file."""
     source = path.read_bytes().decode()
     options, text = _header(source)
-    tree = _below(jinja_environment().overlay(**options).parse(text), source.count("\n") - text.count("\n"))
+    tree = _below(jinja_environment().overlay(**{**wishes, **options}).parse(text), source.count("\n") - text.count("\n"))
     return frozenset(_read_in(tree) - _guarded_in(tree) - set(jinja_environment().globals))
 
 

@@ -36,6 +36,7 @@ COPY = Schema(
 )  # fmt: skip
 _SWITCHES = ("trim_blocks", "lstrip_blocks")
 _MARKS = tuple(f"{what}_{end}_string" for what in ("block", "variable", "comment") for end in ("start", "end"))
+TEMPLATE_WISHES = (*_SWITCHES, *_MARKS)
 _LINE_ENDS = {"\\n": "\n", "\\r\\n": "\r\n", "\\r": "\r"}
 TEMPLATE = Schema(
     "template",
@@ -99,8 +100,7 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
 def template(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Render a local Jinja file with the task's variables and put it on the host."""
     src = folder / Path(str(args["src"])).expanduser()
-    wishes = {name: args[name] for name in (*_SWITCHES, *_MARKS) if name in args}
-    text = render_template(src, variables, wishes)
+    text = render_template(src, variables, {name: args[name] for name in TEMPLATE_WISHES if name in args})
     written = str(args.get("newline_sequence", "\n"))
     line_end = _LINE_ENDS.get(written, written)
     if line_end not in _LINE_ENDS.values():
