@@ -111,3 +111,20 @@ def test_where_systemd_does_not_run_that_is_said_with_what_to_write(run: Run) ->
     assert "needs 'state' or 'enabled'" in run("- service: {name: x}").report.reason()
     assert "is a hash" in run("- user: {name: ada, password: secret}").report.reason()
     assert "is a line such as" in run("- apt_repository: {repo: 'ppa:some/thing'}").report.reason()
+
+
+def test_a_run_that_only_checks_takes_for_made_what_an_earlier_task_would_make(run: Run) -> None:
+    tasks = """
+        - group: {name: t-group}
+        - user: {name: t-user, group: t-group, groups: [t-other]}
+        - authorized_key: {user: t-user, key: KEY}
+        - service: {name: t-service, state: started}
+        - timezone: {name: Nowhere/Here}
+        - pip: {requirements: r.txt, chdir: /none/code, virtualenv: .venv}
+        - get_url: {url: file:///none/data.tar, dest: /none/}
+        - unarchive: {src: /none/data.tar, dest: /none/data, remote_src: true}
+        - git: {repo: file:///none, dest: /none/code, key_file: /none/key}
+    """.replace("KEY", KEYS[0])
+    assert changes(run(tasks, check=True)) == 9
+    for task in tasks.strip().splitlines()[1:]:
+        assert run(task.strip()).report.exit_code == 2, task

@@ -10,3 +10,6 @@ changed() { say_flag changed 1; }
 # With $check nothing else is done.
 change() { changed; [ "$check" -eq 1 ] && exit 0; return 0; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
+# In a run that only checks, an earlier task may be the one to bring what this one needs.
+lacking() { [ "$check" -eq 0 ] || change; fail "$*"; }
+needs() { command -v "$1" >/dev/null 2>&1 || lacking "this machine has no $1: $2"; }

@@ -1,7 +1,7 @@
 # Have keys in a user's authorized_keys (or not). The lines come on stdin.
 : "${user?}" "${path?}" "${state?}" "${exclusive?}" "${manage_dir?}"
 . ./answer.sh
-entry=$(grep -m 1 "^$user:" /etc/passwd) || fail "there is no user $user"
+entry=$(grep -m 1 "^$user:" /etc/passwd) || lacking "there is no user $user"
 owner=$(printf %s "$entry" | cut -d: -f3,4)
 [ -n "$path" ] || path=$(printf %s "$entry" | cut -d: -f6)/.ssh/authorized_keys
 say keyfile "$path"

@@ -7,7 +7,7 @@ case $file in "" | /*) ;; *) file=/etc/cron.d/$file ;; esac
 if [ -n "$file" ]; then
   [ ! -e "$file" ] || cat "$file" >"$work/now" || exit 1
 else
-  command -v crontab >/dev/null 2>&1 || fail "this machine has no crontab: install one first ('package: {name: cron}'), and see that it runs"
+  needs crontab "install one first ('package: {name: cron}'), and see that it runs"
   table() { crontab ${user:+-u "$user"} "$@"; }
   table -l >"$work/now" 2>/dev/null </dev/null || :
 fi

@@ -2,12 +2,12 @@
 : "${repo?}" "${dest?}" "${version?}" "${depth?}" "${force?}" "${update?}" "${clone?}" "${remote?}" "${single_branch?}" "${recursive?}" "${refspec?}"
 : "${accept_new?}" "${key_file?}"
 . ./answer.sh
-command -v git >/dev/null 2>&1 || fail "this machine has no git: install it first ('package: {name: git}')"
+needs git "install it first ('package: {name: git}')"
 export GIT_TERMINAL_PROMPT=0 LC_ALL=C
 ssh=${GIT_SSH_COMMAND:-ssh}" -o BatchMode=yes"
 [ "$accept_new" = 0 ] || ssh="$ssh -o StrictHostKeyChecking=accept-new"
 if [ -n "$key_file" ]; then
-  [ -r "$key_file" ] || fail "there is no key $key_file that can be read"
+  [ -r "$key_file" ] || lacking "there is no key $key_file that can be read"
   ssh="$ssh -o IdentitiesOnly=yes -i '$key_file'"
 fi
 export GIT_SSH_COMMAND="$ssh"

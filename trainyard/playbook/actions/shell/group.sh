@@ -1,7 +1,7 @@
 # Make a group be there with its number, or be gone.
 : "${name?}" "${state?}" "${gid?}" "${system?}" "${non_unique?}"
 . ./answer.sh
-command -v groupadd >/dev/null 2>&1 || fail "this machine has no groupadd: install it first ('package: {name: shadow}')"
+needs groupadd "install it first ('package: {name: shadow}')"
 number() { grep -m 1 "^$name:" /etc/group | cut -d: -f3; }
 say name "$name"
 say state "$state"

@@ -3,7 +3,7 @@
 . ./answer.sh
 [ -n "$path" ] || path=$HOME/.ssh/known_hosts
 IFS= read -r line || :
-command -v ssh-keygen >/dev/null 2>&1 || fail "this machine has no ssh-keygen: install OpenSSH's client first"
+needs ssh-keygen "install OpenSSH's client first"
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 : >"$work/has"

@@ -3,7 +3,8 @@
 : "${executable?}" "${chdir?}" "${break_system?}"
 . ./answer.sh
 set -f
-[ -z "$chdir" ] || cd "$chdir" || exit 1
+[ -z "$chdir" ] || cd "$chdir" 2>/dev/null || lacking "there is no folder $chdir"
+[ -z "$requirements" ] || [ -e "$requirements" ] || [ "$check" = 0 ] || change
 uv=$(command -v uv || command -v "$HOME/.local/bin/uv" || command -v /root/.local/bin/uv) || uv=
 # Of an index that is set for pip uv would not know.
 [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-${UV_INDEX_URL:-$PIP_INDEX_URL}}"
@@ -40,7 +41,7 @@ elif [ -n "$virtualenv" ] && "$python" -m ensurepip >/dev/null 2>&1; then
   by=pip
   pip() { "$python" -m pip --disable-pip-version-check "$@" </dev/null; }
 else
-  fail "this machine has neither uv nor pip for $python: install one first ('package: {name: python3-pip}')"
+  lacking "this machine has neither uv nor pip for $python: install one first ('package: {name: python3-pip}')"
 fi
 IFS='
 '

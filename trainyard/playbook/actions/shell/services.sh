@@ -12,7 +12,7 @@ else
 fi
 if [ -n "$masked" ] && [ "$masked" != "$(is_masked)" ]; then changed; [ "$check" = 1 ] || set_masked "$masked" || exit 1; fi
 [ -n "$enabled$state" ] || exit 0
-exists || fail "there is no service $name"
+exists || lacking "there is no service $name"
 if [ -n "$enabled" ]; then
   say_flag enabled "$enabled"
   [ "$enabled" = "$(is_enabled)" ] || { changed; [ "$check" = 1 ] || set_enabled "$enabled" || exit 1; }

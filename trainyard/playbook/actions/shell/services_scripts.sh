@@ -3,7 +3,7 @@
 program=/etc/init.d/$name
 by=script
 if command -v rc-service >/dev/null 2>&1; then by=openrc; fi
-exists() { [ -x "$program" ] || fail "$none; nor is there $program"; }
+exists() { [ -x "$program" ] || lacking "$none; nor is there $program"; }
 is_masked() { echo 0; }
 set_masked() { fail "$none"; }
 is_running() { "$program" status </dev/null >/dev/null 2>&1; }

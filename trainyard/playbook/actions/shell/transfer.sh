@@ -6,7 +6,7 @@ load_url() {
   status=
   case $1 in
     file://*)
-      [ -f "${1#file://}" ] || fail "there is no file ${1#file://}"
+      [ -f "${1#file://}" ] || lacking "there is no file ${1#file://}"
       cat "${1#file://}" >"$2" && return ;;
   esac
   [ -z "${3:-}" ] || printf 'If-Modified-Since: %s\n' "$3" >>"$work/headers"
@@ -27,7 +27,7 @@ load_url() {
     [ "$status" != 304 ] || set -- 0
     [ "$1" -eq 0 ] || grep -v '^  ' "$work/said"
   else
-    fail "neither curl nor wget to fetch $1 with: install one first ('package: {name: curl}')"
+    lacking "neither curl nor wget to fetch $1 with: install one first ('package: {name: curl}')"
   fi
   return "$1"
 }

@@ -4,7 +4,7 @@ recurse=0
 . ./answer.sh
 . ./own.sh
 [ -z "$creates" ] || [ ! -e "$creates" ] || { say_flag skipped 1; say msg "$creates is there already"; exit 0; }
-[ -d "$dest" ] || fail "there is no folder $dest (make it by 'file' with 'state: directory')"
+[ -d "$dest" ] || lacking "there is no folder $dest (make it by 'file' with 'state: directory')"
 say dest "$dest"
 work=$(mktemp -d "$dest/.trainyard.XXXXXX" 2>/dev/null || mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
@@ -13,14 +13,14 @@ trap 'rm -rf "$work"' EXIT
 case $src in
   "") src=$work/archive; cat >"$src" || exit 1 ;;
   *://*) load_url "$src" "$work/archive" || fail "$src cannot be fetched${status:+ (status $status)}"; src=$work/archive ;;
-  *) [ -f "$src" ] || fail "there is no file $src on this host" ;;
+  *) [ -f "$src" ] || lacking "there is no file $src on this host" ;;
 esac
 IFS='
 '
 set -f
 if [ "$(head -c 2 "$src")" = PK ]; then
   say handler zip
-  command -v unzip >/dev/null 2>&1 || fail "this machine has no unzip: install it first ('package: {name: unzip}')"
+  needs unzip "install it first ('package: {name: unzip}')"
   mkdir "$work/new" || exit 1
   # shellcheck disable=SC2086 # lists, an item a line
   unzip -q -o $options "$src" $members ${exclude:+-x $exclude} -d "$work/new" </dev/null || fail "the archive cannot be unpacked"

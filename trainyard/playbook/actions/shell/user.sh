@@ -4,7 +4,7 @@
 : "${key?}" "${key_type?}" "${key_bits?}" "${key_file?}" "${key_comment?}"
 . ./answer.sh
 IFS= read -r password || :
-command -v useradd >/dev/null 2>&1 || fail "this machine has no useradd: install it first ('package: {name: shadow}')"
+needs useradd "install it first ('package: {name: shadow}')"
 entry() { grep -m 1 "^$name:" /etc/passwd; }
 field() { entry | cut -d: -f"$1"; }
 shadow() { grep -m 1 "^$name:" /etc/shadow 2>/dev/null | cut -d: -f"$1"; }
@@ -23,7 +23,7 @@ if [ "$state" = absent ]; then
   exit 0
 fi
 for each in $group $(printf %s "$groups" | tr ',' ' '); do
-  { [ -n "$(number "$each")" ] && grep -q "^[^:]*:[^:]*:$(number "$each"):" /etc/group; } || fail "there is no group $each"
+  { [ -n "$(number "$each")" ] && grep -q "^[^:]*:[^:]*:$(number "$each"):" /etc/group; } || lacking "there is no group $each"
 done
 set --
 [ -z "$expires" ] || [ "$(shadow 8)" = "${expires#-1}" ] || set -- -e "$expires"
@@ -76,7 +76,7 @@ say home "$(field 6)"
 say shell "$(field 7)"
 if [ "$key" = 1 ]; then
   case $key_file in "") key_file=$(field 6)/.ssh/id_$key_type ;; /*) ;; *) key_file=$(field 6)/$key_file ;; esac
-  command -v ssh-keygen >/dev/null 2>&1 || fail "this machine has no ssh-keygen: install OpenSSH's client first"
+  needs ssh-keygen "install OpenSSH's client first"
   if [ ! -e "$key_file" ]; then
     change
     folder=$(dirname "$key_file")
