@@ -18,16 +18,14 @@ import pytest
 from tests.playbook.conftest import Run
 from tests.remote.proxy import Proxy
 from tests.remote.sshd import Server
-from trainyard import playbook, yamlfile
+from trainyard import playbook
 from trainyard.errors import Unreachable
-from trainyard.playbook import Host, Report, keywords
+from trainyard.playbook import Host, Report
 from trainyard.playbook.__main__ import main
-from trainyard.playbook.actions import ACTIONS
 from trainyard.remote import jobs
 from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transport import LocalTransport, SshTransport, Transport, connect
 from trainyard.secret import Secret
-from trainyard.yamlfile import Map, Node, Seq
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
 
@@ -237,10 +235,10 @@ def test_a_pod_that_cannot_be_reached_is_unreachable(lab: Lab, server: Server) -
     assert report.exit_code == 5 and "cannot be reached" in report.reason()
 
 
-@pytest.mark.parametrize("name", ["preflight", "train", "collect", "example"])
+@pytest.mark.parametrize("name", ["preflight", "train", "collect"])
 def test_on_a_fresh_host_a_run_that_only_checks_fails_at_nothing_and_makes_nothing(lab: Lab, tmp_path: Path, name: str) -> None:
     book, lines = playbook.load(PLAYBOOKS / f"{name}.yml"), list[str]()
-    home = {"dest": str(tmp_path / "home"), "home": str(tmp_path / "home"), "model": True}
+    home = {"dest": str(tmp_path / "home"), "model": True}
     report = playbook.run(
         book,
         {"pod": Host(LocalTransport())},
@@ -273,32 +271,7 @@ def test_collect_brings_home_what_is_there(lab: Lab, ssh: SshTransport, tmp_path
     assert changed(lab.play("collect", ssh, dest=str(home), model=True)) == 0
 
 
-# ---- the example, and the command line
-
-
-def words_in(node: Node) -> set[str]:
-    if isinstance(node, Map):
-        return set(node) | {word for item in node.values() for word in words_in(item)}
-    if isinstance(node, Seq):
-        return {word for item in node for word in words_in(item)}
-    return set()
-
-
-def test_the_example_has_every_keyword_and_every_argument_of_every_action() -> None:
-    known = {*keywords.PLAY, *keywords.BLOCK, *keywords.TASK, *keywords.INCLUDE, *keywords.HANDLER, *keywords.LOOP_CONTROL, *ACTIONS}
-    known |= {arg.name for action in ACTIONS.values() for arg in action.schema.args} - {"port", "host", "msg", "removes", "prompt"}
-    known -= {*keywords.WITH[1:], "user"}
-    missing = known - {word for path in PLAYBOOKS.glob("example*.yml") for word in words_in(yamlfile.load(path))}
-    assert not missing - {"msg"}, f"playbooks/example*.yml do not show: {sorted(missing)}"
-
-
-def test_the_example_runs_over_ssh_and_changes_nothing_the_second_time(ssh: SshTransport, tmp_path: Path) -> None:
-    book = playbook.load(PLAYBOOKS / "example.yml")
-    variables = {"workspace": str(tmp_path / "ws"), "home": str(tmp_path / "home")}
-    first, second = (playbook.run(book, {"pod": Host(ssh)}, variables) for _ in range(2))
-    assert first.reason() == "" and changed(first) == 12
-    assert second.reason() == "" and changed(second) == 0
-    assert (tmp_path / "home/config.ini").read_text() == "# written for pod\nlearning_rate = 0.0001\ngreeting = hello world\n"
+# ---- the command line
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in PLAYBOOKS.glob("*.yml")))

@@ -1,0 +1,2 @@
+echo "probed $1"
+touch probed
