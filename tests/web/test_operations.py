@@ -27,7 +27,7 @@ def test_an_operation_is_the_verb_and_ends_as_that_does(served: Served) -> None:
     answer = client.post("/api/v1/runs/ann/none/cancel", json={"now": True}, headers={"X-Request-Id": "0123456789abcdef"})
     assert answer.status_code == 202
     begun = answer.json()
-    assert (begun["account"], begun["words"], begun["request"]) == ("ann", ["cancel", "ann/none", "--now"], "0123456789abcdef")
+    assert (begun["account"], begun["words"], begun["request"]) == ("ann", ["cancel", "ann/none", "--now", "--json"], "0123456789abcdef")
 
     found = ended(served, begun["id"])
     assert (found.state, found.exit_code) == ("failed", 2)

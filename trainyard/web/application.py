@@ -11,7 +11,7 @@ from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.pages import login, runpages
 from trainyard.web.pages.render import STATIC
-from trainyard.web.rest import operations, problems, runs
+from trainyard.web.rest import actions, operations, problems, runs
 from trainyard.web.site import Site
 
 API = "/api/v1"
@@ -25,7 +25,7 @@ def create_application(site: Site) -> FastAPI:
         separate_input_output_schemas=False,
     )  # fmt: skip
     app.state.site = site
-    for router in (runs.router, operations.router):
+    for router in (runs.router, actions.router, operations.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     for router in (login.router, runpages.router):
         app.include_router(router, include_in_schema=False)

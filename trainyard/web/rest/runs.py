@@ -7,17 +7,14 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel
 
-from trainyard.ledger.operations import ServerOperation
 from trainyard.ledger.rows import RunFilter
 from trainyard.ledger.runid import RunId
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.listing import ListedRun, asked_for, list_known
-from trainyard.web.guard.principal import Reader, Runner, TheSite
-from trainyard.web.rest.operations import RequestId
-from trainyard.web.work import begin
+from trainyard.web.guard.principal import Reader, TheSite
 
 router = APIRouter(tags=["runs"])
-_NAME = r"[a-z0-9-]{1,64}"
+_NAME = r"[a-z0-9][a-z0-9-]{0,63}"
 User = Annotated[str, Path(pattern=f"^{_NAME}$")]
 Label = Annotated[str, Path(pattern=f"^{_NAME}$")]
 Attempt = Annotated[int, Path(ge=1, le=999_999_999)]
@@ -29,13 +26,6 @@ class RunList(BaseModel):
 
     runs: list[ListedRun]
     more: int
-
-
-class CancelRun(BaseModel):
-    """How a run ends."""
-
-    now: bool = False
-    """Nothing is saved."""
 
 
 @router.get("/runs")
@@ -85,10 +75,3 @@ def log(
             raise HTTPException(404, f"there is no run {run}/{attempt}") from None
         raise HTTPException(404, f"the log of run {run}/{attempt} is not on this server's machine") from None
     return Response(piece, media_type="application/octet-stream", headers={"X-Next-Offset": str(offset + len(piece))})
-
-
-@router.post("/runs/{user}/{label}/cancel", status_code=202)
-def cancel(site: TheSite, who: Runner, user: User, label: Label, request_id: RequestId, how: CancelRun | None = None) -> ServerOperation:
-    """End a run: it saves and stops, what it left is kept, its pod is ended."""
-    words = ["cancel", f"{user}/{label}", *(["--now"] if how and how.now else [])]
-    return begin(site, who, request_id, words, subject=f"{user}/{label}")
