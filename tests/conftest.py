@@ -1,10 +1,14 @@
 """One seed for every sample that the suite draws: printed, and the same in each worker (they collect the same tests)."""
 
+import contextlib
+import gc
 import importlib.util
 import os
 import random
 import signal
 import sys
+from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +41,30 @@ def pytest_report_header() -> str:
 def pytest_addoption(parser: pytest.Parser) -> None:
     help_ = "the S3 server that tests/storage runs against (invoke servers.minio, invoke servers.ceph)"
     parser.addoption("--store", choices=("versitygw", "minio", "ceph"), default="versitygw", help=help_)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Load the tests without looking for garbage, and let each worker begin elsewhere: what one has compiled the others find."""
+    gc.disable()
+    worker = getattr(session.config, "workerinput", {"workerid": "gw0", "workercount": 1})
+    modules = _modules(session.config)
+    begin = len(modules) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    for name in modules[begin:] + modules[:begin] if worker["workercount"] > 1 else ():
+        with contextlib.suppress(Exception, pytest.skip.Exception):  # pytest loads it again, and says what it is
+            importlib.import_module(name)
+    result = yield
+    gc.freeze()
+    gc.enable()
+    return result
+
+
+def _modules(config: pytest.Config) -> list[str]:
+    """Return the names of the modules that hold the tests which were asked for."""
+    top = config.rootpath
+    asked = [Path(config.invocation_params.dir, word.partition("::")[0]) for word in config.args]
+    files = [file for path in asked for file in ([path] if path.is_file() else sorted(path.rglob("test_*.py")))]
+    return [".".join(file.relative_to(top).with_suffix("").parts) for file in files if file.is_relative_to(top)]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
