@@ -15,13 +15,14 @@ from trainyard.errors import UserError
         port="port of this machine; 0: any that is free",
         certificate="file with the certificate (PEM) that it serves TLS with",
         certificate_key="file with that one's key",
+        no_schedule="do nothing by schedule: another server, cron or you do",
         behind_proxy="address of the proxy that ends TLS before it",
     ),
 )
 @verb
 def serve(
     c: Context, host: str = "127.0.0.1", port: str = "8420", certificate: str | None = None, certificate_key: str | None = None,
-    behind_proxy: str | None = None,
+    behind_proxy: str | None = None, no_schedule: bool = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard and the REST API over this repository's runs, until Ctrl-C."""
     work = context()
@@ -34,6 +35,7 @@ def serve(
     if number < 0:
         raise UserError(f"--port {port}: it is no port", hint="Write a number from 0 (any that is free) to 65535.")
     options = ServerOptions(
-        host=host, port=number, certificate=optional_path(certificate), key=optional_path(certificate_key), behind_proxy=behind_proxy
+        host=host, port=number, certificate=optional_path(certificate), key=optional_path(certificate_key), behind_proxy=behind_proxy,
+        schedule=not no_schedule,
     )  # fmt: skip
     serve(work, options, work.ui.say)

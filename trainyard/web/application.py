@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
 
 from trainyard import __version__
 from trainyard.web.guard.bodies import BodyLimit
@@ -11,21 +15,31 @@ from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.pages import login, runpages
 from trainyard.web.pages.render import STATIC
-from trainyard.web.rest import actions, operations, problems, runs
+from trainyard.web.rest import actions, duties, operations, problems, runs
+from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
 
 API = "/api/v1"
 
 
-def create_application(site: Site) -> FastAPI:
-    """Return the server's application over a site; it opens no socket and starts nothing."""
+def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> FastAPI:
+    """Return the server's application over a site; it opens no socket. A keeper is started and ended with it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if keeper is not None:
+            keeper.start()
+        yield
+        if keeper is not None:
+            await run_in_threadpool(keeper.stop)
+
     app = FastAPI(
         title="Trainyard", version=__version__, summary="Train on rented GPUs: runs, queue, costs, and the verbs that change them.",
         openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
-        separate_input_output_schemas=False,
+        separate_input_output_schemas=False, lifespan=lifespan,
     )  # fmt: skip
     app.state.site = site
-    for router in (runs.router, actions.router, operations.router):
+    for router in (runs.router, actions.router, operations.router, duties.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     for router in (login.router, runpages.router):
         app.include_router(router, include_in_schema=False)

@@ -17,8 +17,8 @@ from trainyard.runs.context import CommandContext
 from trainyard.settings.user import user_name
 from trainyard.web.application import create_application
 from trainyard.web.guard.requestlog import set_up_logging
+from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
-from trainyard.web.work import settle
 
 LINK = 15 * 60.0
 """Seconds in which the printed link logs somebody in, once."""
@@ -35,13 +35,14 @@ class ServerOptions:
     certificate: Path | None = None
     key: Path | None = None
     behind_proxy: str | None = None
+    schedule: bool = True
+    """It does its part of what is done by schedule."""
 
 
 def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], None]) -> None:
     """Serve until a signal; raises UserError where it must not, or cannot, listen as it is asked to."""
     secure = _check(options)
     site = Site(context, secure=secure)
-    settle(site)
     listening = _bound(options.host, options.port)
     try:
         port = listening.getsockname()[1]
@@ -50,8 +51,9 @@ def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], 
         say(f"{url}/login#{first_link(site)}")
         say(f"The link logs an admin in, once, within {LINK / 60:.0f} minutes. Ctrl-C ends the server, no run.")
         set_up_logging()
+        app = create_application(site, ScheduleKeeper(site) if options.schedule else None)
         config = uvicorn.Config(
-            create_application(site), log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE,
+            app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE,
             proxy_headers=options.behind_proxy is not None, forwarded_allow_ips=options.behind_proxy,
             ssl_certfile=options.certificate, ssl_keyfile=options.key, lifespan="on",
         )  # fmt: skip

@@ -1,0 +1,134 @@
+"""Keeps the schedule of one server: begins what is due and nobody does, and writes down how it went."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from trainyard.errors import TrainyardError
+from trainyard.ledger.duties import DutyOutcome, DutyRow, DutyRows
+from trainyard.processes import start_mark
+from trainyard.secret import hide
+from trainyard.web.schedule.duties import DUTIES, Duty
+from trainyard.web.site import Site
+from trainyard.web.work import settle
+
+LAPSE = 120.0
+"""Seconds without a word after which the holder of a duty on another machine counts as dead; clocks may differ by less."""
+_LOOK = 1.0
+_GRACE = 8.0
+"""Seconds that its processes get to end when the server does."""
+_SAID = 4096
+
+
+class ScheduleKeeper:
+    """One server's part in the schedule. What it has begun goes on when the server is killed, and the next one watches over it."""
+
+    def __init__(self, site: Site, duties: Sequence[Duty] = DUTIES) -> None:
+        self.site, self.duties = site, duties
+        self.rows = DutyRows(site.ledger.database)
+        self.place = f"{_process(os.getpid())} {uuid.uuid4().hex[:8]}"
+        """Holds a duty from when it is taken until its process is known."""
+        self.started: dict[str, subprocess.Popen[bytes]] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="schedule", daemon=True)
+        self._log = structlog.get_logger("schedule")
+
+    def start(self) -> None:
+        """Begin to keep it."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it, and what it has begun: each verb ends as at a SIGTERM, and what waits for that is left as a kill would leave it."""
+        self._over.set()
+        self._thread.join()
+        for process in self.started.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.started.values():
+            try:
+                process.wait(_GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        self._look()
+
+    def look(self) -> None:
+        """Begin what is due and nobody does; say of what is done that it lives, and of what has ended how."""
+        rows = self.rows.all()
+        for duty in self.duties:
+            row = rows.get(duty.name, DutyRow(name=duty.name))
+            if row.holder is None:
+                if not self._over.is_set() and (row.ended is None or self.site.now() - row.ended >= duty.every):
+                    self._begin(duty, row)
+            elif self._is_over(row):
+                code = self._code(duty.name)
+                outcome: DutyOutcome = "died" if code is None else "failed" if code else "done"
+                self.rows.end(row, self.site.now(), outcome, self._said(duty.name))
+            elif _host(row) == socket.gethostname():
+                self.rows.beat(duty.name, str(row.holder), self.site.now() + LAPSE)
+
+    def _look(self) -> None:
+        try:
+            self.look()
+            settle(self.site)
+        except (OSError, TrainyardError) as error:  # the ledger may answer again: what is at work goes on meanwhile
+            self._log.warning("schedule", error=hide(str(error)))
+
+    def _run(self) -> None:
+        while not self._over.wait(_LOOK):
+            self._look()
+
+    def _begin(self, duty: Duty, row: DutyRow) -> None:
+        now = self.site.now()
+        if not self.rows.take(row, self.place, now, now + LAPSE):
+            return
+        with self._log_of(duty.name).open("wb") as log:
+            words = [sys.executable, "-m", "trainyard", *duty.words]
+            process = subprocess.Popen(
+                words, cwd=self.site.context.places.root, env={**os.environ, **self.site.context.env}, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+        self.started[duty.name] = process
+        self.rows.hand(duty.name, self.place, _process(process.pid))
+
+    def _is_over(self, row: DutyRow) -> bool:
+        if _host(row) != socket.gethostname():
+            return row.until < self.site.now()
+        _, pid, mark, *_ = str(row.holder).split(" ")
+        process = self.started.get(row.name)
+        if row.holder == self.place or (process is not None and process.pid == int(pid)):  # taken and not handed on; or begun
+            return process is None or process.poll() is not None
+        return start_mark(int(pid)) != mark
+
+    def _code(self, name: str) -> int | None:
+        """Return the exit code of what this server has begun; nobody knows that of another's process."""
+        process = self.started.pop(name, None)
+        return None if process is None else process.poll()
+
+    def _log_of(self, name: str) -> Path:
+        folder = self.site.context.places.logs
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"duty-{name}.log"
+
+    def _said(self, name: str) -> str:
+        try:
+            return hide(self._log_of(name).read_bytes()[-_SAID:].decode(errors="replace"))
+        except OSError:
+            return ""
+
+
+def _process(pid: int) -> str:
+    return f"{socket.gethostname()} {pid} {start_mark(pid)}"
+
+
+def _host(row: DutyRow) -> str:
+    return str(row.holder).split(" ", 1)[0]
