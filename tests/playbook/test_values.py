@@ -159,17 +159,45 @@ def test_nothing_is_worked_out_while_names_are_looked_for() -> None:
     assert time.process_time() - began < 5
 
 
+_ITEMS = "a list of more than 1000000 items is none that is meant"
+_LETTERS = "a text of more than 100000000 letters is none that is meant"
+_STEPS = "it does not end within 4000000 steps: too many items in its loops, or calls"
+_WIDTH = "no width, size or number of digits is above 1000000"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{{ 'a' * 10 ** 18 }}", "the expression cannot be evaluated: it makes more than fits into the memory"),
-        ("{{ 10 ** 5000 }}", "the expression cannot be evaluated: a whole number of more than 400 digits is none that is meant"),
+        ("{{ 10 ** 5000 }}", "a whole number of more than 400 digits is none that is meant"),
+        ("{{ 'a' * 10 ** 18 }}", _LETTERS),
+        ("{{ [1] * 10 ** 9 }}", _ITEMS),
+        ("{% for i in range(10 ** 18) %}x{% endfor %}", _ITEMS),
+        ("{% for i in range(9999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", _STEPS),
+        ("{{ range(10 ** 4) | product(range(10 ** 4)) | length }}", _ITEMS),
+        ("{{ lipsum(n=10 ** 9) }}", _LETTERS),
+        ("{{ query('sequence', 'end=9999999999') }}", _ITEMS),
+        ("{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", _LETTERS),
+        ("{{ ('a' * 10 ** 6).replace('a', 'b' * 10 ** 6) }}", _LETTERS),
+        ("{{ ('a' * 10 ** 5) | regex_replace('a', 'b' * 10 ** 5) }}", _LETTERS),
+        ("{{ (['x'] * 10 ** 5) | join('a' * 10 ** 6) }}", _LETTERS),
+        ("{{ 'a'.center(10 ** 10) }}", _WIDTH),
+        ("{{ 'a' | center(10 ** 10) }}", _WIDTH),
+        ("{{ 5 | round(-10 ** 9) }}", _WIDTH),
+        ("{{ '{:{}}'.format(1, 10 ** 10) }}", _WIDTH),
+        ("{{ '%09999999d' % 1 }}", "no width of a format is above 1000000"),
+        ("{{ big40 }}", _LETTERS),
     ],
 )
-def test_a_value_that_is_too_large_is_refused_in_a_sentence(text: str, said: str) -> None:
+def test_what_would_not_end_or_fit_is_refused_in_a_sentence(text: str, said: str) -> None:
+    variables: dict[str, Any] = {f"big{i}": compile_value(f"{{{{ big{i - 1} }}}}{{{{ big{i - 1} }}}}", None) for i in range(1, 41)}
     with pytest.raises(UserError) as caught:
-        compile_value(text, None).render({})
-    assert caught.value.message == said
+        compile_value(text, None).render({"big0": "x" * 10, **variables})
+    assert caught.value.message == f"the expression cannot be evaluated: {said}"
+
+
+def test_what_is_not_too_much_is_done() -> None:
+    text = "{{ range(10 ** 6) | length }} {{ 2 ** 64 }} {{ [1] + [2] }} {{ '%05d' % 3 }} {{ ['a', 'b'] | join('-') }}"
+    assert compile_value(text, None).render({}) == "1000000 18446744073709551616 [1, 2] 00003 a-b"
 
 
 def test_lookups_read_this_machine(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from jinja2 import lexer, meta, nodes, parser
 from trainyard import templating
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
+from trainyard.playbook.bounds import counted
 from trainyard.playbook.filters import FILTERS, INSTEAD, TESTS
 from trainyard.playbook.jinja import LazyContext, PlaybookJinja, Undefined, concat, finalized, finalized_here, through
 from trainyard.playbook.lookups import LOOKUPS, Sight, names_of
@@ -47,7 +48,7 @@ def jinja_environment() -> jinja2.Environment:
     env.concat = concat  # type: ignore[method-assign]
     env.filters.update(templating.environment().filters)
     env.filters.update(FILTERS)
-    env.filters = {name: filter_ if name in _LAZY else through(filter_, name in FILTERS) for name, filter_ in env.filters.items()}
+    env.filters = {name: filter_ if name in _LAZY else through(name, filter_, name in FILTERS) for name, filter_ in env.filters.items()}
     env.tests.update(TESTS)
     env.globals.update(omit=OMIT, lookup=_lookup, query=_query, q=_query, now=_now, undef=_undef)
     return env
@@ -143,7 +144,8 @@ def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] 
         tree = _below(env.parse(text), source.count("\n") - text.count("\n"))
         try:
             compiled = env.from_string(tree)
-            result = plain(ended(text, concat(compiled.root_render_func(_context(compiled, variables, ())))))
+            with counted():
+                result = plain(ended(text, concat(compiled.root_render_func(_context(compiled, variables, ())))))
         except Exception:
             env.handle_exception()  # raises it again, with the lines of the template
         return "" if result is None or result is OMIT else str(result)

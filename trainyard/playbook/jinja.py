@@ -8,10 +8,10 @@ from typing import Any
 
 import jinja2
 from jinja2 import lexer
-from jinja2.nativetypes import NativeCodeGenerator
 from jinja2.utils import missing
 
 from trainyard.errors import UserError
+from trainyard.playbook.bounds import BoundedEnvironment, BoundedGenerator, check_filter, joined, listed
 from trainyard.playbook.natives import OMIT, LazyMap, Unread, Written, plain
 
 
@@ -56,7 +56,7 @@ class LazyContext(jinja2.runtime.Context):
         return hits.lazily(self.get_all(), (*self.open_, hits))
 
 
-class _Generator(NativeCodeGenerator):
+class _Generator(BoundedGenerator):
     """Keeps the type of a constant that is the whole of a text."""
 
     def _output_const_repr(self, group: Iterable[Any]) -> str:
@@ -64,7 +64,7 @@ class _Generator(NativeCodeGenerator):
         return repr(parts[0]) if len(parts) == 1 else repr("".join(map(str, parts)))
 
 
-class PlaybookJinja(jinja2.Environment):
+class PlaybookJinja(BoundedEnvironment):
     """The environment of playbooks."""
 
     context_class = LazyContext
@@ -122,12 +122,14 @@ def concat(parts: Iterable[Any]) -> Any:
     hits = [part for part in parts if part is not None]
     if len(hits) == 1:
         return hits[0]
-    return (
-        "".join(str(plain(part) if isinstance(part, (list, tuple, dict)) else part) for part in hits if part is not OMIT) if hits else None
-    )
+    return joined(plain(part) if isinstance(part, (list, tuple, dict)) else part for part in hits if part is not OMIT) if hits else None
 
 
-def through(filter_: Callable[..., Any], all_of_it: bool) -> Callable[..., Any]:
+_PASSED = (jinja2.Environment, jinja2.runtime.Context, jinja2.nodes.EvalContext)
+"""What some filters get before the value."""
+
+
+def through(name: str, filter_: Callable[..., Any], all_of_it: bool) -> Callable[..., Any]:
     """Let what is undefined pass a filter, so that a ``default`` behind it counts; what a filter yields becomes a list.
 
     ``all_of_it``: nothing that it gets is rendered only when it is read.
@@ -139,8 +141,9 @@ def through(filter_: Callable[..., Any], all_of_it: bool) -> Callable[..., Any]:
                 return value
         if all_of_it:
             args = tuple(value if isinstance(value, (jinja2.Environment, range, Unread)) else plain(value) for value in args)
+        check_filter(name, args[1:] if args and isinstance(args[0], _PASSED) else args, kwargs)
         result = filter_(*args, **kwargs)
-        return list(result) if isinstance(result, Iterator) else result
+        return listed(result) if isinstance(result, Iterator) else result
 
     call.__dict__.update(getattr(filter_, "__dict__", {}))
     return call

@@ -18,6 +18,7 @@ from typing import Any
 
 from trainyard.errors import UserError
 from trainyard.nearest import suggest
+from trainyard.playbook.bounds import listed, numbers
 from trainyard.secret import conceal, names_secret
 
 _UNSET = object()
@@ -186,7 +187,7 @@ def _dict(terms: list[Any], sight: Sight) -> list[Any]:
 def _nested(terms: list[Any], sight: Sight) -> list[Any]:
     if not terms:
         raise ValueError("lookup('nested') needs at least one list")
-    return [flat(row) for row in itertools.product(*(term if isinstance(term, (list, tuple)) else [term] for term in terms))]
+    return listed(flat(row) for row in itertools.product(*(term if isinstance(term, (list, tuple)) else [term] for term in terms)))
 
 
 def _together(terms: list[Any], sight: Sight) -> list[Any]:
@@ -237,7 +238,7 @@ def _sequence(terms: list[Any], sight: Sight, **options: Any) -> list[Any]:
         form = str(values.get("format", "%d"))
         if form.count("%") != 1:
             raise ValueError(f"lookup('sequence'): a format has one place like %02d, '{form}' has not")
-        hits += [form % number for number in range(start, end + (1 if stride > 0 else -1), stride)]
+        hits += [form % number for number in numbers(start, end + (1 if stride > 0 else -1), stride)]
     return hits
 
 

@@ -10,6 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from trainyard.errors import Location, UserError
+from trainyard.playbook.bounds import MOST_BITS, step
 
 Variables = Mapping[str, object]
 
@@ -95,19 +96,18 @@ class Unread(Mapping[str, object]):
     """A mapping of so much that only what is asked for is read: a filter gets it as it is."""
 
 
-_MOST_BITS = 1329
-"""A whole number of 400 digits; of thousands of digits Python makes no text."""
 _SCALARS = frozenset({str, int, float, bool, type(None), bytes})
 
 
 def plain(value: object) -> Any:
     """Return the value without anything lazy, as lists and dictionaries; raises UndefinedError for what is not defined in it."""
     if (kind := type(value)) in _SCALARS:
-        if kind is int and cast(int, value).bit_length() > _MOST_BITS:
+        if kind is int and cast(int, value).bit_length() > MOST_BITS:
             raise TypeError("a whole number of more than 400 digits is none that is meant")
         return value
     if isinstance(value, jinja2.Undefined):
         value._fail_with_undefined_error()
+    step()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items() if item is not OMIT}
     if isinstance(value, Markup):

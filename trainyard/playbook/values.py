@@ -15,6 +15,7 @@ import jinja2
 
 from trainyard.errors import Location, TrainyardError, UserError
 from trainyard.playbook import expressions
+from trainyard.playbook.bounds import counted
 from trainyard.playbook.expressions import Call, free_names, guarded_in
 from trainyard.playbook.natives import OMIT, LazyMap, Written, plain
 from trainyard.playbook.natives import Variables as Variables
@@ -210,7 +211,8 @@ def _compiled(build: Callable[[], Any], where: Location | None) -> Any:
 
 def _guarded(call: Callable[[], object], where: Location | None) -> object:
     try:
-        return call()
+        with counted():
+            return call()
     except jinja2.UndefinedError as error:
         raise UserError(str(error.message), where=where) from None
     except UserError as error:
