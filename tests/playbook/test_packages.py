@@ -59,3 +59,36 @@ def test_what_apt_says_is_the_reason_and_nothing_is_half_told(tasks: Run) -> Non
     assert "is no name of a package" in tasks("- apt: {name: --help}").report.reason()
     assert "must be one of yes, safe" in tasks("- apt: {upgrade: all}").report.reason()
     assert "this machine has no dnf" in tasks("- dnf: {name: x}").report.reason()
+
+
+def manager(run: Run, tmp_path: Path, programs: dict[str, str]) -> Run:
+    """Run tasks where programs of the test's own come first; what is there stands in $there."""
+    (tmp_path / "there").write_text("tool\ntool-libs\n")
+    for name, text in {"dpkg-query": "", **programs}.items():
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\nthere={tmp_path}/there\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    where = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    return lambda text, **options: run(f"- hosts: all\n  environment: {where!r}\n  tasks:\n    {text}", **options)
+
+
+@root
+def test_dnf_removes_what_a_pattern_means(run: Run, tmp_path: Path) -> None:
+    rpm = 'case $1$2 in "-qatool*") cat "$there" ;; -qa--qf) cat "$there" ;; *) exit 1 ;; esac'
+    tasks = manager(run, tmp_path, {"rpm": rpm, "dnf": '[ "$3 $4" = "remove tool*" ] && : >"$there"'})
+    assert [changes(tasks("- dnf: {name: 'tool*', state: absent}")) for _ in range(2)] == [1, 0]
+
+
+APK = 'case $1$2$3 in info-e*) grep -qx "$3" "$there" ;; info-v) sed "s/$/-1.0-r2/" "$there" ;; *) echo "tool-libs: tool" ;; esac'
+
+
+@root
+def test_what_apk_leaves_since_others_need_it_is_not_told_as_gone(run: Run, tmp_path: Path) -> None:
+    shown = manager(run, tmp_path, {"apk": APK})("- apk: {name: tool-libs, state: absent}")
+    assert "tool-libs is still there: other packages need it" in shown.text
+
+
+def test_packages_are_those_of_the_manager_that_knows_any(run: Run, tmp_path: Path) -> None:
+    shown = manager(run, tmp_path, {"rpm": "", "apk": APK})("- package_facts:")
+    known = shown.facts()["ansible_facts"]["packages"]["tool-libs"]  # type: ignore[index]
+    assert known == [{"name": "tool-libs", "version": "1.0-r2", "arch": "", "source": "apk"}]

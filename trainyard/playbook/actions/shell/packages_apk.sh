@@ -20,7 +20,13 @@ verb() {
     *) get add ${simulated:+-s} "$@" ;;
   esac
 }
-act() { simulated=; verb "$@"; }
+act() {
+  simulated=
+  verb "$@" || return 1
+  shift
+  # What others need apk leaves where it is, and ends well.
+  [ "$how" != absent ] || for each; do ! there "$each" || fail "$each is still there: other packages need it"; done
+}
 planned() {
   simulated=-s
   plan=$(verb "$@") || fail "$plan"

@@ -11,7 +11,8 @@ refresh() { get makecache; }
 named() { case $1 in /*.rpm | *://*) rpm -qp --nosignature --qf '%{name}-%{version}-%{release}.%{arch}' "$1" 2>/dev/null ;; *) printf %s "$1" ;; esac; }
 there() { rpm -q --whatprovides "$(named "$1")" >/dev/null 2>&1 || rpm -q "$(named "$1")" >/dev/null 2>&1; }
 provided() { false; }
-left() { there "$1"; }
+# A pattern is asked of what is there; a group (@name) is known to the manager alone.
+left() { case $1 in @*) ;; *[*?[]*) [ -n "$(rpm -qa "$1")" ] ;; *) there "$1" ;; esac; }
 snapshot() { rpm -qa --qf '%{nevra}\n' | sort; }
 act() {
   how=$1
