@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,8 @@ from typing import Any, cast
 import pytest
 
 from tests.playbook.conftest import Run, Shown
+from trainyard.playbook import Host
+from trainyard.remote.local import CommandTransport
 
 KEYS = [f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{letter * 43} {letter}@there" for letter in "AB"]
 root = pytest.mark.skipif(os.geteuid() != 0, reason="who is not root gives nothing away")
@@ -128,3 +131,40 @@ def test_a_run_that_only_checks_takes_for_made_what_an_earlier_task_would_make(r
     assert changes(run(tasks, check=True)) == 9
     for task in tasks.strip().splitlines()[1:]:
         assert run(task.strip()).report.exit_code == 2, task
+
+
+SYSTEMCTL = """#!/bin/sh
+state=$PWD/state
+case "$*" in
+  "show -p LoadState -- tick.timer") if [ -e $state/masked ]; then echo LoadState=masked; else echo LoadState=loaded; fi ;;
+  "is-active -- tick.timer") if [ -e $state/active ]; then echo active; else echo inactive; fi ;;
+  "mask -- tick.timer") : >$state/masked ;;
+  "stop -- tick.timer") rm $state/active ;;
+  "--global is-enabled -- all.service") [ -e $state/enabled ] && echo enabled || { echo disabled; exit 1; } ;;
+  "--global enable -- all.service") : >$state/enabled ;;
+  *) exit 1 ;;
+esac
+"""
+
+
+@root
+def test_what_is_masked_can_be_stopped_and_units_of_all_users_are_files(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/active").touch()
+    (tmp_path / "systemctl").write_text(SYSTEMCTL)
+    (tmp_path / "systemctl").chmod(0o755)
+    enter = f'mount -t tmpfs none /run && mkdir -p /run/systemd/system && cd {tmp_path} && PATH={tmp_path}:$PATH exec sh -c "$0"'
+    if subprocess.run(["unshare", "-m", "sh", "-c", enter, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine lets nobody mount")
+    systemd = {"pod": Host(CommandTransport(["unshare", "-m", "sh", "-c", enter], "systemd"))}
+
+    def unit(words: str) -> list[int]:
+        text = f"- systemd: {{{words}}}"
+        return [changes(run(text, hosts=systemd, check=True)), *(changes(run(text, hosts=systemd)) for _ in range(2))]
+
+    assert unit("name: tick.timer, state: stopped, enabled: false, masked: true") == [1, 1, 0]
+    assert not (tmp_path / "state/active").exists()
+    assert "write 'masked: false'" in run("- systemd: {name: tick.timer, state: started}", hosts=systemd).report.reason()
+    assert unit("name: all.service, scope: global, enabled: true") == [1, 1, 0]
+    assert "no service none" in run("- systemd: {name: none, scope: global, enabled: true}", hosts=systemd).report.reason()
+    assert "leave one out" in run("- systemd: {name: x, scope: global, state: started}").report.reason()

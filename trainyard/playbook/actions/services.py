@@ -45,6 +45,8 @@ def systemd(args: Mapping[str, object], folder: Path, variables: Variables) -> S
     """Make a unit of systemd be as it shall be."""
     if "name" not in args and any(name in args for name in ("state", "enabled", "masked")):
         raise UserError("'systemd' needs 'name' beside 'state', 'enabled' and 'masked'")
+    if args.get("scope") == "global" and "state" in args:
+        raise UserError("'state' is of one running systemd, 'scope: global' of the files of all users: leave one out")
     return _service(args, only=True)
 
 

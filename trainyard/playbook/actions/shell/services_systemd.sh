@@ -1,4 +1,4 @@
-: "${check?}" "${name?}" "${scope?}" "${no_block?}" "${reload?}" "${reexec?}" "${force?}"
+: "${check?}" "${name?}" "${state?}" "${enabled?}" "${scope?}" "${no_block?}" "${reload?}" "${reexec?}" "${force?}"
 # Over SSH a user's own services are reached by this folder.
 [ "$scope" != --user ] || export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/run/user/$(id -u)}"
 ctl() {
@@ -7,11 +7,19 @@ ctl() {
 }
 [ "$reload" = 0 ] || [ "$check" = 1 ] || ctl daemon-reload || exit 1
 [ "$reexec" = 0 ] || [ "$check" = 1 ] || ctl daemon-reexec || exit 1
-loaded() { ctl show -p LoadState -- "$name" 2>/dev/null | sed 's/^LoadState=//'; }
+loaded() {
+  case $scope in
+    # For all users' managers at once nothing is loaded; there are only files.
+    --global) ctl is-enabled -- "$name" 2>/dev/null ;;
+    *) ctl show -p LoadState -- "$name" 2>/dev/null | sed 's/^LoadState=//' ;;
+  esac
+}
 exists() {
   case $(loaded) in
     not-found | "") [ -x "/etc/init.d/$name" ] ;;
-    masked) [ "$check" = 1 ] || fail "the service $name is masked: write 'masked: false'" ;;
+    masked)
+      # What is masked can be stopped and kept from beginning with the machine, which it does not.
+      case $enabled$state in *1* | *started | *restarted | *reloaded) [ "$check" = 1 ] || fail "the service $name is masked: write 'masked: false'" ;; esac ;;
   esac
 }
 is_running() { case $(ctl is-active -- "$name" 2>/dev/null) in active | activating | reloading) return 0 ;; *) return 1 ;; esac; }
