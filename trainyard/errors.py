@@ -10,7 +10,8 @@ TrainyardError
 │   └── CloudUnknown        no definite answer: something may have been created or may still exist
 │       └── UnwantedPod     a create was refused, and a pod was made all the same
 ├── Unreachable          5  the pod does not answer over SSH (never used for a failed command)
-│   └── HostKeyChanged      the pod presents another host key than the pinned one
+│   ├── HostKeyChanged      the pod presents another host key than the pinned one
+│   └── HostKeyUnknown      a machine presents a host key, and nothing tells which it shall be
 ├── BootFailed           5  a pod did not come up; it still exists, and another offer may do better
 ├── StillThere           6  something may still run and cost money; the message names it and the way to retry
 ├── StoreError           7  the bucket refused, or what arrived is not what was sent
@@ -156,6 +157,10 @@ class KeyRefused(Unreachable):
 
 class HostKeyChanged(Unreachable):
     """Another host key than the pinned one: no byte is exchanged."""
+
+
+class HostKeyUnknown(Unreachable):
+    """A host key of which nothing tells whether it is the machine's: trying again changes nothing."""
 
 
 class BootFailed(TrainyardError):

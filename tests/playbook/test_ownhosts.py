@@ -103,6 +103,7 @@ def test_an_unknown_host_key_is_refused_with_the_line_that_adds_it(
     code, out, _ = play(config, "--host", "box")
     line = f"echo '{known(box).strip()}' >>{tmp_path}/known_hosts"
     assert code == 5 and "which known_hosts do not tell" in out and line in out, out
+    assert "DOING IT AGAIN" not in out and "tried" not in out, out
     subprocess.run(["sh", "-c", line], check=True)
     assert play(config, "--host", "box")[0] == 0
 

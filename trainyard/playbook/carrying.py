@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from trainyard.errors import HostKeyChanged, KeyRefused, TrainyardError, Unreachable
+from trainyard.errors import HostKeyChanged, HostKeyUnknown, KeyRefused, TrainyardError, Unreachable
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.ahead import SentTogether
 from trainyard.playbook.model import Task
@@ -21,7 +21,7 @@ ALIVE = 15.0
 """Seconds in which a host must answer after a task's time was over."""
 REPEATS = 3
 """How often what may be done twice is done again after its link was lost."""
-_DEFINITE = (NoAnswer, NotRun, HostKeyChanged, KeyRefused, SentTogether)
+_DEFINITE = (NoAnswer, NotRun, HostKeyChanged, HostKeyUnknown, KeyRefused, SentTogether)
 """Of what keeps a host from answering: what another try does not mend, or must not try."""
 
 Answer = TypeVar("Answer")

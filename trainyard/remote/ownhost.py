@@ -10,7 +10,7 @@ from typing import Any
 import fabric
 import paramiko
 
-from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
+from trainyard.errors import HostKeyChanged, HostKeyUnknown, KeyRefused, Unreachable, UserError
 from trainyard.openssh import Link, link_through
 from trainyard.remote.channel import LOST
 from trainyard.remote.keyring import OwnKeys
@@ -26,7 +26,7 @@ Say = Callable[[str], object]
 def connect_own(route: SshRoute, say: Say) -> SshTransport:
     """Log in and return the transport. ``say`` is told what a person should know of a host key.
 
-    Raises HostKeyChanged, KeyRefused, Unreachable, or UserError for what the user has to mend.
+    Raises HostKeyChanged, HostKeyUnknown, KeyRefused, Unreachable, or UserError for what the user has to mend.
     """
     known = known_keys(route.shown_in_known_hosts, route.known)
     keys = OwnKeys(route)
@@ -100,7 +100,7 @@ class _KnownHosts(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]
             by = " by itself (only by an authority's signature, which is not checked here)" if known.authorities else ""
             line = f"echo '{shown} {public}' >>{first}"
             hint = f"Compare it with the machine's own (ssh-keygen -lf FILE.pub there); then: {line}"
-            raise Unreachable(f"{route}: shows the host key {print_}, which known_hosts do not tell{by}. {hint}")
+            raise HostKeyUnknown(f"{route}: shows the host key {print_}, which known_hosts do not tell{by}. {hint}")
         if str(first) != "/dev/null":
             take_down(shown, public, first, hashed=route.hashed)
             self._say(f"{route}: its new host key {print_} is written down in {first}")
