@@ -26,7 +26,9 @@ def ansible_by_ssh(place: Place) -> Course:
             {
                 "ansible_connection": "ssh", "ansible_host": address.host, "ansible_port": address.port, "ansible_user": address.user,
                 "ansible_ssh_private_key_file": str(address.key_file),
-                "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o ControlMaster=no",
+                "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no",
+                # Not below HOME, which is compared.
+                "ansible_control_path_dir": str(place.folder.with_name("cp")),
             },
         )  # fmt: skip
 
