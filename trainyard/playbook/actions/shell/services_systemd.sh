@@ -19,7 +19,7 @@ exists() {
     not-found | "") [ -x "/etc/init.d/$name" ] ;;
     masked)
       # What is masked can be stopped and kept from beginning with the machine, which it does not.
-      case $enabled$state in *1* | *started | *restarted | *reloaded) [ "$check" = 1 ] || fail "the service $name is masked: write 'masked: false'" ;; esac ;;
+      case $enabled$state in *1* | *started | *reloaded) [ "$check" = 1 ] || fail "the service $name is masked: write 'masked: false'" ;; esac ;;
   esac
 }
 is_running() { case $(ctl is-active -- "$name" 2>/dev/null) in active | activating | reloading) return 0 ;; *) return 1 ;; esac; }
