@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import csv
 import glob
+import inspect
 import itertools
 import os
 import random
@@ -267,11 +268,7 @@ def _csvfile(
 ) -> list[Any]:  # fmt: skip
     with sight.need(file, "files").open(encoding=encoding, newline="") as source:
         rows = list(csv.reader(source, delimiter="\t" if delimiter == "TAB" else delimiter))
-    hits = []
-    for term in terms:
-        if "=" in str(term):
-            raise ValueError("lookup('csvfile'): options stand beside the key: lookup('csvfile', 'key', file='x.csv')")
-        hits.append(next((row[int(col)] for row in rows if row and row[int(keycol)] == str(term)), default))
+    hits = [next((row[int(col)] for row in rows if row and row[int(keycol)] == str(term)), default) for term in terms]
     return [item for item in hits if item is not None]
 
 
@@ -292,10 +289,26 @@ def _ini(
     return [parser.get(section, str(term), fallback=default) for term in terms]
 
 
+def _inline(lookup: Lookup) -> Lookup:
+    """Return a lookup whose options may stand in a term, too, behind the key: ``key file=x.csv``."""
+    known = inspect.signature(lookup).parameters
+
+    def each(terms: list[Any], sight: Sight, **options: Any) -> list[Any]:
+        hits: list[Any] = []
+        for term in terms:
+            words = [word.partition("=") for word in shlex.split(term)] if "=" in str(term) else []
+            given = {name: value for name, equals, value in words if equals and name in known}
+            key = " ".join("".join(word) for word in words if word[0] not in given) if given else term
+            hits += lookup([key], sight, **{**options, **given})
+        return hits
+
+    return each
+
+
 LOOKUPS: Mapping[str, Lookup] = {
-    "csvfile": _csvfile, "dict": _dict, "env": _env, "file": _file, "fileglob": _fileglob, "first_found": _first_found,
-    "flattened": lambda terms, sight: _deep(terms), "indexed_items": _indexed, "ini": _ini, "items": _items, "lines": _lines, "list": _list,
-    "nested": _nested, "pipe": _pipe, "random_choice": _random_choice, "sequence": _sequence, "subelements": _subelements,
+    "csvfile": _inline(_csvfile), "dict": _dict, "env": _env, "file": _file, "fileglob": _fileglob, "first_found": _first_found,
+    "flattened": lambda terms, sight: _deep(terms), "indexed_items": _indexed, "ini": _inline(_ini), "items": _items, "lines": _lines,
+    "list": _list, "nested": _nested, "pipe": _pipe, "random_choice": _random_choice, "sequence": _sequence, "subelements": _subelements,
     "template": _template, "together": _together, "varnames": _varnames, "vars": _vars,
 }  # fmt: skip
 _INSTEAD = {
