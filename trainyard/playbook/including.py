@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.playbook import keywords
@@ -50,11 +50,19 @@ def groups_of(task: Task, hosts: Sequence[HostState], settings: PlayOptions) -> 
 
 
 def bring(include: Include, group: IncludeGroup) -> Included | TaskEnd:
-    """Return the tasks and handlers that a group of hosts wants; where they cannot be read, how that ends the include."""
+    """Return the tasks and handlers that a group of hosts wants; where they cannot be read, how that ends the include.
+
+    What its roles set the hosts know from here on.
+    """
     try:
-        return included(include, group.args, group.params)
+        joins = included(include, group.args, group.params)
     except UserError as error:
         return TaskEnd("failed", {"changed": False, "failed": True, "msg": str(error)})
+    for host in group.hosts:
+        if play := host.play:
+            defaults, own = {**play.role_defaults, **joins.role_defaults}, {**play.role_vars, **joins.role_vars}
+            host.play = replace(play, role_defaults=defaults, role_vars=own)
+    return joins
 
 
 def title(task: Task) -> str | None:

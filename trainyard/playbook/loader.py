@@ -27,7 +27,9 @@ class Included:
     """What an include has brought."""
 
     nodes: tuple[Node, ...]
-    handlers: tuple[Task, ...] = ()
+    handlers: tuple[Task, ...]
+    role_defaults: Vars
+    role_vars: Vars
 
 
 def load(path: Path) -> Playbook:
@@ -51,7 +53,7 @@ def included(include: Include, args: Mapping[str, object], params: Vars) -> Incl
     with play.wrong.gathered():
         nodes = brought(include.task, args, inside, running=True)
     play.wrong.raise_all()
-    return Included(nodes, tuple(play.handlers))
+    return Included(nodes, tuple(play.handlers), play.role_defaults, play.role_vars)
 
 
 def _plays(path: Path, wrong: Mistakes, files: tuple[Path, ...]) -> Iterator[Play]:

@@ -152,7 +152,9 @@ def _include(entry: Entry, action: str, around: Scope) -> Node | None:
     needed = {arg.name for arg in keywords.COURSE[action].args if arg.required}
     if needed <= set(args) and set(task.args) - set(args) <= {"apply"} and len(around.files) < _DEEPEST:
         with around.wrong.gathered():
-            known = brought(task, args, inside, running=False)
+            # Values of a role that comes with it are there when it has come, and not before.
+            play = replace(around.play, role_defaults={}, role_vars={})
+            known = brought(task, args, replace(inside, play=play), running=False)
     return Include(task, inside, known)
 
 
