@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,13 +11,14 @@ from trainyard import playbook, yamlfile
 from trainyard.playbook import Host, Report, keywords
 from trainyard.playbook.__main__ import main
 from trainyard.playbook.actions import ACTIONS
+from trainyard.playbook.filters import FILTERS, TESTS
+from trainyard.playbook.lookups import LOOKUPS
 from trainyard.playbook.model import Task
 from trainyard.playbook.report import Silent, Status
 from trainyard.remote.transport import SshTransport
 from trainyard.yamlfile import Map, Node, Seq
 
 PLAYBOOKS = Path(__file__).resolve().parents[2] / "playbooks"
-EXAMPLES = sorted(PLAYBOOKS.glob("example*.yml"))
 ELSEWHERE = {"dnf", "yum", "apk", "s3", "service", "systemd", "systemd_service", "modprobe", "uri", "fail", "gather_facts"}
 """Actions that the example skips where there is no such machine, bucket or address, and setup's other name; tests of their own run them."""
 
@@ -53,11 +55,22 @@ def play(folder: Path, transport: SshTransport) -> tuple[Report, Done]:
 
 
 def test_the_example_has_every_keyword_every_action_and_every_argument() -> None:
-    known = {*keywords.PLAY, *keywords.BLOCK, *keywords.TASK, *keywords.INCLUDE, *keywords.HANDLER, *keywords.LOOP_CONTROL, *ACTIONS}
-    known |= {arg.name for action in ACTIONS.values() for arg in action.schema.args} - {"prompt", "accept_hostkey", "minutes"}
-    known -= {*keywords.WITH[1:], "user", "systemd_service"}
-    missing = known - {word for path in EXAMPLES for word in words_in(yamlfile.load(path))}
+    tables = (
+        keywords.PLAY, keywords.BLOCK, keywords.TASK, keywords.HANDLER, keywords.LOOP_CONTROL, keywords.IMPORT_PLAYBOOK, keywords.PROMPT,
+        keywords.ROLE_ENTRY, keywords.COURSE, ACTIONS,
+    )  # fmt: skip
+    schemas = (*(action.schema for action in ACTIONS.values()), *keywords.COURSE.values())
+    known = {word for table in tables for word in table} | {arg.name for schema in schemas for arg in schema.args}
+    known -= {"user", "systemd_service", "accept_hostkey", "minutes"}  # other names of what is there
+    missing = known - {word for path in PLAYBOOKS.rglob("*.yml") for word in words_in(yamlfile.load(path))}
     assert not missing, f"playbooks/example*.yml do not show: {sorted(missing)}"
+
+
+def test_the_example_has_every_filter_every_test_and_every_lookup() -> None:
+    text = (PLAYBOOKS / "example-values.yml").read_text()
+    shown = {r"\| {0}\b|map\('{0}'": FILTERS, r"\bis (not )?{0}\b": TESTS, r"(lookup|query)\('{0}'": LOOKUPS}
+    missing = [name for use, names in shown.items() for name in names if not re.search(use.format(name), text)]
+    assert not missing
 
 
 def test_the_example_does_all_that_it_shows_and_a_second_run_changes_nothing(ssh: SshTransport, tmp_path: Path) -> None:
