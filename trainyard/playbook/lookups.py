@@ -297,9 +297,9 @@ def _inline(lookup: Lookup) -> Lookup:
         hits: list[Any] = []
         for term in terms:
             words = [word.partition("=") for word in shlex.split(term)] if "=" in str(term) else []
-            given = {name: value for name, equals, value in words if equals and name in known}
-            key = " ".join("".join(word) for word in words if word[0] not in given) if given else term
-            hits += lookup([key], sight, **{**options, **given})
+            beside = {name: value for name, equals, value in words if equals and name in known}
+            key = " ".join("".join(word) for word in words if word[0] not in beside) if beside else term
+            hits += lookup([key], sight, **{**options, **beside})
         return hits
 
     return each
