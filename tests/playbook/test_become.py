@@ -61,7 +61,17 @@ def test_who_is_that_user_already_needs_no_sudo(run: Run, tmp_path: Path) -> Non
 def test_a_sudo_that_wants_a_password_is_told_with_what_to_do(run: Run, tmp_path: Path) -> None:
     shown = run("- {shell: id, become: true, become_user: other}", hosts=host(tmp_path, "echo 'sudo: a password is required' >&2; exit 1"))
     assert shown.report.exit_code == 2
-    assert "does not lead to the user 'other' without a password: sudo: a password is required" in shown.text and "NOPASSWD" in shown.text
+    assert "does not lead to the user 'other' without a password or a terminal: sudo: a password is required" in shown.text
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    assert f"echo '{me} ALL=(other) NOPASSWD: ALL' >>/etc/sudoers.d/" in shown.text
+
+
+@pytest.mark.skipif(shutil.which("script") is None, reason="nothing here makes a terminal")
+def test_a_sudo_that_wants_a_terminal_is_told_with_what_helps_there(run: Run, tmp_path: Path) -> None:
+    hosts = host(tmp_path)
+    (tmp_path / "bin" / "sudo").write_text("#!/bin/sh\n[ -t 1 ] || { echo 'sudo: no tty' >&2; exit 1; }\n")
+    shown = run("- {shell: id, become: true, become_user: other}", hosts=hosts)
+    assert "sudo: no tty" in shown.text and "!requiretty' >>/etc/sudoers.d/" in shown.text and "NOPASSWD" not in shown.text
 
 
 def test_variables_of_the_host_and_other_ways_are_read(run: Run, tmp_path: Path) -> None:

@@ -217,6 +217,15 @@ def test_a_pattern_names_hosts_as_ansibles_do(pattern: str, hosts: str) -> None:
     assert matching([pattern], GROUPS) == hosts.split()
 
 
+def test_names_of_hexadecimal_letters_are_no_address() -> None:
+    groups = {"all": ["a", "b", "c1", "::1"], "d": ["a"]}
+    assert (
+        matching(["a:b:c1"], groups) == ["a", "b", "c1"] and matching(["a:b:!d"], groups) == ["b"] and matching(["::1"], groups) == ["::1"]
+    )
+    with pytest.raises(UserError, match="no group 'e'"):
+        matching(["a:b:e"], groups)
+
+
 def test_a_name_that_is_neither_host_nor_group_is_told_with_those_that_there_are() -> None:
     with pytest.raises(UserError, match=r"there is no host and no group 'wep1' \(did you mean 'web1'\?\)\nThere are: web1, web2"):
         matching(["all:!wep1"], GROUPS)

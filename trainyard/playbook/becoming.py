@@ -47,15 +47,18 @@ class Becoming:
         text = with_values(load(__package__, "become"), user=self._user, method=self._method, nonce=nonce, command=command)
         done = self._inner.exec(text, stdin, timeout=timeout, on_stdout=on_stdout, on_stderr=err if on_stderr else None)
         words = bytes(end) if on_stderr else done.stderr
-        said, closed, _ = words.rpartition(nonce.encode())
+        said, closed, missing = words.rpartition(nonce.encode())
         if not closed:
             return done
         why = CommandResult(done.rc, b"", said).error_text
         raise PodFailed(
-            f"{self.name}: '{self._method}' does not lead to the user '{self._user}' without a password: {why}",
-            hint=f"Log in as {self._user}, or let this login become that user: "
-            f"echo \"$USER ALL=({self._user}) NOPASSWD: ALL\" | sudo tee /etc/sudoers.d/trainyard",
-        )  # fmt: skip
+            f"{self.name}: '{self._method}' does not lead to the user '{self._user}' without a password or a terminal: {why}",
+            hint=f"Log in as {self._user}, or let root of the host do: {self._remedy(*missing.decode(errors='replace').split())}",
+        )
+
+    def _remedy(self, login: str, missing: str) -> str:
+        rule = f"Defaults:{login} !requiretty" if missing == "terminal" else f"{login} ALL=({self._user}) NOPASSWD: ALL"
+        return f"echo '{rule}' >>/etc/sudoers.d/trainyard"
 
     def close(self) -> None:
         """The inner transport stays open."""

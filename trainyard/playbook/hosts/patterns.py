@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
@@ -12,7 +13,6 @@ from trainyard.nearest import suggest
 from trainyard.textfile import read_text
 
 _SUBSCRIPT = re.compile(r"(.+)\[(?:(-?\d+)|(\d*):(\d*))\]")
-_ADDRESS = re.compile(r"(?:[0-9A-Fa-f]*:){2,7}[0-9A-Fa-f.]*")
 
 
 def matching(patterns: Iterable[str], groups: Mapping[str, Sequence[str]], where: Location | None = None) -> list[str]:
@@ -40,11 +40,18 @@ def _split(text: str) -> list[str]:
     words = []
     for part in text.split(","):
         part = part.strip()
-        if _ADDRESS.fullmatch(part.lstrip("!&")):
+        if _is_address(part.lstrip("!&")):
             words.append(part)
         else:
             words += [word.strip() for word in re.findall(r"(?:\[[^\]]*\]|[^:\[]|\[)+", part)]
     return [word for word in words if word.strip("!&")]
+
+
+def _is_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
 
 
 def _named(word: str, groups: Mapping[str, Sequence[str]], where: Location | None) -> list[str]:
