@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from trainyard.cli.playverbs import play
 from trainyard.playbook.__main__ import main
 from trainyard.playbook.hosts import sources
 
@@ -162,7 +163,23 @@ def test_plays_say_the_way_to_a_host_and_all_of_them_the_same(tmp_path: Path, ca
     assert main([write(file, two), "-i", "h1,h2,"]) == 0
 
 
-def test_no_hosts_at_once_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as left:
-        main([write(tmp_path / "play.yml", "- hosts: all\n  tasks: [{debug: {msg: a}}]\n"), "--forks", "0"])
-    assert left.value.code == 2 and "a whole number above 0, not '0'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--forks", "0"], "-f/--forks: a whole number above 0, not '0'\nAll options: python -m trainyard.playbook --help\n"),
+        (["--fork-s"], "unrecognized arguments: --fork-s\nAll options: python -m trainyard.playbook --help\n"),
+    ],
+)
+def test_an_option_that_is_wrong_is_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main([write(tmp_path / "play.yml", "- hosts: all\n  tasks: [{debug: {msg: a}}]\n"), *words]) == 2
+    assert capsys.readouterr().err == said
+
+
+def test_how_often_an_option_is_said_is_no_value_in_the_help() -> None:
+    (verbose,) = (each for each in play.get_arguments() if each.names[0] == "verbose")
+    assert (verbose.takes_value, verbose.kind) == (False, bool)
+    verbose.set_value(True)
+    verbose.set_value(True)
+    assert verbose.value == 2

@@ -40,11 +40,13 @@ class Verb(Task[Any]):
     shorts = SHORT
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        """Return the arguments as Invoke makes them, with our short names."""
+        """Return the arguments as Invoke makes them, with our short names; what counts how often it is said shows no value."""
         arguments: list[Argument] = super().get_arguments(ignore_unknown_help)
         for argument in arguments:
             long, short = argument.names[0], self.shorts.get(argument.names[0])
             argument.names = (long, short) if short else (long,)
+            if argument.incrementable:
+                argument.kind = bool  # it takes no number, and Invoke's help says one otherwise
         return arguments
 
 

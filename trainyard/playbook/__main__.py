@@ -16,7 +16,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.phrasing import as_typed
@@ -47,10 +47,10 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
     ``command``: what a person types before the options, with the playbook in it. ``inventory``: hosts that are known
     already, to which those of the options are added.
     """
-    options = _parser(command).parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        options = _parser(command).parse_args(argv)
         playbooks = load_all(options.playbook)
         known = _inventory(options, inventory)
         if options.syntax_check:
@@ -135,8 +135,17 @@ def _list(book: Playbook, options: argparse.Namespace, known: Inventory) -> int:
     return 0
 
 
+class _Options(argparse.ArgumentParser):
+    """Options of which a wrong one is told as whatever else is wrong, in a sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise it as a UserError."""
+        words = "invoke play" if self.prog.endswith("--") else self.prog
+        raise UserError(message.removeprefix("argument "), hint=f"All options: {words} --help")
+
+
 def _parser(command: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"{command} --" if command else _PROGRAM, description="Run playbooks, one after the other.")
+    parser = _Options(prog=f"{command} --" if command else _PROGRAM, description="Run playbooks, one after the other.")
     add = parser.add_argument
     add("playbook", type=Path, nargs="+", help=argparse.SUPPRESS if command else None)
     add("-i", "--inventory", action="append", default=[], metavar="FILE", help="INI, YAML, a folder, a program, a stack's outputs; or A,B,")
