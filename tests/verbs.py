@@ -278,6 +278,18 @@ def faults_limits(c: Context, rounds: int = 200, seed: int | None = None) -> int
 
 @task(
     help=help_of(
+        rounds="how many (default: 200)", seed="draw these again", at="USER@HOST:PORT of another server of this machine, say Dropbear's",
+        key="the key for it",
+    )
+)  # fmt: skip
+@verb
+def faults_links(c: Context, rounds: int = 200, seed: int | None = None, at: str | None = None, key: str | None = None) -> int:
+    """Cut, hold and refuse links at random instants while a play runs on three hosts; nothing may be told untrue, done twice or left."""
+    return python("tests.faults.links", *_options({"--rounds": rounds, "--seed": seed, "--at": at, "--key": key}))
+
+
+@task(
+    help=help_of(
         write="write what comes of them as what is expected", ansible="hold them against ansible-core, and ask it for those that changed",
         again="with --ansible: ask it for all of them", ssh="reach the hosts by a real SSH server",
     )
@@ -367,6 +379,7 @@ def development(ns: Collection) -> None:
             "gitops": faults_gitops,
             "queue": faults_queue,
             "limits": faults_limits,
+            "links": faults_links,
             "slurm": faults_slurm,
         },
     }

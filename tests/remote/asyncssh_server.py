@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -28,7 +29,13 @@ async def run_command(process: asyncssh.SSHServerProcess[bytes]) -> None:
     )  # fmt: skip
     assert child.stdin and child.stdout and child.stderr
     feeder = asyncio.create_task(_feed(process.stdin, child.stdin))
-    await asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
+    pumps = asyncio.gather(_pump(child.stdout, process.stdout), _pump(child.stderr, process.stderr))
+    over: list[asyncio.Future[Any]] = [pumps, asyncio.create_task(process.wait_closed())]
+    await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+    pumps.cancel()
+    for number in (1, 2):  # as sshd does when its link is lost: a child that goes on writing is ended by that
+        if (pipe := child._transport.get_pipe_transport(number)) is not None:  # type: ignore[attr-defined]
+            pipe.close()
     code = await child.wait()
     feeder.cancel()
     if code < 0:
