@@ -87,6 +87,7 @@ def test_what_a_killed_server_has_begun_is_watched_over_by_the_next_one(served: 
     process = dead.started.pop("queue")
     try:
         following = keepers(LONG)
+        until(lambda: (served.site.context.places.logs / "duty-queue.log").read_text() == "at work\n")
         served.time += 10 * LAPSE
         following.look()
         assert following.started == {} and row(served).until == served.time + LAPSE
