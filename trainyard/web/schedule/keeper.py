@@ -73,7 +73,7 @@ class ScheduleKeeper:
                 code = self._code(duty.name)
                 outcome: DutyOutcome = "died" if code is None else "failed" if code else "done"
                 self.rows.end(row, self.site.now(), outcome, self._said(duty.name))
-            elif _host(row) == socket.gethostname():
+            elif _host(row) == socket.gethostname() and row.until - self.site.now() < LAPSE / 2:
                 self.rows.beat(duty.name, str(row.holder), self.site.now() + LAPSE)
 
     def _look(self) -> None:
