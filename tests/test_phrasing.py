@@ -19,6 +19,8 @@ PRODUCT = ROOT / "trainyard"
 PROGRAMS = {"engine", "provider", "rehearsal", "pod", "clouds"}
 """Rooms whose output other programs read, or whose command is a module of their own."""
 ALLOWED = {
+    ("cli/accountverbs.py", "token_create"): "a token alone",
+    ("cli/webverbs.py", "serve_link"): "a path with a token",
     ("cli/ending.py", "_say"): "tell() hands it what was phrased",
     ("cli/afterverbs.py", "ask"): "what a model says, as it is",
     ("cli/stackverbs.py", "env"): "a shell reads it",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from invoke.collection import Collection
 
 from trainyard.cli import (
+    accountverbs,
     afterverbs,
     auditverbs,
     cacheverbs,
@@ -39,7 +40,7 @@ _ALONE = (
     serveverbs.serve_model, serveverbs.compare_answers, cycleverbs.cycle, ggufverbs.gguf, ggufverbs.ollama,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
     stackverbs.end, stackverbs.reap,
-    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, playverbs.play, webverbs.serve,
+    repoverbs.init, repoverbs.upgrade, machineverbs.doctor, setupverbs.setup, playverbs.play,
 )  # fmt: skip
 _GROUPS = {
     "results": {"list": resultverbs.results_list, "show": resultverbs.results_show, "verify": resultverbs.results_verify},
@@ -68,10 +69,14 @@ _GROUPS = {
     },
     "cache": {"list": cacheverbs.cache, "clean": cacheverbs.cache_clean},
     "venvs": {"clean": machineverbs.venvs_clean},
+    "serve": {"start": webverbs.serve, "link": webverbs.serve_link},
+    "account": {"list": accountverbs.account_list, "add": accountverbs.account_add, "change": accountverbs.account_change},
+    "team": {"list": accountverbs.team_list, "set": accountverbs.team_set},
+    "token": {"list": accountverbs.token_list, "create": accountverbs.token_create, "revoke": accountverbs.token_revoke},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
 """Verbs behind a word, as in store.start."""
-_DEFAULTS = {"results": "list", "audit": "account", "queue": "list", "cache": "list", "costs": "spent"}
+_DEFAULTS = {"serve": "start", "results": "list", "audit": "account", "queue": "list", "cache": "list", "costs": "spent"}
 """What such a word alone does."""
 
 

@@ -8,6 +8,18 @@ from trainyard.cli.common import context, help_of, optional_path, task, verb
 from trainyard.errors import UserError
 
 
+@task(positional=[], help=help_of(account="who it logs in (default: you)"))
+@verb
+def serve_link(c: Context, account: str | None = None) -> int:
+    """Print what logs an account in at a running server of this ledger, once: put it behind the server's address."""
+    from trainyard.runs.verbs.accounts import create_link
+    from trainyard.settings.user import user_name
+
+    work = context()
+    print(f"/login#{create_link(work, account or user_name(work.env))}")
+    return 0
+
+
 @task(
     positional=[],
     help=help_of(

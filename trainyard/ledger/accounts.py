@@ -1,4 +1,4 @@
-"""Who may use a server of this ledger, and what proves it: accounts and tokens, of whose secrets only hashes are kept."""
+"""Who may use a server of this ledger, and what proves it: accounts, teams and tokens, of whose secrets only hashes are kept."""
 
 from __future__ import annotations
 
@@ -47,6 +47,16 @@ class ServerAccount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """Accounts that share quotas, which are as those of an account."""
+
+    name: str
+    created: float
+    month_dollars: float | None = None
+    live_runs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow:
     """A token as the ledger knows it: without its secret."""
 
@@ -75,7 +85,7 @@ class Proven:
 
 
 class AccountRows:
-    """Accounts of a ledger. Raises Busy, DiskFull or UserError when the ledger cannot be used."""
+    """Accounts and teams of a ledger. Raises Busy, DiskFull or UserError when the ledger cannot be used."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -89,6 +99,22 @@ class AccountRows:
         with self.database.reading() as connection:
             row = connection.execute(sa.select(tables.accounts).where(tables.accounts.c.name == name)).first()
         return ServerAccount(**row._mapping) if row else None
+
+    def all(self) -> list[ServerAccount]:
+        """Return all accounts by name."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(tables.accounts).order_by(tables.accounts.c.name)).all()
+        return [ServerAccount(**row._mapping) for row in rows]
+
+    def put_team(self, team: Team) -> None:
+        """Write a team as it is from now on."""
+        _put(self.database, tables.teams, asdict(team))
+
+    def teams(self) -> list[Team]:
+        """Return all teams by name."""
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(tables.teams).order_by(tables.teams.c.name)).all()
+        return [Team(**row._mapping) for row in rows]
 
 
 class TokenRows:
@@ -151,6 +177,20 @@ class TokenRows:
         """Let a session that is in use go on."""
         with self.database.writing() as connection:
             connection.execute(sa.update(tables.tokens).where(tables.tokens.c.id == token_id).values(expires=expires))
+
+    def of(self, account: str | None = None) -> list[TokenRow]:
+        """Return the tokens of programs and workers, of an account or of all, newest first."""
+        at = tables.tokens.c
+        asked = [at.kind.in_(("api", "worker")), *([] if account is None else [at.account == account])]
+        with self.database.reading() as connection:
+            rows = connection.execute(sa.select(tables.tokens).where(*asked).order_by(at.created.desc(), at.id)).all()
+        return [_token(row) for row in rows]
+
+    def sweep(self, before: float) -> None:
+        """Forget tokens that have proven nobody since a moment."""
+        at = tables.tokens.c
+        with self.database.writing() as connection:
+            connection.execute(sa.delete(tables.tokens).where((at.expires < before) | (at.revoked < before)))
 
 
 def _token(row: sa.Row[Any]) -> TokenRow:

@@ -15,7 +15,7 @@ from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.pages import login, runpages
 from trainyard.web.pages.render import STATIC
-from trainyard.web.rest import actions, duties, operations, problems, runs
+from trainyard.web.rest import actions, duties, operations, people, problems, runs
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
 
@@ -39,7 +39,7 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
         separate_input_output_schemas=False, lifespan=lifespan,
     )  # fmt: skip
     app.state.site = site
-    for router in (runs.router, actions.router, operations.router, duties.router):
+    for router in (runs.router, actions.router, operations.router, duties.router, people.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     for router in (login.router, runpages.router):
         app.include_router(router, include_in_schema=False)

@@ -14,14 +14,13 @@ import uvicorn
 from trainyard.errors import UserError
 from trainyard.ledger.accounts import LOCAL, SCOPES, ServerAccount
 from trainyard.runs.context import CommandContext
+from trainyard.runs.verbs.accounts import LINK
 from trainyard.settings.user import user_name
 from trainyard.web.application import create_application
 from trainyard.web.guard.requestlog import set_up_logging
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
 
-LINK = 15 * 60.0
-"""Seconds in which the printed link logs somebody in, once."""
 _GRACE = 3
 """Seconds that open requests get when the server ends; streams are taken up again by who follows them."""
 

@@ -28,6 +28,8 @@ _LOOK = 1.0
 _GRACE = 8.0
 """Seconds that its processes get to end when the server does."""
 _SAID = 4096
+_KEPT = 30 * 86_400.0
+"""Seconds for which a token that proves nobody any more is still listed."""
 
 
 class ScheduleKeeper:
@@ -80,6 +82,7 @@ class ScheduleKeeper:
         try:
             self.look()
             settle(self.site)
+            self.site.tokens.sweep(self.site.now() - _KEPT)
         except (OSError, TrainyardError) as error:  # the ledger may answer again: what is at work goes on meanwhile
             self._log.warning("schedule", error=hide(str(error)))
 
