@@ -31,7 +31,7 @@ HOMES: dict[str, tuple[str, str, dict[str, str]]] = {
     "files are brought to the disk": (
         r"\bos\.fsync\(",
         "files.py",
-        {"storage/fetch.py": STREAM, "remote/transfer.py": STREAM, "leases/intents.py": RECORD},
+        {"storage/fetch.py": STREAM, "remote/download.py": STREAM, "leases/intents.py": RECORD},
     ),
     "locks": (
         r"\bfcntl\.(flock|lockf)\(",

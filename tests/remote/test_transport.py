@@ -14,6 +14,7 @@ from pathlib import Path
 import paramiko
 import pytest
 
+from bench.late import late
 from tests.remote.proxy import Proxy
 from tests.remote.quiet import is_quiet
 from tests.remote.sshd import Server
@@ -323,3 +324,8 @@ def test_closing_a_transport_ends_a_command_of_this_machine_that_waits() -> None
     assert begun.is_set()
     with pytest.raises(Unreachable, match="closed here"):
         transport.exec("true")
+
+
+def test_how_long_a_link_is_is_known_from_the_login(server: Server) -> None:
+    with late(server.address.port, 100) as port, connect(replace(server.address, port=port)) as t:
+        assert 0.1 <= t._transport.packetizer.round_trip < 5

@@ -15,6 +15,7 @@ from trainyard.files import sha256_of
 from trainyard.playbook.actions import placement
 from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutTree, Script
 from trainyard.remote import transfer, tree
+from trainyard.remote.download import Brought, fetch
 from trainyard.remote.excludes import excluding
 from trainyard.remote.fed import in_front, with_hidden
 from trainyard.remote.protocol import Transport, with_environment, with_values
@@ -115,28 +116,32 @@ def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:
 
 
 def _get(step: Get, t: Transport, *, check: bool) -> Outcome:
-    look = '[ -d "$path" ] && echo folder; [ -e "$path" ] || echo absent; [ ! -p "$path" ] || echo pipe'
-    kind = t.exec(with_values(look, path=step.path)).stdout.split()
-    if kind == [b"pipe"]:
+    dest = step.dest / step.name if step.name and step.dest.is_dir() else step.dest
+    # One command says what is there and brings it, unless it must not come.
+    there = Brought(_kind(t, step.path)) if check or dest.is_dir() else fetch(t, step.path, dest, step.sha256)
+    if there.kind == "pipe":
         raise PodFailed(f"{t.name}: {step.path} is a pipe, not a file")
-    if kind == [b"folder"]:
+    if there.kind == "folder":
         return _get_tree(replace(step, dest=step.dest / step.name), t, check=check)
-    if not step.needed and kind == [b"absent"]:
+    if there.kind == "absent" and not step.needed:
         return {"changed": False, "msg": f"{step.path} is not there", "file": step.path}
-    if step.name and step.dest.is_dir():
-        step = replace(step, dest=step.dest / step.name)
-    if step.dest.is_dir():
-        raise UserError(f"'fetch': {step.dest} is a folder here: end 'dest' with a / to have the file in it")
-    if check and kind == [b"absent"]:
+    if dest.is_dir():
+        raise UserError(f"'fetch': {dest} is a folder here: end 'dest' with a / to have the file in it")
+    if there.kind == "absent" and check:
         return {"changed": False, "skipped": True, "msg": f"{step.path} is not there (yet)"}
+    if there.kind == "absent":
+        raise PodFailed(f"{t.name}: {step.path} cannot be read: there is no file {step.path}")
     if check:
         done = t.exec(with_values('sha256sum <"$path"', path=step.path))
         if done.rc:
             raise PodFailed(f"{t.name}: {step.path} cannot be read: {done.error_text}")
-        return {"changed": _local_sha256(step.dest) != done.text.split()[0], "dest": str(step.dest)}
-    before = _local_sha256(step.dest)
-    digest = transfer.get_file(t, step.path, step.dest, step.sha256)
-    return {"changed": before != digest, "dest": str(step.dest), "sha256": digest}
+        return {"changed": _local_sha256(dest) != done.text.split()[0], "dest": str(dest)}
+    return {"changed": there.kind == "file", "dest": str(dest), "sha256": there.sha256}
+
+
+def _kind(t: Transport, path: str) -> str:
+    look = 'for kind in d:folder p:pipe e:file; do [ "-${kind%:*}" "$path" ] && echo "${kind#*:}" && exit; done; echo absent'
+    return t.exec(with_values(look, path=path)).text.strip()
 
 
 def _get_tree(step: Get, t: Transport, *, check: bool) -> Outcome:

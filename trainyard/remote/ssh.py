@@ -13,7 +13,6 @@ import contextlib
 import functools
 import ipaddress
 import logging
-import math
 import socket
 import threading
 import time
@@ -93,7 +92,6 @@ class SshTransport:
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="spare-channel")
         self._spare: Future[paramiko.Channel] | None = None
         self._granted = False
-        self._round_trip = math.inf
         # Dropbear closes a channel that waits for its command when another one's ends.
         self._dropbear = "dropbear" in str(self._transport.remote_version).lower()
         self._spares = not self._dropbear
@@ -117,7 +115,7 @@ class SshTransport:
             channel = orderly(self._channel())
             feeder = None
             try:
-                channel.begin(frame.line, self._round_trip)
+                channel.begin(frame.line, self._transport.packetizer.round_trip)
                 feeder = feed(channel, stdin)
                 if not read(channel, frame, deadline):
                     raise NoAnswer(f"{self.name}: the command did not end within {timeout:g} s")
@@ -153,7 +151,7 @@ class SshTransport:
             self._spares = self._spares and (spare is None or channel is not None)
             pauses, until = Backoff(0.005, 0.25).pauses(), time.monotonic() + (REFUSED if self._granted else REFUSED_AT_FIRST)
             while channel is None or channel.closed:
-                channel = self._open(self._opened)
+                channel = self._open(lambda: self._transport.open_session(timeout=2 * self._silence))
                 if channel is None:
                     if time.monotonic() > until:
                         raise NotSent(f"{self.name}: the server refuses {'another' if self._granted else 'every'} session")
@@ -174,16 +172,10 @@ class SshTransport:
                 raise
             return None
 
-    def _opened(self) -> paramiko.Channel:
-        begun = time.monotonic()
-        channel = self._transport.open_session(timeout=2 * self._silence)
-        self._round_trip = min(self._round_trip, time.monotonic() - begun)
-        return channel
-
     def _open_spare(self) -> None:
         with self._lock, contextlib.suppress(RuntimeError):
             if self._spares and self._spare is None:
-                self._spare = self._opener.submit(self._opened)
+                self._spare = self._opener.submit(self._transport.open_session, timeout=2 * self._silence)
 
     @contextlib.contextmanager
     def _lost_link(self) -> Iterator[None]:

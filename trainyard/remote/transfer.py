@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from trainyard.errors import PodFailed, UserError, disk_full
 from trainyard.files import sha256_of, write_atomic
+from trainyard.remote.download import fetch
 from trainyard.remote.protocol import CommandResult, Transport, expect, with_values
 from trainyard.remote.stream import StreamedFile, get_stream, streams
 from trainyard.remote.upload import CHANNELS, ByteCounter, OnProgress, Upload, beside, folder_of, octal
@@ -83,37 +84,11 @@ def put_file(
 
 
 def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None) -> str:
-    """Fetch a remote file, verified; return its sha256. After a lost link a second call fetches only the rest.
-
-    Raises PodFailed when it is not there or its bytes are not those announced.
-    """
-    what = f"{t.name}: {remote} cannot be read"
-    facts = expect(t.exec(with_values(load(__package__, "file_facts"), path=remote, known=expect_sha256 or "")), what).text.split()
-    size, version = int(facts[0]), expect_sha256 or hashlib.sha256(facts[-1].encode()).hexdigest()
-    part = local.with_name(f".{local.name}.part-{version[:16]}")
-    with ThreadPoolExecutor(1) as pool:
-        # The other side hashes the file while it is on its way.
-        asked = None if expect_sha256 else pool.submit(_sum_of, t, remote, what)
-
-        def expected() -> str:
-            return asked.result() if asked else str(expect_sha256)
-
-        try:
-            if local.is_file() and local.stat().st_size == size and sha256_of(local) == expected():
-                return expected()
-            local.parent.mkdir(parents=True, exist_ok=True)
-            digest = _fetch_rest(t, remote, part, size, on_progress)
-            if digest == expected():
-                part.replace(local)
-                return digest
-            part.unlink()
-        except OSError as error:
-            raise disk_full(error, local) or UserError(f"{local}: cannot be written: {error.strerror or error}") from None
-    raise PodFailed(f"{t.name}: {remote} has the sha256 {digest}, not {expected()}: it changed while it was fetched, or was damaged")
-
-
-def _sum_of(t: Transport, remote: str, what: str) -> str:
-    return expect(t.exec(with_values(load(__package__, "file_sum"), path=remote)), what).text.split()[0]
+    """Fetch a remote file, verified; return its sha256. See fetch(). Raises PodFailed when there is no such file."""
+    got = fetch(t, remote, local, expect_sha256, on_progress)
+    if not got.sha256:
+        raise PodFailed(f"{t.name}: {remote} cannot be read: there is no file {remote}")
+    return got.sha256
 
 
 def list_tree(t: Transport, remote_dir: str) -> list[PodFile]:
@@ -210,32 +185,6 @@ def _is_here(path: Path, file: PodFile) -> bool:
         return path.is_file() and path.stat().st_size == file.size and sha256_of(path) == file.sha256
     except OSError:
         return False
-
-
-def _fetch_rest(t: Transport, remote: str, part: Path, size: int, on_progress: OnProgress | None) -> str:
-    """Fetch what is missing of a file and return the hash of the whole."""
-    digest = hashlib.sha256()
-    with part.open("ab") as file:
-        if file.tell() > size:
-            file.truncate(0)
-        have = file.tell()
-        if have:
-            with part.open("rb") as there:
-                while data := there.read(SMALL):
-                    digest.update(data)
-
-        def take(data: bytes) -> None:
-            file.write(data)
-            digest.update(data)
-            if on_progress:
-                on_progress(file.tell(), size)
-
-        if have < size:
-            rest = with_values('tail -c +"$first" "$path" | head -c "$count"', path=remote, first=have + 1, count=size - have)
-            expect(t.exec(rest, on_stdout=take), f"{t.name}: {remote} cannot be read")
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
 
 
 def _leads_back(real: str, target: str) -> bool:

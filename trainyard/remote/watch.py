@@ -8,24 +8,41 @@ is gone, and paramiko sends keepalives without ever looking for the answer (meas
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import threading
 import time
 from typing import Any
 
 import paramiko
+from paramiko.common import MSG_SERVICE_ACCEPT, MSG_SERVICE_REQUEST, MSG_USERAUTH_FAILURE, MSG_USERAUTH_REQUEST, MSG_USERAUTH_SUCCESS
 from paramiko.packet import Packetizer
+
+_ANSWERED = frozenset({MSG_SERVICE_REQUEST, MSG_USERAUTH_REQUEST})
+_ANSWERS = frozenset({MSG_SERVICE_ACCEPT, MSG_USERAUTH_FAILURE, MSG_USERAUTH_SUCCESS})
 
 
 class Hearing(Packetizer):  # type: ignore[misc]
-    """Paramiko's packet reader, with the time of the last packet: any traffic is a sign of life."""
+    """Paramiko's packets, with the time of the last one that came: any traffic is a sign of life."""
 
     heard = 0.0
+    round_trip = math.inf
+    """Seconds that the fastest answer of the login took: the server need start nothing for it."""
+    _asked: float | None = None
+
+    def send_message(self, data: paramiko.Message) -> None:
+        """Send one packet; of those that are answered at once, note when."""
+        if data.asbytes()[0] in _ANSWERED:
+            self._asked = time.monotonic()
+        super().send_message(data)
 
     def read_message(self) -> Any:
         """Read one packet and note when."""
         message = super().read_message()
         self.heard = time.monotonic()
+        if self._asked is not None and message[0] in _ANSWERS:
+            self.round_trip = min(self.round_trip, self.heard - self._asked)
+            self._asked = None
         return message
 
 

@@ -1,4 +1,0 @@
-# Say a file's hash.
-: "${path?}"
-. ./sha.sh
-sha <"$path"
