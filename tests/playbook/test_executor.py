@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,13 @@ def test_the_environment_is_data_and_the_inner_one_wins(run: Run, tmp_path: Path
     """)
     out = shown.facts()["out"]
     assert isinstance(out, dict) and out["stdout"] == f"play x; touch {tmp_path}/pwned" and not (tmp_path / "pwned").exists()
+
+
+def test_a_timeout_that_tells_the_signal_as_busybox_does_is_one_too(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "timeout").write_text("#!/bin/sh\nsleep 0.2\nexit 143\n")
+    (tmp_path / "timeout").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert "did not end within 0.1 s" in run("- {shell: x, timeout: 0.1}").report.reason()
 
 
 def test_a_timeout_ends_the_command_on_the_pod_itself(run: Run, ssh: SshTransport, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tarfile
 import threading
 import zipfile
@@ -109,7 +111,7 @@ def test_an_answer_is_told_with_its_status_and_json(run: Run, address: str, tmp_
 def test_an_archive_is_unpacked_unless_all_of_it_is_there(run: Run, tmp_path: Path, kind: str) -> None:
     (tmp_path / "top/sub").mkdir(parents=True)
     (tmp_path / "top/sub/a b").write_text("1")
-    (tmp_path / "out").mkdir()
+    (tmp_path / "out").mkdir(mode=0o750)
     if kind == "tar":
         with tarfile.open(tmp_path / "archive", "w:gz") as tar:
             tar.add(tmp_path / "top", "top")
@@ -120,7 +122,7 @@ def test_an_archive_is_unpacked_unless_all_of_it_is_there(run: Run, tmp_path: Pa
     file = tmp_path / "out/top/sub/a b"
     assert changes(run(text, check=True)) == 1 and not file.exists()
     assert [changes(run(text)) for _ in range(2)] == [1, 0]
-    assert file.read_text() == "1" and file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == "1" and file.stat().st_mode & 0o777 == 0o600 and (tmp_path / "out").stat().st_mode & 0o777 == 0o750
     file.write_text("2")
     assert changes(run(text.replace("src: archive", "src: '{{ tmp }}/archive', remote_src: true"))) == 1 and file.read_text() == "1"
     assert not list((tmp_path / "out").glob(".*"))
@@ -128,3 +130,28 @@ def test_an_archive_is_unpacked_unless_all_of_it_is_there(run: Run, tmp_path: Pa
     (tmp_path / "files").mkdir()
     (tmp_path / "archive").rename(tmp_path / "files/below")
     assert run("- unarchive: {src: below, dest: '{{ tmp }}/out'}").report.exit_code == 0
+
+
+BUSYBOX_TAR = """#!/bin/sh
+case "$*" in --version) echo busybox; exit ;; *--show*) exit 1 ;; esac
+for each; do [ "$last" != -f ] || file=$each; last=$each; done
+# From a pipe tar does not find out by itself how an archive is packed.
+exec TAR $(echo "$*" | sed "s|-f $file|-f -|") <"$file"
+"""
+
+
+def test_a_tar_that_is_not_gnus_unpacks_what_is_not_there_and_leaves_the_folder_as_it_is(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/tar").write_text(BUSYBOX_TAR.replace("TAR", shutil.which("tar") or "tar"))
+    (tmp_path / "bin/tar").chmod(0o755)
+    (tmp_path / "top/sub").mkdir(parents=True)
+    (tmp_path / "top/sub/a").write_text("1")
+    (tmp_path / "out").mkdir(mode=0o700)
+    with tarfile.open(tmp_path / "archive", "w:gz") as tar:
+        tar.add(tmp_path / "top", "top")
+    task = f"""
+        - unarchive: {{src: archive, dest: '{{{{ tmp }}}}/out', extra_opts: [--strip-components=1]}}
+          environment: {{PATH: '{tmp_path}/bin:{os.environ["PATH"]}'}}
+    """
+    assert [changes(run(task, check=True)), *(changes(run(task)) for _ in range(2))] == [1, 1, 0]
+    assert (tmp_path / "out/sub/a").read_text() == "1" and (tmp_path / "out").stat().st_mode & 0o777 == 0o700

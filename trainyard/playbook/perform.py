@@ -180,7 +180,8 @@ def _command(step: CommandAction, scene: Scene) -> Asking | Outcome:
             skipped: Outcome = {"skipped": True} if step.skips else {}
             return {**_NOTHING_SAID, "changed": False, **step.said, "msg": _idle(step), **skipped}
         outcome = {**command_outcome(done, strip=step.strip), **step.said, **_times(begun)}
-        if scene.timeout is not None and done.rc in (124, 137) and time.monotonic() - begun >= scene.timeout:
+        # 143: the timeout of busybox, whose code is that of what it ended.
+        if scene.timeout is not None and done.rc in (124, 137, 143) and time.monotonic() - begun >= scene.timeout:
             outcome["msg"] = f"did not end within {scene.timeout:g} s and was ended"
         return outcome
 

@@ -17,9 +17,9 @@ if [ "$(wc -c <"$part")" -lt "$size" ]; then
   if command -v curl >/dev/null; then
     printf 'url = "%s"\n' "$url" | curl -fsS -L --connect-timeout 20 --speed-time 60 --speed-limit 1 --retry 3 -C - -o "$part" -K - ||
       { code=$?; [ $code -ne 33 ] || rm -f "$part"; fail "curl could not fetch it (exit code $code)"; }
-  elif command -v wget >/dev/null; then
+  elif wget --version 2>/dev/null | grep -q GNU; then
     printf '%s\n' "$url" | wget -q -T 60 -i - -O "$part" || fail "wget could not fetch it (exit code $?)"
-  else fail "neither curl nor wget is on this host"; fi
+  else fail "neither curl nor GNU wget is on this host"; fi
 fi
 there=$(wc -c <"$part")
 [ "$there" -eq "$size" ] || fail "$there bytes of $size arrived"

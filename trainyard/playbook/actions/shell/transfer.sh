@@ -1,5 +1,5 @@
-# load_url URL FILE [SINCE]: by curl or wget, whichever is there; $status is what the server said. Headers stand in $work/headers, a line
-# each: what may be a key is in no argument list. Comes after answer.sh.
+# load_url URL FILE [SINCE]: by curl or GNU wget (busybox's asks nobody for a certificate), whichever is there; $status is what the server
+# said. Headers stand in $work/headers, a line each: what may be a key is in no argument list. Comes after answer.sh.
 : "${timeout?}" "${insecure?}" "${agent?}" "${work?}"
 # shellcheck disable=SC2329 # each program calls what it needs
 load_url() {
@@ -17,7 +17,7 @@ load_url() {
       -K "$work/curl" -w '%{http_code}' -o "$2" -- "$1" </dev/null)
     set -- $?
     status=${status#000}
-  elif command -v wget >/dev/null 2>&1; then
+  elif wget --version 2>/dev/null | grep -q GNU; then
     sed 's/^/header = /' "$work/headers" >"$work/wgetrc"
     [ -z "${login:-}" ] || printf 'user = %s\npassword = %s\nauth_no_challenge = on\n' "${login%%:*}" "${login#*:}" >>"$work/wgetrc"
     WGETRC=$work/wgetrc wget -nv -S --tries=3 --timeout="$timeout" ${insecure:+--no-check-certificate} ${agent:+-U "$agent"} -O "$2" -- "$1" \
@@ -27,7 +27,7 @@ load_url() {
     [ "$status" != 304 ] || set -- 0
     [ "$1" -eq 0 ] || grep -v '^  ' "$work/said"
   else
-    lacking "neither curl nor wget to fetch $1 with: install one first ('package: {name: curl}')"
+    lacking "neither curl nor GNU wget to fetch $1 with: install one first ('package: {name: curl}')"
   fi
   return "$1"
 }

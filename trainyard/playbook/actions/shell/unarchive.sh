@@ -18,12 +18,45 @@ esac
 IFS='
 '
 set -f
+set --
+for each in $options; do set -- "$@" "$each"; done
 if [ "$(head -c 2 "$src")" = PK ]; then
   say handler zip
   needs unzip "install it first ('package: {name: unzip}')"
-  mkdir "$work/new" || exit 1
   # shellcheck disable=SC2086 # lists, an item a line
-  unzip -q -o $options "$src" $members ${exclude:+-x $exclude} -d "$work/new" </dev/null || fail "the archive cannot be unpacked"
+  unpack_into() { unzip -q -o "$@" "$src" $members ${exclude:+-x $exclude} -d "$work/new" </dev/null; }
+  gnu=
+else
+  say handler tar
+  for each in $exclude; do set -- "$@" "--exclude=$each"; done
+  gnu=$(tar --version 2>/dev/null | grep GNU)
+  # shellcheck disable=SC2086
+  unpack_into() {
+    # There is a tar (of busybox) that wants to be told how an archive is packed.
+    for packed in '' -z -j -J; do ! tar -t $packed -f "$src" >"$work/said" 2>&1 || break; done
+    tar -x $packed -C "$work/new" "$@" -f "$src" $members </dev/null
+  }
+fi
+if [ -n "$gnu" ]; then
+  # shellcheck disable=SC2086
+  names=$(tar -t --show-transformed-names "$@" -f "$src" $members) || fail "$src is no archive that tar or unzip can read"
+  names=$(printf '%s\n' "$names" | sed 's|^/*||; s|/$||' | grep -v '^\.*$')
+  # shellcheck disable=SC2086
+  same() {
+    LC_ALL=C tar --diff -C "$dest" "$@" -f "$src" $members >"$work/said" 2>&1 && return 0
+    # What is given below belongs to nobody of the archive; who is not root owns what he unpacks.
+    # Of a folder that --strip-components takes off tar says so without a name.
+    skip='^tar: : '
+    { [ "$(id -u)" -eq 0 ] && [ -z "$owner" ]; } || skip="$skip|: Uid differs\$"
+    { [ "$(id -u)" -eq 0 ] && [ -z "$group" ]; } || skip="$skip|: Gid differs\$"
+    [ -z "$mode" ] || skip="$skip|: Mode differs\$"
+    ! grep -Evq "$skip" "$work/said"
+  }
+  # shellcheck disable=SC2086
+  unpack() { tar -x -C "$dest" "$@" -f "$src" $members </dev/null; }
+else
+  mkdir "$work/new" || exit 1
+  unpack_into "$@" || fail "$src is no archive that tar or unzip can read"
   names=$(cd "$work/new" && find . ! -name . -print)
   same() {
     for each in $names; do
@@ -32,36 +65,8 @@ if [ "$(head -c 2 "$src")" = PK ]; then
       else cmp -s "$work/new/$each" "$dest/$each" || return 1; fi
     done
   }
-  unpack() { cp -R -P -p "$work/new/." "$dest/"; }
-else
-  say handler tar
-  set --
-  for each in $options; do set -- "$@" "$each"; done
-  for each in $exclude; do set -- "$@" "--exclude=$each"; done
-  # shellcheck disable=SC2086 # lists, an item a line
-  names=$(tar -t --show-transformed-names "$@" -f "$src" $members 2>/dev/null || tar -t -f "$src" $members) || fail "$src is no archive that tar or unzip can read"
-  names=$(printf '%s\n' "$names" | sed 's|^/*||; s|/$||' | grep -v '^\.*$')
-  # shellcheck disable=SC2086
-  same() {
-    if tar --version 2>/dev/null | grep -q GNU; then
-      LC_ALL=C tar --diff -C "$dest" "$@" -f "$src" $members >"$work/said" 2>&1 && return 0
-      # What is given below belongs to nobody of the archive; who is not root owns what he unpacks.
-      # Of a folder that --strip-components takes off tar says so without a name.
-      skip='^tar: : '
-      { [ "$(id -u)" -eq 0 ] && [ -z "$owner" ]; } || skip="$skip|: Uid differs\$"
-      { [ "$(id -u)" -eq 0 ] && [ -z "$group" ]; } || skip="$skip|: Gid differs\$"
-      [ -z "$mode" ] || skip="$skip|: Mode differs\$"
-      ! grep -Evq "$skip" "$work/said"
-    else
-      mkdir "$work/new" && tar -x -C "$work/new" "$@" -f "$src" $members || exit 1
-      for each in $names; do
-        [ ! -f "$work/new/$each" ] || cmp -s "$work/new/$each" "$dest/$each" || return 1
-        [ ! -d "$work/new/$each" ] || [ -d "$dest/$each" ] || return 1
-      done
-    fi
-  }
-  # shellcheck disable=SC2086
-  unpack() { tar -x -C "$dest" "$@" -f "$src" $members </dev/null; }
+  # One by one: the folder itself stays as it is.
+  unpack() { find "$work/new/." ! -name . -prune -exec cp -R -P -p {} "$dest/" \;; }
 fi
 if ! same "$@"; then
   change

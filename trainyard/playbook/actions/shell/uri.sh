@@ -25,7 +25,7 @@ if command -v curl >/dev/null 2>&1; then
   failed=$?
   code=${said%% *}
   say url "${said#* }"
-elif command -v wget >/dev/null 2>&1; then
+elif wget --version 2>/dev/null | grep -q GNU; then
   [ -z "$socket" ] || fail "wget knows no unix_socket: install curl"
   sed 's/^/header = /' "$work/headers" >"$work/wgetrc"
   [ -z "$login" ] || printf 'user = %s\npassword = %s\nauth_no_challenge = on\n' "${login%%:*}" "${login#*:}" >>"$work/wgetrc"
@@ -38,7 +38,7 @@ elif command -v wget >/dev/null 2>&1; then
   code=$(sed -n 's|^HTTP/[0-9.]* \([0-9]*\).*|\1|p' "$work/head" | tail -n 1)
   [ -z "$code" ] || failed=0
 else
-  fail "neither curl nor wget to ask $url with: install one first ('package: {name: curl}')"
+  fail "neither curl nor GNU wget to ask $url with: install one first ('package: {name: curl}')"
 fi
 say_number elapsed $(($(date +%s) - began))
 if [ $failed -ne 0 ] || [ "${code:-000}" = 000 ]; then
