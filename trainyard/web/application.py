@@ -15,7 +15,8 @@ from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.pages import login, runpages
 from trainyard.web.pages.render import STATIC
-from trainyard.web.rest import actions, duties, operations, people, problems, runs
+from trainyard.web.reports import VerbReports
+from trainyard.web.rest import actions, duties, operations, people, problems, reports, runs
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
 
@@ -38,8 +39,8 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
         openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
         separate_input_output_schemas=False, lifespan=lifespan,
     )  # fmt: skip
-    app.state.site = site
-    for router in (runs.router, actions.router, operations.router, duties.router, people.router):
+    app.state.site, app.state.reports = site, VerbReports(site)
+    for router in (runs.router, actions.router, operations.router, duties.router, people.router, reports.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     for router in (login.router, runpages.router):
         app.include_router(router, include_in_schema=False)

@@ -1,0 +1,77 @@
+"""What a verb says with `--json` that asks clouds, buckets or all of the ledger: asked once for all who look, and kept for a while.
+
+Such a verb reads only. It works in a process of its own, as everything does that takes long: what it takes of memory goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainyard.errors import CloudError, TrainyardError, UserError
+from trainyard.jsontext import parse_json
+from trainyard.secret import hide
+from trainyard.web.site import Site
+
+_PATIENCE = 120.0
+"""Seconds in which a verb has to answer."""
+_MOST = 200
+"""So many reports are kept."""
+_SAID = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class VerbReport:
+    """What a verb has said, and when (epoch seconds)."""
+
+    as_of: float
+    value: Any
+
+
+class VerbReports:
+    """The reports of one server. Of those who ask for the same at once one has the verb work, and the others wait for it."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._kept: dict[tuple[str, ...], VerbReport] = {}
+        self._locks: dict[tuple[str, ...], threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, words: Sequence[str], age: float) -> VerbReport:
+        """Return what a verb says, at most so many seconds old; raises what it fails with as an error of ours."""
+        key = tuple(words)
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            kept = self._kept.get(key)
+            if kept is None or self.site.now() - kept.as_of > age:
+                kept = VerbReport(self.site.now(), self._ask(key))
+                with self._lock:
+                    self._kept[key] = kept
+                    for old in sorted(self._kept, key=lambda each: self._kept[each].as_of)[:-_MOST]:
+                        self._kept.pop(old)
+                        self._locks.pop(old, None)
+            return kept
+
+    def _ask(self, words: tuple[str, ...]) -> Any:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "trainyard", *words], cwd=self.site.context.places.root, env={**os.environ, **self.site.context.env},
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise CloudError(f"{words[0]}: no answer within {_PATIENCE:.0f} s") from None
+        try:
+            return parse_json(done.stdout)
+        except ValueError:
+            said = hide(done.stderr[-_SAID:].decode(errors="replace")).strip() or f"{words[0]} has said nothing"
+            raise _error(done.returncode)(said) from None
+
+
+def _error(code: int) -> type[TrainyardError]:
+    return UserError if code == UserError.exit_code else CloudError
