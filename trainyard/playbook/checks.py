@@ -17,10 +17,19 @@ from trainyard.playbook.actions.files import TEMPLATE_WISHES
 from trainyard.playbook.entries import Mistakes, read_vars
 from trainyard.playbook.expressions import names_in_template
 from trainyard.playbook.model import Block, Include, Node, Playbook, Task, tasks_of
+from trainyard.playbook.schema import MOST
 from trainyard.playbook.selection import BUILT_IN
 from trainyard.playbook.sources import find_source
+from trainyard.playbook.stepping import args_of, built
 from trainyard.playbook.values import Condition, ListOf, Literal, MapOf, Text, Value, guarded_names, names_in
+from trainyard.reading import Shape, read
 
+_SECONDS = Shape(kind="number", least=0, most=MOST)
+_NUMBERS = {"retries": _SECONDS, "delay": _SECONDS, "timeout": _SECONDS, "throttle": Shape(kind="whole", least=0, most=MOST)}
+_ELSEWHERE = ("debug", "fail", "s3")
+"""Actions that read variables or keys, which only the run has, or fail on purpose."""
+_READING = ("script", "synchronize")
+"""Actions that read files of this machine, beside those whose arguments say so."""
 _HINT = "What the command line is to bring is said there: -e NAME=VALUE."
 
 
@@ -45,7 +54,11 @@ def check_everything(playbook: Playbook, host_vars: Iterable[Mapping[str, object
     """Raise UserError for all that --syntax-check can find: variables, sources and templates."""
     wrong, needed = Mistakes(), list[tuple[str, Location | None]]()
     known = set(extra) | {name for names_of_host in host_vars for name in names_of_host}
-    for path, wishes in dict.fromkeys(_templates(playbook, wrong)):
+    templates: dict[tuple[Path, tuple[tuple[str, Any], ...]], None] = {}
+    for task, perhaps in _in_order(playbook):
+        templates |= dict.fromkeys(_templates(task, wrong, perhaps=perhaps))
+        _foresee(task, wrong, perhaps=perhaps)
+    for path, wishes in templates:
         with wrong.gathered():
             needed += _needed(path, dict(wishes))
     for error in _undefined(playbook, known, needed):
@@ -129,36 +142,51 @@ def _values_of(task: Task) -> Iterator[Value | Condition]:
         yield from (one for one in (task.loop.items, task.loop.label, task.loop.pause) if one is not None)
 
 
-def _templates(playbook: Playbook, wrong: Mistakes) -> Iterator[tuple[Path, tuple[tuple[str, Any], ...]]]:
-    """Yield the templates that tasks name, with the marks that they have there, and note the files that are not there.
-
-    A file that a task before may have made is let be.
-    """
+def _in_order(playbook: Playbook) -> Iterator[tuple[Task, bool]]:
+    """Yield the tasks, each with whether files that it reads on this machine may be made before it, or not be read at all."""
     for play in playbook.plays:
         brought = False
         for task in (*tasks_of(play.tasks), *play.handlers):
             brought |= task.action == "fetch" or task.delegate_to is not None or play.hosts == ("localhost",)
-            for arg in ACTIONS[task.action].schema.args if task.action in ACTIONS else ():
-                value = task.args.get(arg.name)
-                if (
-                    not arg.local
-                    or not isinstance(value, Literal)
-                    or not isinstance(value.value, str)
-                    or {"remote_src", "copy"} & set(task.args)
-                ):
-                    continue
-                path = None
-                with wrong.gathered():
-                    path = find_source(value.value, arg.local, task.search)
-                if path is not None and arg.local == "templates" and path.is_file():
-                    wishes = [(name, task.args[name]) for name in TEMPLATE_WISHES if name in task.args]
-                    if all(isinstance(wish, Literal) for _, wish in wishes):
-                        yield path, tuple((name, cast(Literal, wish).value) for name, wish in wishes)
-                elif path is None and not brought and not task.when and "://" not in value.value:
-                    folders = ", ".join(str(folder) for folder in task.search)
-                    wrong.add(
-                        UserError(f"'{task.action}': there is no '{value.value}' in {folders}, nor in their {arg.local}", where=value.where)
-                    )
+            yield task, brought or bool(task.when)
+
+
+def _templates(task: Task, wrong: Mistakes, *, perhaps: bool) -> Iterator[tuple[Path, tuple[tuple[str, Any], ...]]]:
+    """Yield the templates that a task names, with the marks that they have there, and note the files that are not there."""
+    for arg in ACTIONS[task.action].schema.args if task.action in ACTIONS else ():
+        value = task.args.get(arg.name)
+        if not arg.local or not isinstance(value, Literal) or not isinstance(value.value, str) or {"remote_src", "copy"} & set(task.args):
+            continue
+        path = None
+        with wrong.gathered():
+            path = find_source(value.value, arg.local, task.search)
+        if path is not None and arg.local == "templates" and path.is_file():
+            wishes = [(name, task.args[name]) for name in TEMPLATE_WISHES if name in task.args]
+            if all(isinstance(wish, Literal) for _, wish in wishes):
+                yield path, tuple((name, cast(Literal, wish).value) for name, wish in wishes)
+        elif path is None and not perhaps and "://" not in value.value:
+            folders = ", ".join(str(folder) for folder in task.search)
+            wrong.add(UserError(f"'{task.action}': there is no '{value.value}' in {folders}, nor in their {arg.local}", where=value.where))
+
+
+def _foresee(task: Task, wrong: Mistakes, *, perhaps: bool) -> None:
+    """Note what the run would say of words that hold no expression: numbers, and what an action makes of its arguments."""
+    for name, shape in _NUMBERS.items():
+        value = getattr(task, name)
+        if isinstance(value, Literal):
+            with wrong.gathered(value.where):
+                read(shape, value.value, f"'{name}'")
+    action = ACTIONS.get(task.action)
+    if (
+        action is None
+        or not all(isinstance(value, Literal) for value in task.args.values())
+        or any(arg.local for arg in action.schema.args)
+        or task.action in _ELSEWHERE
+        or (task.action in _READING and perhaps)
+    ):
+        return
+    with wrong.gathered(task.where):
+        built(task, args_of(task, {}), {})
 
 
 def _needed(path: Path, wishes: Mapping[str, Any]) -> list[tuple[str, Location | None]]:

@@ -26,13 +26,13 @@ class Mistakes:
         self._found: list[UserError] = []
 
     @contextmanager
-    def gathered(self) -> Iterator[None]:
-        """Keep the mistake that ends what is done here, and go on behind it."""
+    def gathered(self, where: Location | None = None) -> Iterator[None]:
+        """Keep the mistake that ends what is done here, and go on behind it; ``where``: its place, if it says none."""
         try:
             yield
         except UserError as error:
             for part in error.parts if isinstance(error, SeveralWrong) else (error,):
-                self.add(part)
+                self.add(part if part.where or where is None else UserError(part.message, where=where, hint=part.hint))
 
     def add(self, error: UserError) -> None:
         """Keep one more, but not the same twice: a file may be included several times."""

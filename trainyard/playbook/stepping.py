@@ -29,12 +29,20 @@ def environment_of(task: Task, variables: Variables) -> dict[str, object]:
 
 
 def step_of(task: Task, variables: Variables, t: Transport, environment: Mapping[str, object]) -> Step:
-    """Return the step of a task; what cannot be made of its arguments is a mistake in the playbook, whatever is raised."""
-    action = ACTIONS[task.action]
-    args = located(action.schema, render_args(action.schema, task.args, variables), task.search or (task.folder,))
-    args = expanded(action.schema, args, t, environment)
+    """Return the step of a task."""
+    return built(task, expanded(ACTIONS[task.action].schema, args_of(task, variables), t, environment), variables)
+
+
+def args_of(task: Task, variables: Variables) -> dict[str, object]:
+    """Return a task's arguments, files of this machine among them where they are found."""
+    schema = ACTIONS[task.action].schema
+    return located(schema, render_args(schema, task.args, variables), task.search or (task.folder,))
+
+
+def built(task: Task, args: Mapping[str, object], variables: Variables) -> Step:
+    """Return what an action makes of its arguments; what it cannot is a mistake in the playbook, whatever is raised."""
     try:
-        return action.build(args, task.folder, variables)
+        return ACTIONS[task.action].build(args, task.folder, variables)
     except TrainyardError:
         raise
     except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, TemplateError) as error:

@@ -51,6 +51,8 @@ def synchronize(args: Mapping[str, object], folder: Path, variables: Variables) 
         return Get(plain_path(src), Path(dest).expanduser(), name=name, excludes=excludes, delete=bool(said.get("delete")))
     local = folder / Path(src).expanduser()
     keep = bool(said.get("perms", said.get("archive", True)))
+    if not local.exists():
+        raise UserError(f"'synchronize': there is no {local}")
     if not local.is_dir():
         return copy({"src": src, "dest": dest, **({"mode": "preserve"} if keep else {})}, folder, variables)
     path = plain_path(dest)
