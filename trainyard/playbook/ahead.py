@@ -13,10 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
-from trainyard.errors import TrainyardError, Unreachable, UserError
+from trainyard.errors import TrainyardError, Unreachable
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.expressions import AHEAD
 from trainyard.playbook.model import Node, Task
+from trainyard.playbook.natives import NotDue
 from trainyard.playbook.perform import Asking, Scene, asked, perform
 from trainyard.playbook.stepping import step_of
 from trainyard.playbook.steps import CommandAction, Outcome, Script, Step
@@ -44,7 +45,7 @@ class _NotYet(Literal):
 
     def render(self, variables: Variables) -> object:
         """Say that it is not known yet."""
-        raise UserError("not known yet")
+        raise NotDue("not known yet")
 
 
 _UNKNOWN = _NotYet(None)
@@ -187,7 +188,7 @@ def _items(task: Task, variables: Mapping[str, object]) -> Iterator[tuple[object
         return
     items = loop.items.render(variables)
     if loop.lookup or loop.index_var or loop.pause or loop.extended or not isinstance(items, list):
-        raise UserError("not looked at ahead")
+        raise NotDue("such a loop")
     for item in items:
         inside = {**variables, loop.var: item}
         if loop.label is not None:

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jinja2
-from jinja2 import lexer, meta, nodes, parser
+from jinja2 import lexer, meta, nodes, parser, utils
 
 from trainyard import templating
 from trainyard.errors import UserError
@@ -24,15 +24,17 @@ from trainyard.playbook.bounds import counted
 from trainyard.playbook.filters import FILTERS, INSTEAD, TESTS
 from trainyard.playbook.jinja import LazyContext, PlaybookJinja, Undefined, concat, finalized, finalized_here, through
 from trainyard.playbook.lookups import LOOKUPS, Sight, names_of
-from trainyard.playbook.natives import OMIT, Variables, Written, plain
+from trainyard.playbook.natives import OMIT, NotDue, Variables, Written, plain
 from trainyard.pythontext import parse_python
 
 Call = Callable[..., object]
 SEARCHED = "__folders__"
 """The variable that holds the folders in which lookups and includes of templates look for files."""
 AHEAD = "__ahead__"
-"""The variable that says that this is a look at what is not yet due: what a lookup runs would run twice."""
+"""The variable that says that this is a look at what is not yet due: what is another each time it is asked for is asked once only."""
 _RUNS = ("pipe", "lines", "random_choice")
+_CHANGING = ("random", "shuffle", "password_hash", "strftime")
+"""Filters that may give something else the next time."""
 _COMPILED = 1024
 """So many texts are compiled once only: a worker loads the same playbook for every run, and a playbook says most of its words twice."""
 MARKS = ("{{", "{%", "{#")
@@ -50,7 +52,9 @@ def jinja_environment() -> jinja2.Environment:
     env.filters.update(FILTERS)
     env.filters = {name: filter_ if name in _LAZY else through(name, filter_, name in FILTERS) for name, filter_ in env.filters.items()}
     env.tests.update(TESTS)
-    env.globals.update(omit=OMIT, lookup=_lookup, query=_query, q=_query, now=_now, undef=_undef)
+    env.filters.update({name: _in_turn(env.filters[name]) for name in _CHANGING})
+    env.globals.update(omit=OMIT, lookup=_lookup, query=_query, q=_query, now=_in_turn(_now), undef=_undef)
+    env.globals.update(lipsum=_in_turn(utils.generate_lorem_ipsum))
     return env
 
 
@@ -293,8 +297,10 @@ def look_up(
 ) -> list[Any]:
     """Return what a lookup finds. Raises UserError for one that is not there, ValueError or UserError for what it cannot do."""
     known, wrong = names_of(name)
-    if wrong or (AHEAD in variables and known in _RUNS):
-        raise UserError(wrong or "not looked at ahead")
+    if wrong:
+        raise UserError(wrong)
+    if AHEAD in variables and known in _RUNS:
+        raise NotDue(f"lookup('{known}')")
 
     def read(variable: str) -> Any:
         value = variables[variable]
@@ -302,6 +308,16 @@ def look_up(
 
     sight = Sight(variables, read, _searched(variables), lambda path, more: render_template(path, {**variables, **more}), repeats)
     return LOOKUPS[known](terms, sight, **options)
+
+
+def _in_turn(changing: Callable[..., Any]) -> Callable[..., Any]:
+    @jinja2.pass_context
+    def call(context: LazyContext, *args: Any, **options: Any) -> Any:
+        if AHEAD in context:
+            raise NotDue("something that is another each time")
+        return changing(*args, **options)
+
+    return call
 
 
 def _now(utc: bool = False, fmt: str | None = None) -> Any:

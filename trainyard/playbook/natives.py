@@ -9,10 +9,14 @@ from typing import Any, Final, cast
 import jinja2
 from markupsafe import Markup
 
-from trainyard.errors import Location, UserError
+from trainyard.errors import Location, TrainyardError, UserError
 from trainyard.playbook.bounds import MOST_BITS, step
 
 Variables = Mapping[str, object]
+
+
+class NotDue(TrainyardError):
+    """What is looked at before its turn will be known, or may be asked for, only then."""
 
 
 class Written:
