@@ -37,6 +37,7 @@ class Far:
             more["on_stdout"](bytes(given[before : given.find(mark) if mark in given else len(given)]))
 
         self.inner.exec(command, *words, **{**more, "on_stdout": on_stdout})
+        self.lost_after = None
         raise Unreachable("the connection was lost")
 
     def close(self) -> None: ...
@@ -150,6 +151,71 @@ def test_a_lost_link_leaves_the_answers_that_came_and_names_what_may_have_run(ru
     tally = shown.report.tallies["pod"]
     assert (tally.ok, tally.unreachable, shown.report.exit_code) == (1, 1, 5) and len(t.commands) == 1
     assert "may have run, up to 'three'" in shown.report.reason() and "TASK [three]" not in shown.text
+
+
+def test_what_may_be_done_twice_is_done_again_when_all_that_was_sent_with_it_may_be(run: Run, tmp_path: Path) -> None:
+    shown, t = far(run, """
+        - hosts: all
+          tasks:
+            - {shell: echo first, register: one}
+            - {copy: {content: a, dest: "{{ tmp }}/a"}}
+            - {copy: {content: b, dest: "{{ tmp }}/b"}, notify: seen}
+            - {stat: {path: "{{ tmp }}/b"}}
+          handlers: [{name: seen, shell: "touch {{ tmp }}/seen"}]
+    """, Far("first"))  # fmt: skip
+    tally = shown.report.tallies["pod"]
+    assert shown.report.exit_code == 5 and len(t.commands) == 1 and (tmp_path / "b").read_text() == "b", "a command is not sent twice"
+    shown, t = far(run, """
+        - hosts: all
+          tasks:
+            - {stat: {path: /nothing-is-there}}
+            - {copy: {content: c, dest: "{{ tmp }}/c"}}
+            - {copy: {content: d, dest: "{{ tmp }}/d"}, notify: seen}
+            - {stat: {path: "{{ tmp }}/d"}}
+          handlers: [{name: seen, shell: "touch {{ tmp }}/seen"}]
+    """, Far("exists"))  # fmt: skip
+    tally = shown.report.tallies["pod"]
+    assert (shown.report.exit_code, tally.ok, tally.changed) == (0, 5, 3), shown.text
+    assert (tmp_path / "seen").exists() and "done again" not in shown.text.partition("copy")[0]
+
+
+def test_a_command_that_may_have_run_with_what_was_lost_is_not_sent_again(run: Run, tmp_path: Path) -> None:
+    shown, _ = far(run, """
+        - {name: one, copy: {content: a, dest: "{{ tmp }}/a"}, ignore_unreachable: true}
+        - {name: two, shell: "echo x >>{{ tmp }}/log", ignore_unreachable: true}
+        - {name: three, shell: "echo y >>{{ tmp }}/log"}
+    """, Far("dest"))  # fmt: skip
+    assert (tmp_path / "log").read_text() == "x\ny\n" and shown.report.exit_code == 5, shown.text
+    assert "'three' was sent with what was lost before it, and may have run" in shown.report.reason()
+
+
+@pytest.mark.parametrize(
+    "changing",
+    [
+        "{{ 1000000 | random }}", "{{ ['a', 'b', 'c', 'd', 'e', 'f', 'g'] | shuffle | join }}", "{{ '%s' | strftime }}{{ now() }}",
+        "{{ 'x' | password_hash }}", "{{ lipsum() }}", "{{ lookup('pipe', 'mktemp -u', errors='ignore') }}", "{{ drawn }}",
+    ],
+)  # fmt: skip
+def test_what_is_another_each_time_is_asked_for_once(run: Run, tmp_path: Path, changing: str) -> None:
+    shown, t = far(run, """
+        - hosts: all
+          vars: {drawn: "{{ 1000000 | random }}"}
+          tasks:
+            - shell: "true"
+            - {command: {argv: [printf, "%s", "CHANGING"]}, register: said}
+            - shell: "true"
+    """.replace("CHANGING", changing))  # fmt: skip
+    said = shown.facts()["said"]
+    assert isinstance(said, Mapping) and said["stdout"] == said["cmd"][2] != "" and len(t.commands) == 3
+
+
+def test_a_host_that_can_do_nothing_with_several_at_once_is_tried_once(run: Run, tmp_path: Path) -> None:
+    t = Far()
+    (tmp_path / "dd").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "dd").chmod(0o755)
+    t.inner = LocalTransport(env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    shown, _ = far(run, "- shell: 'true'\n- shell: 'true'\n- shell: 'true'\n- shell: 'true'", t)
+    assert shown.report.exit_code == 0 and len(t.commands) == 5
 
 
 def test_a_source_that_a_task_before_it_has_made_is_sent_as_it_is_then(run: Run, tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ sent alone. A batch ends at the first command that fails, so nothing runs that w
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from trainyard.errors import TrainyardError, Unreachable
@@ -79,14 +80,20 @@ class SentAhead:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._changed = threading.Condition()
+        self._doubtful: list[_Sent] = []
+        """What was sent with what was lost, may have been done, and will be done in its turn."""
+        self._vain = False
+        """Whether the host can do nothing with a batch."""
 
     def look(self, nodes: Sequence[Node], outlook: HostOutlook) -> None:
         """Send what goes together of these nodes, of which the first is due; nothing when that has been sent already."""
-        if self._sent and any(node is self._sent[0].task for node in nodes):
+        if self._vain or (self._sent and any(node is self._sent[0].task for node in nodes)):
             return
         self._settle()
+        once = [one.task for one in self._doubtful if not ACTIONS[one.task.action].schema.again]
+        known = itertools.takewhile(lambda node: not any(node is task for task in once), nodes)
         batch = Batch()
-        sent = list(_plan(nodes, outlook, batch))
+        sent = list(_plan(known, outlook, batch))
         if len(sent) > 1:
             self._sent.extend(sent)
             self._thread = threading.Thread(target=self._run, args=(batch, sent[0].way, sent), daemon=True)
@@ -107,6 +114,12 @@ class SentAhead:
             return perform(step, scene)  # a file here has become another one since
         return sent.question.read(answer)
 
+    def doubted(self, task: Task, item: object) -> bool:
+        """Tell whether a task may have been done before its turn without an answer; says so once."""
+        rest = [one for one in self._doubtful if one.task is not task or one.item != item]
+        doubted, self._doubtful = len(rest) < len(self._doubtful), rest
+        return doubted
+
     def _run(self, batch: Batch, t: Transport, sent: Sequence[_Sent]) -> None:
         waiting = iter(sent)
 
@@ -121,6 +134,7 @@ class SentAhead:
             self._error = error
         finally:
             with self._changed:
+                self._vain = sent[0].answer is None and self._error is None
                 self._thread = None
                 self._changed.notify_all()
 
@@ -131,11 +145,14 @@ class SentAhead:
                 self._changed.wait()
             if sent.answer is not None or self._error is None:
                 return sent.answer
-            error, later = self._error, [one for one in self._sent if one is not sent and one.command]
+            error, later = self._error, [one for one in self._sent if one is not sent]
             self._error = None
             self._sent.clear()
-        if later and isinstance(error, Unreachable):
-            raise SentTogether(f"{error.message}; what follows was sent with it and may have run, up to '{later[-1].task.name}'")
+        if isinstance(error, Unreachable):
+            self._doubtful = later
+            once = [one for one in later if not ACTIONS[one.task.action].schema.again]
+            if once:
+                raise SentTogether(f"{error.message}; what follows was sent with it and may have run, up to '{once[-1].task.name}'")
         raise error
 
     def _settle(self) -> None:
@@ -147,7 +164,7 @@ class SentAhead:
         self._error = None
 
 
-def _plan(nodes: Sequence[Node], outlook: HostOutlook, batch: Batch) -> Iterator[_Sent]:
+def _plan(nodes: Iterable[Node], outlook: HostOutlook, batch: Batch) -> Iterator[_Sent]:
     """Yield what goes into a batch, up to the first node that has to wait for its turn."""
     unknown: dict[str, object] = {}
     way: Transport | None = None

@@ -297,7 +297,7 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
         settings.reporter.lost(host.name, task, redact(why, list(settings.secrets)), tries)
         settings.clock.sleep(LINK.pause(tries - 1))
 
-    way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lost)
+    way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lambda: host.ahead.doubted(task, item), lost)
     outcome = carry_out(task, variables, way)
     for name, kept in (("facts", host.facts), ("included", host.included)):
         keep(kept, outcome.pop(name, None))

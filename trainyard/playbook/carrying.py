@@ -35,6 +35,8 @@ class Carriage:
     claim: Callable[[Step], None]
     """Raises UserError when the step would overwrite what another host has left here."""
     perform: Callable[[Step], Outcome]
+    doubted: Callable[[], bool]
+    """Whether it may have been done before, together with something whose link was lost."""
     lost: Callable[[str, int], None]
     """Is told that the link was lost and which try comes next; waits for it."""
 
@@ -60,9 +62,13 @@ def _carry_out(task: Task, variables: Variables, way: Carriage) -> Outcome:
     schema, scene = ACTIONS[task.action].schema, way.scene
     step, _ = _repeated(lambda: step_of(task, variables, scene.transport, scene.environment), way.lost)
     way.claim(step)
+    doubted = way.doubted()
     if not schema.again:
+        if doubted:
+            raise SentTogether(f"'{task.name}' was sent with what was lost before it, and may have run")
         return way.perform(step)
     outcome, again = _repeated(lambda: way.perform(step), way.lost)
+    again = again or doubted
     reads = schema.again == "reads" or scene.check or any(name in task.args for name in schema.reads)
     if again and not reads and not outcome.get("failed") and not outcome.get("changed"):
         # The first time may have changed it before its answer was lost: a handler too many is better than one too few.
