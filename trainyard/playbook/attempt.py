@@ -89,6 +89,8 @@ class HostState:
     """Of the play's vars_files."""
     included: dict[str, object] = field(default_factory=dict)
     """What include_vars has read."""
+    system_facts: dict[str, object] = field(default_factory=dict)
+    """What setup and its like have found out; in ``facts`` is what set_fact and register keep."""
     facts: dict[str, object] = field(default_factory=dict)
     notified: set[str] = field(default_factory=set)
     ended: bool = False
@@ -101,14 +103,14 @@ class HostState:
 
     def own(self, settings: PlayOptions) -> dict[str, object]:
         """Return what other hosts see of its variables: those of no play and no task."""
-        return {**self.vars, **self.facts, **settings.extra, **self.magic}
+        return {**self.vars, **self.system_facts, **self.facts, **settings.extra, **self.magic}
 
     def variables(self, task: Task, settings: PlayOptions) -> dict[str, object]:
         """Return all variables of a task, the weakest first: this is Ansible's order, and the only place that knows it."""
         play, role = self.play, task.role
         return {
             **(play.role_defaults if play else {}), **(role.defaults if role else {}),
-            **self.vars,
+            **self.vars, **self.system_facts,
             **(play.vars if play else {}), **self.prompted,
             **self.from_files,
             **(play.role_vars if play else {}), **(role.vars if role else {}),
@@ -218,9 +220,9 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
         "failed": any(status in ("failed", "ignored") for status in statuses),
         "skipped": all(status == "skipped" for status in statuses),
     }
-    if not ends or result["skipped"]:
-        if not ends:
-            settings.show(host.name, task, TaskEnd("skipped", result), None)
+    if not ends:
+        settings.show(host.name, task, TaskEnd("skipped", result), None)
+    if result["skipped"]:  # or there was nothing
         return TaskEnd("skipped", result)
     for status in ("failed", "ignored", "changed"):
         if status in statuses:
@@ -299,7 +301,7 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
 
     way = Carriage(scene, claim, lambda step: host.ahead.perform(task, item, step, scene), lambda: host.ahead.doubted(task, item), lost)
     outcome = carry_out(task, variables, way)
-    for name, kept in (("facts", host.facts), ("included", host.included)):
+    for name, kept in (("facts", host.facts), ("system_facts", host.system_facts), ("included", host.included)):
         keep(kept, outcome.pop(name, None))
     return outcome
 
@@ -319,8 +321,7 @@ def _judge(task: Task, result: Outcome, known: Variables) -> None:
     if task.changed_when is not None:
         result["changed"] = task.changed_when.holds(known)
     if task.failed_when is not None:
-        failed = result["failed_when_result"] = task.failed_when.holds(known)
-        result["failed"] = failed
+        failed = result["failed"] = result["failed_when_result"] = task.failed_when.holds(known)
         if failed and "msg" not in result:
             result["msg"] = "failed_when: " + " and ".join(task.failed_when.sources)
     result.setdefault("failed", False)
@@ -343,8 +344,7 @@ def _failed(task: Task, message: str | None, known: Variables | None = None, res
 def _number(value: Value | None, variables: Variables, default: float) -> float:
     if value is None:
         return default
-    shape = Shape(kind="number", least=0, most=MOST)
     try:
-        return float(str(read(shape, value.render(variables), "a number of tries or seconds")))
+        return float(str(read(Shape(kind="number", least=0, most=MOST), value.render(variables), "a number of tries or seconds")))
     except UserError as error:
         raise UserError(error.message, where=error.where or value.where) from None

@@ -308,7 +308,7 @@ class Course:
             elif action == "clear_host_errors":
                 self._standing.failures.pop(host.name, None)
             elif action == "clear_facts":
-                host.facts.clear()
+                host.system_facts.clear()
         self.play_ended = self.play_ended or action == "end_play"
 
     # ---- who drops out

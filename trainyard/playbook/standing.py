@@ -61,7 +61,7 @@ class Standing:
 
     def report(self) -> Report:
         """Return what came of the run."""
-        facts = {name: dict(host.facts) for name, host in self.hosts.items() if name in self.tallies}
+        facts = {name: {**host.system_facts, **host.facts} for name, host in self.hosts.items() if name in self.tallies}
         said = {name: tally for name, tally in self.tallies.items() if tally != HostCounters()}
         return Report(said, tuple(self.failures.values()), facts, tuple(self.waiting), tuple(self.unbegun))
 

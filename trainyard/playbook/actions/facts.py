@@ -81,7 +81,7 @@ _OWN_NAMES = ("trainyard_gpus", "packages", "getent_")
 
 def _known(facts: Mapping[str, object]) -> Outcome:
     injected = {name if name.startswith(_OWN_NAMES) else f"ansible_{name}": value for name, value in facts.items()}
-    return {"changed": False, "ansible_facts": dict(facts), "facts": {**injected, "ansible_facts": dict(facts)}}
+    return {"changed": False, "ansible_facts": dict(facts), "system_facts": {**injected, "ansible_facts": dict(facts)}}
 
 
 def _facts(said: Outcome) -> dict[str, object]:
