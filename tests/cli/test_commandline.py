@@ -18,7 +18,7 @@ from invoke.collection import Collection
 from tests.verbs import development
 from trainyard.cli import commandline, playverbs
 from trainyard.cli.commandline import main
-from trainyard.cli.common import SHORT
+from trainyard.cli.common import SHORT, Verb
 from trainyard.cli.ending import tell
 from trainyard.cli.usage import help_first, usage_problem
 from trainyard.cli.verbs import verbs as verbs_of_a_person
@@ -76,6 +76,16 @@ def test_every_verb_helps_whatever_it_needs_and_from_any_folder(
         code, out, err = run(capfd, verb, "--help")
         assert (code, err) == (0, ""), (verb, err)
         assert f" {verb} " in out and "Docstring:" in out
+
+
+def test_a_command_makes_the_options_of_its_own_verb_alone(
+    elsewhere: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    make = Verb.get_arguments
+    monkeypatch.setattr(Verb, "get_arguments", lambda verb, *more: made.append(verb.name) or make(verb, *more))  # type: ignore[func-returns-value]
+    assert run(capfd, "offers", "--help")[0] == 0
+    assert set(made) == {"offers"}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 from invoke.collection import Collection
 from invoke.exceptions import Exit, ParseError
+from invoke.parser import Parser, ParserContext
 from invoke.program import Program
 
 from trainyard import __version__, phrasing
@@ -52,6 +53,14 @@ class _Verbs(Program):
         with self._usage():
             super().parse_tasks()
             self._refuse_options_of_invoke()
+
+    def _make_parser(self) -> Parser:
+        """Return a parser of the verbs that the words name: Invoke's knows all, and copies all that it knows again and again."""
+        words = {*self.core.unparsed, *self.core.remainder.split(), self.args.help.value}
+        named = {name: aliases for name, aliases in self.collection.task_names.items() if not words.isdisjoint((name, *aliases))}
+        ignored = self.config.tasks.ignore_unknown_help
+        verbs = [ParserContext(name, aliases, self.collection[name].get_arguments(ignored)) for name, aliases in named.items()]
+        return Parser(verbs, self.initial_context)
 
     def _refuse_options_of_invoke(self) -> None:
         """Refuse an option of Invoke's own behind a verb of ours: none does anything there, and `-d` was once --dry-run."""
