@@ -26,7 +26,7 @@ from trainyard.reading import Shape, read
 
 _SECONDS = Shape(kind="number", least=0, most=MOST)
 _NUMBERS = {"retries": _SECONDS, "delay": _SECONDS, "timeout": _SECONDS, "throttle": Shape(kind="whole", least=0, most=MOST)}
-_ELSEWHERE = ("debug", "fail", "s3")
+_ELSEWHERE = ("debug", "fail", "fetch", "s3")
 """Actions that read variables or keys, which only the run has, or fail on purpose."""
 _READING = ("script", "synchronize")
 """Actions that read files of this machine, beside those whose arguments say so."""
