@@ -21,6 +21,8 @@ from trainyard.shipped import checkout, shipped
 from trainyard.textfile import expanded, read_text
 
 PROJECT = "trainyard"
+ACCOUNT = "TRAINYARD_ACCOUNT"
+"""Variable with the account that a server does something for."""
 _PROJECT_LINE = re.compile(rb"^name:[ \t]*[\"']?" + PROJECT.encode() + rb"[\"']?[ \t]*(?:#.*)?\r?$", re.M)
 _STACK_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _ATTEMPT = re.compile(r"[1-9][0-9]{0,8}")

@@ -109,14 +109,14 @@ def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down_
     with pytest.raises(UserError, match="no run 'other' waits"):
         changes.approve(road.context, "other")
     approved = changes.approve(road.context, "ann/a")
-    assert approved.decided_by == changes.person() and road.work().begun == ["ann/a"]
+    assert approved.decided_by == changes.person(road.context) and road.work().begun == ["ann/a"]
     with pytest.raises(UserError, match="ann/a has begun"):
         changes.reject(road.context, "a")
     rejected = changes.reject(road.context, road.submit("b").run)
     assert (rejected.state, rejected.outcome, rejected.approval) == ("over", "rejected", "rejected")
     said = ["a waits for approval", "a was approved", "b waits for approval", "b was rejected"]
     assert [notice.title for notice in notices] == [f"run ann/{text} on dev" for text in said]
-    assert all(notice.kind == "approval" for notice in notices) and notices[1].data["decided_by"] == changes.person()
+    assert all(notice.kind == "approval" for notice in notices) and notices[1].data["decided_by"] == changes.person(road.context)
     assert not road.work().begun
 
 

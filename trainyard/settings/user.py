@@ -6,7 +6,7 @@ import getpass
 import os
 from collections.abc import Mapping
 
-from trainyard.config import git, slug
+from trainyard.config import ACCOUNT, git, slug
 from trainyard.errors import UserError
 from trainyard.reading import read
 from trainyard.settings.table import SETTINGS
@@ -15,11 +15,11 @@ _HINT = "Say who you are: TRAINYARD_USER=name, or trainyard:user in the stack's 
 
 
 def user_name(env: Mapping[str, str], setting: str | None = None) -> str:
-    """Return who starts runs: the setting, else ``TRAINYARD_USER``, the login name, for root the local part of git's user.email.
+    """Return who starts runs: a server's account, else the setting, TRAINYARD_USER, the login, for root the local part of git's user.email.
 
     Raises UserError for a name that was chosen and that a key cannot hold, and for a login without letter or digit.
     """
-    name = setting or env.get("TRAINYARD_USER")
+    name = env.get(ACCOUNT) or setting or env.get("TRAINYARD_USER")
     try:
         if name:
             return slug(str(read(SETTINGS["user"].shape, name, "TRAINYARD_USER")))

@@ -114,6 +114,10 @@ GROUPS: tuple[VariableGroup, ...] = (
         more=("TRAINYARD_USER", "TRAINYARD_ENGINE"),
     ),
     VariableGroup(
+        sort="choice", of="server", says="the account that a server does something for: set by it, it wins over who else starts runs",
+        more=("TRAINYARD_ACCOUNT",),
+    ),
+    VariableGroup(
         sort="choice", of="recipe command", says="the program to run, on the web, and its sha256: as `--set script=URL#sha256=HEX`",
         more=("SCRIPT_URL", "SCRIPT_SHA256"),
     ),

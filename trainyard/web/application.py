@@ -10,9 +10,12 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from trainyard import __version__
+from trainyard.web import health
 from trainyard.web.guard.bodies import BodyLimit
+from trainyard.web.guard.flood import FloodGuard
 from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
+from trainyard.web.health import ServerFigures
 from trainyard.web.pages import login, runpages
 from trainyard.web.pages.render import STATIC
 from trainyard.web.reports import VerbReports
@@ -39,9 +42,11 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
         openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
         separate_input_output_schemas=False, lifespan=lifespan,
     )  # fmt: skip
-    app.state.site, app.state.reports = site, VerbReports(site)
+    figures = ServerFigures(site)
+    app.state.site, app.state.reports, app.state.figures, app.state.keeper = site, VerbReports(site), figures, keeper
     for router in (runs.router, actions.router, operations.router, duties.router, people.router, reports.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
+    app.include_router(health.router, include_in_schema=False)
     for router in (login.router, runpages.router):
         app.include_router(router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -49,5 +54,6 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     # What is added last stands first: each request is logged, whatever refuses it.
     app.add_middleware(BodyLimit)
     app.add_middleware(SafeHeaders, secure=site.secure)
-    app.add_middleware(RequestLog)
+    app.add_middleware(FloodGuard)
+    app.add_middleware(RequestLog, count=figures.count)
     return app

@@ -11,6 +11,7 @@ import sys
 import uuid
 from collections.abc import Sequence
 
+from trainyard.config import ACCOUNT
 from trainyard.ledger.accounts import Proven
 from trainyard.ledger.operations import ServerOperation
 from trainyard.processes import start_apart, start_mark
@@ -27,7 +28,7 @@ def begin(site: Site, who: Proven, request_id: str, words: Sequence[str], *, sub
         created=site.now(), machine=socket.gethostname(),
     )  # fmt: skip
     site.operations.add(operation)
-    env = {**os.environ, **site.context.env, "TRAINYARD_USER": who.account.name}
+    env = {**os.environ, **site.context.env, ACCOUNT: who.account.name}
     start_apart([sys.executable, "-m", "trainyard.web.operation", operation.id], cwd=site.context.places.root, env=env).close()
     return operation
 

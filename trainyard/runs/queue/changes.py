@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from trainyard.config import ACCOUNT
 from trainyard.errors import RefusedError, TrainyardError, UserError
 from trainyard.ledger.queue import QueueEntry, QueueRows
 from trainyard.runs.context import CommandContext
@@ -29,7 +30,7 @@ _PATIENCE = 1.0
 
 def hold(context: CommandContext, reference: str) -> QueueEntry:
     """Keep an entry from beginning until it is released."""
-    return _changed(context, "hold", _waiting(context, reference), held=f"by {person()}")
+    return _changed(context, "hold", _waiting(context, reference), held=f"by {person(context)}")
 
 
 def release(context: CommandContext, reference: str) -> QueueEntry:
@@ -50,7 +51,7 @@ def approve(context: CommandContext, reference: str) -> QueueEntry:
     entry = _waiting(context, reference)
     if entry.approval != "needed":
         raise RefusedError(f"{entry.run} waits for nobody's approval ({entry.approval}); nothing was changed")
-    decided = _changed(context, "approve", entry, approval="approved", decided_by=person(), decided=time.time())
+    decided = _changed(context, "approve", entry, approval="approved", decided_by=person(context), decided=time.time())
     _tell(context, decided, f"It begins when it is its turn.\nLook: invoke queue\nTake it out: invoke cancel {entry.run}")
     return decided
 
@@ -59,7 +60,7 @@ def reject(context: CommandContext, reference: str) -> QueueEntry:
     """End an entry that has not begun, as one that a person did not want to run; who said so is written down."""
     now, entry = time.time(), _waiting(context, reference)
     decided = _changed(
-        context, "reject", entry, state="over", outcome="rejected", approval="rejected", decided_by=person(), decided=now, ended=now
+        context, "reject", entry, state="over", outcome="rejected", approval="rejected", decided_by=person(context), decided=now, ended=now
     )
     _tell(context, decided, "It does not begin, and has cost nothing.")
     return decided
@@ -76,7 +77,7 @@ def withdraw(context: CommandContext, reference: str) -> QueueEntry | None:
         context.ui.warn(f"whether {shown(reference)} waits in the queue cannot be asked: {error.message}")
         return None
     entry = _only(reference, waiting) if waiting else None
-    return entry and _changed(context, "withdraw", entry, state="over", outcome="withdrawn", decided_by=person(), ended=time.time())
+    return entry and _changed(context, "withdraw", entry, state="over", outcome="withdrawn", decided_by=person(context), ended=time.time())
 
 
 def end(context: CommandContext, reference: str, *, now: bool) -> QueueEntry | RunSummary | None:
@@ -120,14 +121,16 @@ def _called_back(context: CommandContext, reference: str) -> QueueEntry | None:
     if any(folder.load().entry == entry.id for folder in folders):
         return None
     now = time.time()
-    done = QueueRows(context.ledger().database).change(entry, state="over", outcome="withdrawn", decided_by=person(), ended=now)
+    done = QueueRows(context.ledger().database).change(entry, state="over", outcome="withdrawn", decided_by=person(context), ended=now)
     if done:
         record_act(context, "withdraw", entry.run, stack=entry.stack, estimate=entry.estimate)
     return entry if done else None
 
 
-def person() -> str:
-    """Return who does something here: login and machine."""
+def person(context: CommandContext) -> str:
+    """Return who does something here: the account that a server does it for, else login and machine."""
+    if account := context.env.get(ACCOUNT):
+        return account
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a container runs as a number that has no name

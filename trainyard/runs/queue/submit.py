@@ -82,7 +82,7 @@ def _drafted(
     if reason is not None:
         context.ui.warn(f"{reason}\nIt waits in the queue all the same.")
     why = approval_needed(approval_rules(plan.settings.approve), plan.user, plan.settings.gpu, estimate)
-    who = person()
+    who = person(context)
     entry = QueueEntry(
         id=uuid.uuid4().hex, user=plan.user, label=label, stack=plan.stack, recipe=plan.recipe.name, gpus=", ".join(plan.settings.gpu),
         group=group, priority=priority, after=tuple(after), not_before=not_before, submitted=now, submitted_by=who,

@@ -15,6 +15,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainyard.config import ACCOUNT
 from trainyard.errors import TrainyardError, UserError, in_short
 from trainyard.jsontext import parse_json
 from trainyard.runs.context import CommandContext
@@ -104,6 +105,8 @@ def place_of(ledger: Ledger) -> str:
 
 
 def _actor(context: CommandContext) -> str:
+    if account := context.env.get(ACCOUNT):
+        return account
     by_ci = next((value for name in _CI if (value := context.env.get(name))), None)
     try:
         return by_ci or user_name(context.env)

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, HTTPException, Request
 
 from trainyard.ledger.accounts import Proven, Scope
+from trainyard.web.guard.cookies import PLAIN, SECURE
 from trainyard.web.site import Site
 
 SESSION = 12 * 3600.0
@@ -33,8 +34,8 @@ def site_of(request: Request) -> Site:
 
 
 def cookie_name(site: Site) -> str:
-    """Return the name of the session's cookie: the prefix keeps other hosts of the domain from setting it."""
-    return "__Host-trainyard" if site.secure else "trainyard"
+    """Return the name of the session's cookie."""
+    return SECURE if site.secure else PLAIN
 
 
 def csrf_of(request: Request) -> str:

@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -37,8 +38,8 @@ def _hidden(_logger: object, _name: str, line: Any) -> str:
 class RequestLog:
     """Give each request an id, which its answer and all that is logged of it have."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app, self.log = app, structlog.get_logger("request")
+    def __init__(self, app: ASGIApp, *, count: Callable[[str, str, int, float], None]) -> None:
+        self.app, self.count, self.log = app, count, structlog.get_logger("request")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, and say what became of it."""
@@ -62,8 +63,9 @@ class RequestLog:
         try:
             await self.app(scope, receive, sent)
         finally:
-            run = _RUN.search(scope["path"])
+            run, seconds = _RUN.search(scope["path"]), time.perf_counter() - began
+            self.count(scope["method"], getattr(scope.get("route"), "path", "none"), status, seconds)
             self.log.info(
                 "request", method=scope["method"], path=scope["path"], status=status, account=scope["state"].get("account"),
-                run=run[1] if run else None, ms=round((time.perf_counter() - began) * 1000, 1),
+                run=run[1] if run else None, ms=round(seconds * 1000, 1),
             )  # fmt: skip

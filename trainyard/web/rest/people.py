@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, Field
 
+from trainyard.config import ACCOUNT
 from trainyard.ledger.accounts import Role, Scope, ServerAccount, Team, TokenRow
 from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs import accounts
@@ -79,7 +80,7 @@ class TokenList(BaseModel):
 
 def as_account(site: Site, name: str) -> CommandContext:
     """Return the surroundings of a verb in which the audit log names an account."""
-    return replace(site.context, env={**site.context.env, "TRAINYARD_USER": name})
+    return replace(site.context, env={**site.context.env, ACCOUNT: name})
 
 
 @router.get("/me")

@@ -49,6 +49,10 @@ class ScheduleKeeper:
         """Begin to keep it."""
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        """Tell whether it is kept."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """End it, and what it has begun: each verb ends as at a SIGTERM, and what waits for that is left as a kill would leave it."""
         self._over.set()

@@ -1,0 +1,60 @@
+"""How often one may ask: each token, and each address that has none; logins by far less. Who asks too often is told when to come back."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trainyard.web.guard.cookies import COOKIES, cookie_of
+
+ASKS, CHANGES, LOGINS, STRANGERS = (parse(text) for text in ("1200/minute", "120/minute", "10/minute", "120/minute"))
+"""Of a token, of a token's changes, of an address's logins, of an address without a token."""
+_FREE = ("/static/", "/healthz", "/readyz")
+
+
+class FloodGuard:
+    """Answer 429 to who asks too often; what is counted lies in this process and is forgotten after a minute."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.window = MovingWindowRateLimiter(MemoryStorage())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on that is not one too many."""
+        if scope["type"] != "http" or scope["path"].startswith(_FREE):
+            await self.app(scope, receive, send)
+            return
+        for limit, who in _counted(scope):
+            if not self.window.hit(limit, who):
+                until = self.window.get_window_stats(limit, who).reset_time
+                await _refuse(max(1, math.ceil(until - time.time())), limit)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def _counted(scope: Scope) -> list[tuple[RateLimitItem, str]]:
+    """Return against what a request counts: by the id of its token, so that no secret is kept here."""
+    address = str((scope.get("client") or ("?",))[0])
+    if scope["method"] == "POST" and scope["path"] == "/login":
+        return [(LOGINS, f"login {address}")]
+    headers = Headers(scope=scope)
+    scheme, _, text = headers.get("authorization", "").partition(" ")
+    text = text.strip() if scheme.lower() == "bearer" else next(filter(None, (cookie_of(headers, name) for name in COOKIES)), "")
+    token_id = text.split("_")[1] if text.count("_") >= 2 else ""
+    if not token_id:
+        return [(STRANGERS, f"address {address}")]
+    who = f"token {token_id[:16]} {address}"
+    return [(ASKS, who), *([(CHANGES, f"changes {who}")] if scope["method"] not in ("GET", "HEAD", "OPTIONS") else [])]
+
+
+def _refuse(seconds: int, limit: RateLimitItem) -> JSONResponse:
+    detail = f"more than {limit.amount} in a minute: come back in {seconds} s"
+    body = {"type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": detail}
+    return JSONResponse(body, 429, media_type="application/problem+json", headers={"Retry-After": str(seconds)})
