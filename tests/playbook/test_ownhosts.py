@@ -259,6 +259,20 @@ def test_a_login_is_what_variables_say_then_the_play_then_the_command_line(
         assert code == 5 and f"({user}@127.0.0.1:1)" in out, out
 
 
+def test_each_play_logs_in_as_it_says_and_what_one_says_holds_for_no_other(
+    play: Play, servers: tuple[sshd.Server, sshd.Server], tmp_path: Path
+) -> None:  # fmt: skip
+    one, two = servers
+    (tmp_path / "known_hosts").write_text(known(one) + known(two))
+    homes = "  tasks: [{command: 'sh -c \"echo at $HOME\"'}]\n"
+    words = [f"  port: {each.address.port}\n  vars: {{ansible_ssh_private_key_file: {each.folder}/key}}\n" for each in servers]
+    (tmp_path / "play.yml").write_text("".join(f"- hosts: box\n{said}{homes}" for said in (*words, "")))
+    config = block("box", two, tmp_path, Port="1")
+    code, out, err = play(config, "--host", "box", "-v")
+    seen = [line.rpartition(" ")[2] for line in out.splitlines() if "stdout: at" in line]
+    assert (code, seen) == (5, [str(one.folder), str(two.folder)]) and "@127.0.0.1:1)" in out, out + err
+
+
 def test_become_of_the_command_line_holds_where_nothing_else_is_said(
     play: Play, servers: tuple[sshd.Server, sshd.Server], tmp_path: Path
 ) -> None:  # fmt: skip

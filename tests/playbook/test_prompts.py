@@ -87,9 +87,6 @@ def test_a_play_says_as_whom_and_where_to_log_in(tmp_path: Path, capsys: pytest.
     path.write_text("- hosts: all\n  remote_user: nobody-here\n  port: 1\n  tasks: [{ping: }]\n")
     assert main([str(path), "-i", "127.0.0.1,"]) == 5
     assert "nobody-here@127.0.0.1:1" in capsys.readouterr().out
-    path.write_text(path.read_text() + "- hosts: all\n  remote_user: other\n  tasks: [{ping: }]\n")
-    assert main([str(path), "-i", "127.0.0.1,"]) == 2
-    assert "another play says nobody-here: each host is connected to once" in capsys.readouterr().err
 
 
 def test_an_answer_may_name_the_hosts(run: Run, tmp_path: Path) -> None:

@@ -26,15 +26,13 @@ from trainyard.playbook.executor import MOST_AT_ONCE, Host, planned, run
 from trainyard.playbook.extravars import extra_vars
 from trainyard.playbook.goingon import again
 from trainyard.playbook.hosts.inventory import Inventory
+from trainyard.playbook.hosts.playways import WaysOfPlays
 from trainyard.playbook.hosts.sources import add_named, read
-from trainyard.playbook.hosts.ways import transport_to
-from trainyard.playbook.keywords import WAY
 from trainyard.playbook.listing import lines
 from trainyard.playbook.loader import load_all
-from trainyard.playbook.model import Play, Playbook, Vars
+from trainyard.playbook.model import Play, Playbook
 from trainyard.playbook.report import Report, TextReporter
 from trainyard.playbook.selection import Tags, hosts_of
-from trainyard.playbook.values import Literal
 from trainyard.playbook.vault import password_from
 from trainyard.remote.transport import LocalTransport
 
@@ -63,7 +61,7 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
         book = _together(playbooks)
         if options.list_hosts or options.list_tasks or options.list_tags:
             return _list(book, options, known)
-        report = _run(book, options, known, _hosts(known, options, playbooks))
+        report = _run(book, options, known)
         typed = command or f"{_PROGRAM} {shlex.join(map(str, options.playbook))}"
         if (how := again(book, report, typed, options, _parser(command))) is not None:
             print(as_typed(how), file=sys.stderr)
@@ -83,10 +81,9 @@ def main(argv: Sequence[str] | None = None, command: str | None = None, inventor
         return 141
 
 
-def _run(book: Playbook, options: argparse.Namespace, known: Inventory, hosts: Mapping[str, Host]) -> Report:
+def _run(book: Playbook, options: argparse.Namespace, known: Inventory) -> Report:
     with contextlib.ExitStack() as stack, terminable():
-        for host in hosts.values():
-            stack.enter_context(host.transport)
+        hosts = _hosts(known, options, book.plays, stack)
         log = stack.enter_context(_opened(options.log))
         return run(
             book, hosts, extra_vars(options.extra_vars), check=options.check, diff=options.diff,
@@ -197,56 +194,19 @@ def _inventory(options: argparse.Namespace, inventory: Inventory | None) -> Inve
     return known
 
 
-def _login(playbooks: Sequence[Playbook], extra: Mapping[str, object]) -> dict[str, Literal]:
-    """Return what plays say of the login, as variables. Raises UserError where two differ: a host is connected to once."""
-    login: dict[str, Literal] = {}
-    for play in _together(playbooks).plays:
-        for name, value in (("ansible_user", play.remote_user), ("ansible_port", play.port)):
-            if value is None:
-                continue
-            said = Literal(value.render({**play.vars, **extra}), value.where)
-            if login.setdefault(name, said).value != said.value:
-                what = f"another play says {login[name].value}: each host is connected to once"
-                raise UserError(what, where=value.where, hint="Run the playbooks one after the other, or use become_user.")
-    return login
-
-
-def _hosts(inventory: Inventory, options: argparse.Namespace, playbooks: Sequence[Playbook]) -> Mapping[str, Host]:
+def _hosts(inventory: Inventory, options: argparse.Namespace, plays: Sequence[Play], stack: contextlib.ExitStack) -> Mapping[str, Host]:
+    """Return the hosts, each with a way for each of its plays; all are closed with ``stack``."""
     if not inventory.hosts:
-        return {"localhost": Host(LocalTransport())}
-    folder, extra = playbooks[0].path.parent, extra_vars(options.extra_vars)
-    login = _login(playbooks, extra)
-    plays = [(_own(play), hosts_of(play, inventory.members(), extra)) for play in _together(playbooks).plays]
+        return {"localhost": Host(stack.enter_context(LocalTransport()))}
+    extra, members = extra_vars(options.extra_vars), inventory.members()
+    taking = [(play, set(hosts_of(play, members, extra))) for play in plays]
     hosts: dict[str, Host] = {}
     for name in inventory.hosts:
-        known = inventory.variables(name, folder)
-        way = _way(name, known, [own for own, names in plays if name in names], extra)
-        transport = transport_to(name, inventory, {**login, **known, **way, **extra}, options.ssh_config, options.user)
-        hosts[name] = Host(transport, beside=functools.partial(inventory.known_of, name), origin=inventory.origins.get(name))
+        ways = WaysOfPlays(name, inventory, extra, stack, options.ssh_config, options.user)
+        first = [ways.to(play) for play, names in taking if name in names]  # all now: what is wrong is told before anything is done
+        beside = functools.partial(inventory.known_of, name)
+        hosts[name] = Host(first[0] if first else ways.to(plays[0]), beside=beside, ways=ways.to, origin=inventory.origins.get(name))
     return hosts
-
-
-def _own(play: Play) -> Vars:
-    """Return a play's variables as far as they are known before it runs."""
-    return {**play.vars, **{name: value for file in play.vars_files for name, value in (file.known or {}).items()}}
-
-
-def _way(name: str, known: Vars, plays: Sequence[Vars], extra: Mapping[str, object]) -> dict[str, Literal]:
-    """Return what the plays of a host say of the way to it. Raises UserError where two differ: a host is connected to once."""
-    way: dict[str, Literal] = {}
-    for word in (word for word in WAY if any(word in own for own in plays) and word not in extra):
-        said: list[Literal] = []
-        for own in plays:
-            variables = {**known, **own, **extra, "inventory_hostname": name}
-            value = own.get(word) or known.get(word) or Literal(None)
-            said.append(Literal(value.render(variables), value.where))
-        if other := next((one for one in said if one.value != said[0].value), None):
-            what = f"{name}: not all of its plays have the same '{word}', and each host is connected to once"
-            raise UserError(
-                what, where=other.where or said[0].where, hint="Say it in the inventory, or run the playbooks one after the other."
-            )
-        way[word] = said[0]
-    return way
 
 
 def _words(words: list[str]) -> list[str]:

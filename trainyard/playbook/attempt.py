@@ -53,7 +53,7 @@ class PlayOptions:
     secrets: tuple[Secret, ...] = ()
     here: Endable = field(default_factory=lambda: Endable(LocalTransport()))
     """This machine, for tasks that are delegated to it."""
-    ways: Mapping[str, Endable] = field(default_factory=dict)
+    ways: dict[str, Endable] = field(default_factory=dict)
     """The hosts of the run, for tasks that are delegated to them."""
     users: dict[Transport, Transport] = field(default_factory=dict)
     """The ways to be another user, each once: what is known of one is known of the next task's."""

@@ -34,6 +34,8 @@ class Host:
     vars: Mapping[str, object] = field(default_factory=dict)
     beside: Callable[[Path], Mapping[str, object]] | None = None
     """Its variables where those beside the playbook (in this folder) count, too."""
+    ways: Callable[[Play], Transport] | None = None
+    """How it is reached in a play, where that is not always the same."""
     origin: Path | None = None
     """The inventory that names it."""
 
@@ -75,6 +77,8 @@ def run(
         for play, names in zip(chosen.plays, patterns, strict=True):
             for name, host in hosts.items():
                 standing.hosts[name].vars = host.variables(play.folder)
+                if host.ways is not None and name in names:
+                    standing.reach(name, host.ways(play))
             _play(play, names, standing)
     report = standing.report()
     settings.reporter.recap(report)

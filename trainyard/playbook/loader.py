@@ -182,7 +182,7 @@ def _check_ways(tasks: tuple[Task, ...], wrong: Mistakes) -> None:
         role = (task.role.defaults, task.role.vars, task.role.params) if task.role else ()
         for own in (*role, task.vars, task.args if task.action == "set_fact" else {}):
             for name in (name for name in keywords.WAY if name in own):
-                what = f"'{name}' comes too late here: each host is connected to once"
+                what = f"'{name}' comes too late here: a play says how its hosts are reached"
                 instead = "Say it in the play's vars or in the inventory; for one task 'connection: local' or 'delegate_to'."
                 wrong.add(UserError(what, where=cast(Value, own[name]).where, hint=instead))
 

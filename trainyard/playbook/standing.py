@@ -10,6 +10,7 @@ from trainyard.playbook.attempt import HostState, PlayOptions, TaskEnd
 from trainyard.playbook.ending import Endable, StopClock, end_all
 from trainyard.playbook.report import HostCounters, HostFailure, Report
 from trainyard.playbook.selection import Tags
+from trainyard.remote.protocol import Transport
 
 
 @dataclass(slots=True)
@@ -37,6 +38,11 @@ class Standing:
         """Return a host that takes part."""
         self.tallies.setdefault(name, HostCounters())
         return self.hosts[name]
+
+    def reach(self, name: str, transport: Transport) -> None:
+        """Let a host be reached by another transport from now on, where that is not the one that it has."""
+        if self.hosts[name].transport.inner is not transport:
+            self.hosts[name].transport = self.settings.ways[name] = Endable(transport)
 
     def unreachable(self) -> set[str]:
         """Return the names of the hosts that do not answer."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainyard.errors import Location, UserError
 from trainyard.phrasing import as_typed
-from trainyard.playbook.hosts.inventory import Inventory
 from trainyard.playbook.values import Value
 from trainyard.remote.protocol import Transport
 from trainyard.remote.reconnect import Reconnecting
@@ -28,13 +28,20 @@ _REFUSED = {
 _ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
 
 
-def transport_to(name: str, inventory: Inventory, variables: Mapping[str, Value], config: str | None, user: str | None) -> Transport:
-    """Return the transport to a host, which connects when it is first used. Raises UserError for a way that cannot be had.
+@dataclass(frozen=True, slots=True)
+class HostLogin:
+    """How a host is logged in to; ``login`` None: it is this machine."""
+
+    login: SshLogin | None = None
+    words: tuple[str, ...] = ()
+    """Options of ssh."""
+
+
+def login_to(name: str, variables: Mapping[str, Value], config: str | None, user: str | None) -> HostLogin:
+    """Return the way to a host that its variables say. Raises UserError for one that cannot be had.
 
     ``config``: the ssh_config that is read instead of the user's; ``user``: who logs in where nothing says it.
     """
-    if name in inventory.pods:
-        return inventory.pods[name]
     said = _Said(name, variables)
     for refused, instead in _REFUSED.items():
         if refused in variables:
@@ -43,11 +50,17 @@ def transport_to(name: str, inventory: Inventory, variables: Mapping[str, Value]
         "local" if name == "localhost" and not said.text("ansible_host", "ansible_port") else "ssh"
     )
     if connection in _LOCAL:
-        return LocalTransport()
+        return HostLogin()
     if connection not in _SSH:
         raise UserError(f"{name}: there is no connection '{connection}', there are ssh and local", where=said.where("ansible_connection"))
-    login, words = _login(said, config, user)
-    return Reconnecting(_Dialling(name, login, words), name)
+    return _login(said, config, user)
+
+
+def transport_by(name: str, way: HostLogin | None) -> Transport:
+    """Return the transport that logs in so, which connects when it is first used."""
+    if way is None or way.login is None:
+        return LocalTransport()
+    return Reconnecting(_Dialling(name, way.login, list(way.words)), name)
 
 
 class _Dialling:
@@ -68,7 +81,7 @@ class _Dialling:
         return connect_own(self._route, _tell)
 
 
-def _login(said: _Said, config: str | None, user: str | None) -> tuple[SshLogin, list[str]]:
+def _login(said: _Said, config: str | None, user: str | None) -> HostLogin:
     port = said.text("ansible_port", "ansible_ssh_port")
     if port is not None and not (port.isdigit() and 0 < int(port) < 65536):
         raise UserError(f"{said.name}: '{port}' is no port", where=said.where("ansible_port"))
@@ -82,7 +95,7 @@ def _login(said: _Said, config: str | None, user: str | None) -> tuple[SshLogin,
         name=said.text("ansible_host", "ansible_ssh_host") or said.name, user=said.text("ansible_user", "ansible_ssh_user") or user,
         port=int(port) if port else None, key_file=str(Path(key).expanduser()) if key else None, config=config, accept_new=trusting,
     )  # fmt: skip
-    return login, words
+    return HostLogin(login, tuple(words))
 
 
 class _Said:
