@@ -119,7 +119,7 @@ class Round:
         if again.failures:
             self.wrong.append(f"in peace: {again.reason()}")
         self._judge_files(HOSTS)
-        self.wrong += [f"left for ever: {path}" for path in (self.folder / "there").rglob(".*.*-*") if "job" not in path.parts]
+        self.wrong += [f"left for ever: {path}" for path in (self.folder / "there").rglob(".*") if "job" not in path.parts]
         return report
 
     def _extra(self) -> dict[str, object]:

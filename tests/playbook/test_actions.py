@@ -6,6 +6,7 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -251,3 +252,14 @@ def test_a_job_can_be_stopped_and_a_wait_has_an_end(do: Run, tmp_path: Path) -> 
 def test_what_a_template_lacks_is_told_with_its_line(run: Run, tmp_path: Path) -> None:
     (tmp_path / "t.j2").write_text("one\n{{ missing_thing }}\n")
     assert "t.j2:2" in run("- template: {src: t.j2, dest: '{{ tmp }}/out'}").report.reason()
+
+
+def test_what_a_killed_shell_left_a_day_ago_is_removed_by_the_next_file(run: Run, tmp_path: Path) -> None:
+    day_ago = time.time() - 90_000
+    old, fresh, others = (tmp_path / name for name in (".part-0123456789ab", ".part-ba9876543210", ".part-of-something"))
+    for path in (old, fresh, others):
+        path.touch()
+    for path in (old, others):
+        os.utime(path, (day_ago, day_ago))
+    run("- copy: {content: x, dest: '{{ tmp }}/f'}")
+    assert not old.exists() and fresh.exists() and others.exists()

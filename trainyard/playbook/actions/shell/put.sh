@@ -79,4 +79,9 @@ if [ -n "$validate" ]; then
 fi
 mv -f -- "$part" "$path" || { [ "$unsafe" -eq 1 ] && cat "$part" >"$path"; } || fail "$shown cannot be replaced"
 [ -e "$part" ] || trap - EXIT
+# What nobody could remove any more, a day ago or earlier: its shell was killed, or its machine went down.
+hex='[0-9a-f][0-9a-f][0-9a-f]'
+for old in "$folder"/.part-$hex$hex$hex$hex; do
+  [ ! -f "$old" ] || [ -z "$(find "$old" -prune -mtime +0)" ] || rm -f "$old"
+done
 tell "$path"
