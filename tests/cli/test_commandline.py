@@ -499,3 +499,14 @@ commandline.main(["--version"])
 def test_a_thread_that_waits_for_an_answer_does_not_hold_the_end_of_a_command() -> None:
     done = subprocess.run([sys.executable, "-c", LINGERING], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0 and done.stdout.strip(), done.stderr
+
+
+@pytest.mark.parametrize(
+    "program", ["from trainyard.cli.commandline import main; main(['--version'])", "run_module('trainyard.playbook', run_name='__main__')"]
+)
+def test_at_its_end_a_process_looks_through_nothing_once_more(program: str) -> None:
+    text = f"import atexit, gc, sys; from runpy import run_module; atexit.register(lambda: print(gc.get_freeze_count() > 999)); {program}"
+    done = subprocess.run(
+        [sys.executable, "-c", text, "--syntax-check", "playbooks/preflight.yml"], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("True\n"), done.stderr
