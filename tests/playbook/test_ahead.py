@@ -342,6 +342,62 @@ def _play(chance: random.Random) -> str:
     return f"- hosts: all\n  tasks:\n{tasks}\n  handlers: [{{name: h, shell: 'echo h >>{{{{ tmp }}}}/log'}}]"
 
 
+def side_by_side(run: Run, text: str) -> tuple[Shown, list[int]]:
+    """Run a play on two hosts; return how many round trips each took."""
+    hosts = {name: Far() for name in ("a", "b")}
+    shown = run(text, hosts={name: Host(t) for name, t in hosts.items()})
+    return shown, [len(t.commands) for t in hosts.values()]
+
+
+_LOGGED = """
+- hosts: all
+  MORE
+  tasks:
+    - {name: one, shell: "echo {{ inventory_hostname }}1 >>{{ tmp }}/log", register: one, failed_when: "result.rc != 0 or STOPS"}
+    - {name: two, shell: "echo {{ inventory_hostname }}2 >>{{ tmp }}/log; sleep 0"}
+    - {name: three, shell: "echo {{ inventory_hostname }}3 >>{{ tmp }}/log"}
+"""
+
+
+def test_hosts_that_need_not_wait_for_each_other_share_round_trips_too(run: Run, tmp_path: Path) -> None:
+    shown, trips = side_by_side(run, _LOGGED.replace("MORE", "strategy: free").replace(', failed_when: "result.rc != 0 or STOPS"', ""))
+    assert trips == [1, 1] and shown.report.exit_code == 0
+    assert sorted((tmp_path / "log").read_text().split()) == ["a1", "a2", "a3", "b1", "b2", "b3"]
+    shown, trips = side_by_side(run, """
+        - hosts: all
+          strategy: free
+          tasks:
+            - {shell: "echo {{ inventory_hostname }}", register: one}
+            - {shell: "echo {{ hostvars['b'].one.stdout | default('nothing') }}", register: two}
+            - {shell: "echo {{ ansible_play_hosts | length }}"}
+            - {shell: exit 1, when: inventory_hostname == 'a'}
+            - {shell: "echo {{ ansible_play_hosts | join }}", register: left}
+    """)  # fmt: skip
+    assert shown.facts("a")["two"]["stdout"] == "b" and shown.facts("b")["left"]["stdout"] == "b"  # type: ignore[index]
+
+
+@pytest.mark.parametrize("more", ["gather_facts: false", "strategy: linear", "{strategy: free, any_errors_fatal: true}"])
+def test_hosts_that_wait_for_each_other_do_each_task_before_any_does_the_next(run: Run, tmp_path: Path, more: str) -> None:
+    fatal = "fatal" in more
+    more = more.strip("{}").replace(", ", "\n  ")
+    stops = "inventory_hostname == 'a'" if fatal else "false"
+    shown, _ = side_by_side(run, _LOGGED.replace("MORE", more).replace("STOPS", stops))
+    assert [word[1] for word in (tmp_path / "log").read_text().split()] == (["1", "1"] if fatal else list("112233"))
+    assert shown.report.exit_code == (2 if fatal else 0)
+
+
+def test_what_only_reads_shares_round_trips_on_several_hosts(run: Run, tmp_path: Path) -> None:
+    shown, trips = side_by_side(run, """
+        - {stat: {path: "{{ tmp }}"}, register: one}
+        - {stat: {path: "{{ tmp }}/none"}, register: two}
+        - {slurp: {src: "{{ tmp }}/play.yml"}, register: three}
+        - {copy: {content: x, dest: "{{ tmp }}/{{ inventory_hostname }}"}}
+        - {stat: {path: "{{ tmp }}/a"}, register: four}
+    """)  # fmt: skip
+    assert trips == [3, 3] and shown.report.exit_code == 0
+    assert [shown.facts("b")[name]["stat"]["exists"] for name in ("one", "two", "four")] == [True, False, True]  # type: ignore[index]
+
+
 def test_any_play_comes_to_the_same_as_task_by_task(run: Run, tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     chance = random.Random(seed)

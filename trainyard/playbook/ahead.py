@@ -70,6 +70,10 @@ class HostOutlook:
 
     variables: Callable[[Task], Variables]
     scene: Callable[[Task, Variables], Scene]
+    unknown: tuple[str, ...] = ()
+    """Variables that what becomes of other hosts may change."""
+    only_reads: bool = False
+    """Whether what changes something waits for its turn."""
 
 
 class SentAhead:
@@ -166,10 +170,14 @@ class SentAhead:
 
 def _plan(nodes: Iterable[Node], outlook: HostOutlook, batch: Batch) -> Iterator[_Sent]:
     """Yield what goes into a batch, up to the first node that has to wait for its turn."""
-    unknown: dict[str, object] = {}
+    unknown: dict[str, object] = dict.fromkeys(outlook.unknown, _UNKNOWN)
     way: Transport | None = None
     for node in nodes:
         if not isinstance(node, Task) or node.action not in ACTIONS or any(getattr(node, name) not in (None, ()) for name in _ALONE):
+            return
+        if outlook.only_reads and ACTIONS[node.action].schema.again != "reads":
+            return
+        if outlook.unknown and node.any_errors_fatal is not None:
             return
         variables = {**outlook.variables(node), **unknown, AHEAD: True}
         try:

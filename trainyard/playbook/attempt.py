@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, cast
@@ -12,12 +12,12 @@ from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.nearest import suggest
 from trainyard.playbook import ways
 from trainyard.playbook.actions.facts import keep
-from trainyard.playbook.ahead import HostOutlook, SentAhead
+from trainyard.playbook.ahead import SentAhead
 from trainyard.playbook.carrying import Carriage, carry_out
 from trainyard.playbook.ending import Endable
 from trainyard.playbook.expressions import SEARCHED
 from trainyard.playbook.hosts.magic import of_role
-from trainyard.playbook.model import Loop, Node, Play, Task
+from trainyard.playbook.model import Loop, Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.schema import MOST
@@ -129,16 +129,6 @@ class TaskEnd:
     result: Outcome
     ignored: bool = False
     """Whether an unreachable host goes on all the same."""
-
-
-def look_ahead(nodes: Sequence[Node], host: HostState, settings: PlayOptions) -> None:
-    """Send what the next tasks of a host ask and what needs no answer of the others', before they have their turn.
-
-    This machine is asked at once: there is nothing to be saved, and its commands may make the files that the next task reads here.
-    """
-    if not isinstance(host.transport.inner, LocalTransport):
-        outlook = HostOutlook(lambda task: host.variables(task, settings), lambda task, variables: _scene(task, host, settings, variables))
-        host.ahead.look(nodes, outlook)
 
 
 def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
@@ -288,7 +278,7 @@ def _attempts(task: Task, host: HostState, settings: PlayOptions, variables: dic
 
 
 def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> Outcome:
-    scene = _scene(task, host, settings, variables)
+    scene = scene_of(task, host, settings, variables)
     item = None if task.loop is None else variables.get(task.loop.var)
 
     def claim(step: Step) -> None:
@@ -306,7 +296,7 @@ def _attempt(task: Task, host: HostState, settings: PlayOptions, variables: dict
     return outcome
 
 
-def _scene(task: Task, host: HostState, settings: PlayOptions, variables: Variables) -> Scene:
+def scene_of(task: Task, host: HostState, settings: PlayOptions, variables: Variables) -> Scene:
     """Return where and how a task is done."""
     timeout = None if task.timeout is None else _number(task.timeout, variables, 0)
     way = ways.way_of(task, host.transport, settings.here, settings.ways, variables, become=settings.become)

@@ -8,9 +8,10 @@ from typing import cast
 
 from trainyard.errors import TrainyardError, Unreachable, UserError
 from trainyard.playbook import including
-from trainyard.playbook.attempt import HostState, TaskEnd, flag, look_ahead, run_task
+from trainyard.playbook.attempt import HostState, TaskEnd, flag, run_task
 from trainyard.playbook.ending import side_by_side
 from trainyard.playbook.model import Block, Include, Node, Play, Role, Task
+from trainyard.playbook.outlook import look_ahead
 from trainyard.playbook.report import HIDDEN, HostFailure
 from trainyard.playbook.selection import chosen
 from trainyard.playbook.standing import Standing
@@ -93,8 +94,7 @@ class Course:
             case Task(action="meta") as task:
                 return self._meta(task, hosts)
             case Task() as task:
-                if len(hosts) == 1:
-                    look_ahead(nodes, hosts[0], self._settings)
+                look_ahead(nodes, hosts, self._play, self._settings, self._standing.forks)
                 return self._task(self._as_shown(task, hosts), hosts, rescued=rescued)
             case Include() as include:
                 shown = replace(include, task=self._as_shown(include.task, hosts))

@@ -127,7 +127,7 @@ def _play(entry: Entry, path: Path) -> Play:
         role_vars=gathered.role_vars, serial=_each(serial), max_fail_percentage=entry.value("max_fail_percentage"),
         any_errors_fatal=base.settings.get("any_errors_fatal"), force_handlers=entry.switch("force_handlers"),
         gather_facts=entry.switch("gather_facts"), remote_user=entry.value("remote_user") or entry.value("user"),
-        port=entry.value("port"), folder=folder,
+        port=entry.value("port"), folder=folder, free=keywords.plain(entry.text("strategy") or "linear") != "linear",
     )  # fmt: skip
 
 

@@ -159,6 +159,8 @@ class Play:
     role_defaults: Vars = field(default_factory=dict)
     """Of the roles in ``roles:``; they hold for all tasks of the play."""
     role_vars: Vars = field(default_factory=dict)
+    free: bool = False
+    """Whether its hosts need not wait for each other (strategy: free)."""
     serial: tuple[Value, ...] = ()
     max_fail_percentage: Value | None = None
     any_errors_fatal: Value | None = None
