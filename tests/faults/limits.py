@@ -102,7 +102,9 @@ def _judged(ledger: Ledger, through: Sequence[Got]) -> Iterator[str]:
             mine = sum(
                 got.dollars
                 for got in through
-                if limit.user in (None, got.user) and limit.stack in (None, got.stack) and (not each_run or got[::2] == (user, label))
+                if (not limit.users or got.user in limit.users)
+                and limit.stack in (None, got.stack)
+                and (not each_run or got[::2] == (user, label))
             )
             if mine > limit.dollars + _TRIFLE or abs(rest.spent + rest.committed - mine) > _TRIFLE:
                 yield f"${mine:.4f} got through, the ledger says {rest}"

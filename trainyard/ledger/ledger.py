@@ -18,6 +18,7 @@ from trainyard.ledger import tables
 from trainyard.ledger.database import Database, insert_into
 from trainyard.ledger.keys import take_key
 from trainyard.ledger.limits import LimitRest, SpendLimit
+from trainyard.ledger.quotas import dollar_quotas
 from trainyard.ledger.rows import EVERY_RUN, REMOVED, LedgerEvent, Reservation, RunFilter, RunRow
 from trainyard.ledger.runid import RunId
 from trainyard.ledger.sums import RESERVING, reserved, rests
@@ -52,14 +53,14 @@ class Ledger:
                 self._take(connection, events, mirrored=mirrored)
 
     def reserve(self, reservation: Reservation, limits: Sequence[SpendLimit]) -> list[LimitRest]:
-        """Record what a run may add to what is spent, unless limits that block leave less; return those: nothing is recorded then.
+        """Record what a run may add to what is spent, unless limits that block or quotas leave less; return those, with nothing recorded.
 
         Sums and record are one transaction, so of two processes the second sees what the first has reserved. Raises KeyTaken where
         the run's key stands for another run by now.
         """
         run, now = reservation.run, time.time()
         with self.database.reserving() as connection:
-            blocking = [limit for limit in limits if limit.blocks]
+            blocking = [*(limit for limit in limits if limit.blocks), *dollar_quotas(connection, run.user)]
             passed = [rest for rest in rests(connection, blocking, now, run) if rest.is_passed_by(reservation.added)]
             if not passed:
                 if reservation.key is not None:

@@ -15,8 +15,8 @@ class SpendLimit:
     name: str
     dollars: float
     seconds: float | None
-    user: str | None = None
-    """Whose runs count; None: everybody's."""
+    users: tuple[str, ...] = ()
+    """Whose runs count; none: everybody's."""
     stack: str | None = None
     """Which stack's runs count; None: every stack's."""
     blocks: bool = True

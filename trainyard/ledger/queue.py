@@ -15,6 +15,7 @@ from trainyard.config import AUTO
 from trainyard.jsontext import parse_json
 from trainyard.ledger.database import Database
 from trainyard.ledger.keys import StartKey, take_key
+from trainyard.ledger.quotas import RunQuota, passed_quota
 from trainyard.ledger.runid import RunId
 from trainyard.ledger.tables import queue, submissions
 
@@ -94,6 +95,13 @@ class NameTaken(Exception):
     """An entry of this name is not over."""
 
 
+class QuotaReached(Exception):
+    """The quota of an account or a team leaves room for no further entry."""
+
+    def __init__(self, quota: RunQuota) -> None:
+        super().__init__(f"{quota.name} may have {quota.most} runs that wait or are at work")
+
+
 class QueueRows:
     """The queue of a ledger. Raises Busy, DiskFull or UserError when the ledger cannot be used."""
 
@@ -103,13 +111,15 @@ class QueueRows:
     def add(self, entry: QueueEntry, content: bytes, key: StartKey | None = None) -> None:
         """Put an entry in with what it is prepared from, and let a key stand for it.
 
-        Raises NameTaken where one of its name is not over, KeyTaken where the key stands for another one by now.
+        Raises NameTaken where one of its name is not over, QuotaReached, KeyTaken where the key stands for another one by now.
         """
         at = queue.c
         with self.database.reserving() as connection:
             same = sa.select(at.id).where(at.user == entry.user, at.label == entry.label, at.state != "over")
             if connection.execute(same).first() is not None:
                 raise NameTaken
+            if (quota := passed_quota(connection, entry.user)) is not None:
+                raise QuotaReached(quota)
             if key is not None:
                 take_key(connection, key, RunId(entry.user, entry.label, entry.attempt), entry.id)
             connection.execute(sa.delete(queue).where(at.state == "over", at.ended < entry.submitted - _KEPT))

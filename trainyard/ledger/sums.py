@@ -52,7 +52,7 @@ def _sum(committed: Mapping[RunId, _CommittedRun], limit: SpendLimit, run: RunId
 def _counts(limit: SpendLimit, key: RunId, stack: str | None, run: RunId | None) -> bool:
     if limit.seconds is None and (run is None or (key.user, key.label) != (run.user, run.label)):
         return False
-    return limit.user in (None, key.user) and (limit.stack is None or stack in (None, limit.stack))
+    return (not limit.users or key.user in limit.users) and (limit.stack is None or stack in (None, limit.stack))
 
 
 def _spent(connection: sa.Connection, limit: SpendLimit, now: float, run: RunId | None) -> float:
@@ -61,7 +61,7 @@ def _spent(connection: sa.Connection, limit: SpendLimit, now: float, run: RunId 
         return 0.0
     asked = [costs.started >= now - limit.seconds] if limit.seconds is not None else []
     asked += [costs.user == run.user, costs.label == run.label] if limit.seconds is None and run is not None else []
-    asked += [costs.user == limit.user] if limit.user is not None else []
+    asked += [costs.user.in_(limit.users)] if limit.users else []
     if limit.stack is None:
         return float(connection.execute(sa.select(sa.func.sum(costs.dollars)).where(*asked)).scalar() or 0.0)
     same = sa.and_(*(costs[name] == runs[name] for name in ("user", "label", "attempt")))

@@ -110,7 +110,7 @@ def _limit(rule: LimitRule, stack: str, user: str) -> SpendLimit:
         f"the limit per {rule.per}{whose}",
         rule.amount,
         _SECONDS[rule.per],
-        user=user if rule.of == "user" else None,
+        users=(user,) if rule.of == "user" else (),
         stack=stack if rule.of == "stack" else None,
         blocks=rule.action == "block",
     )

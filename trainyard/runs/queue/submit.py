@@ -14,7 +14,7 @@ from trainyard.clouds.protocol import Cloud
 from trainyard.config import AUTO
 from trainyard.errors import CloudError, LimitReached, RefusedError, UserError
 from trainyard.ledger.keys import StartKey
-from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows
+from trainyard.ledger.queue import NameTaken, QueueEntry, QueueRows, QuotaReached
 from trainyard.runs.context import CommandContext
 from trainyard.runs.planning import consent
 from trainyard.runs.planning.waiting import cycle
@@ -154,6 +154,8 @@ def _added(rows: QueueRows, entry: QueueEntry, content: bytes, key: StartKey | N
         try:
             rows.add(entry, content, key)
             return entry
+        except QuotaReached as reached:
+            raise RefusedError(f"{reached}, and so many there are: nothing was submitted", hint="See them: invoke queue") from None
         except NameTaken:
             if named:
                 raise RefusedError(
