@@ -15,9 +15,11 @@ import pytest
 
 from tests.runs.road import STACK, Road
 from trainyard.clock import format_time
+from trainyard.clouds.protocol import PodInfo
 from trainyard.errors import RefusedError, UserError
 from trainyard.ledger.ledger import Ledger
 from trainyard.recipes.summaries import Values
+from trainyard.remote.jobs import JobStatus
 from trainyard.runs.life import follow
 from trainyard.runs.life.drive import drive
 from trainyard.runs.records import stores
@@ -312,7 +314,13 @@ def _goes_on(*_: object) -> None:
 
 
 def losing(road: Road, attempts: int) -> None:
-    """Let the cloud take the pods of the first attempts while they train; a fresh one is empty."""
+    """Let the cloud take the pods of the first attempts while they train; a fresh one is empty, and answers."""
+    empty, create = threading.Semaphore(1), road.cloud.create
+
+    def rent(*asked: Any) -> PodInfo:
+        assert empty.acquire(timeout=60), "the pod before was not taken"
+        road.unreachable = 0
+        return create(*asked)
 
     def take() -> None:
         for attempt in range(1, attempts + 1):
@@ -323,10 +331,9 @@ def losing(road: Road, attempts: int) -> None:
             road.cloud.terminate(road.cloud.alive()[0])
             road.lose_pod()
             fresh_pod(road)
-            while not (path.parent / "run-summary.json").is_file():
-                time.sleep(0.02)
-            road.unreachable = 0
+            empty.release()
 
+    road.patch(road.cloud, "create", rent)
     threading.Thread(target=take, daemon=True).start()
 
 
@@ -343,6 +350,20 @@ def test_a_run_whose_pod_was_lost_goes_on_by_itself_as_often_as_was_asked(road: 
     first, second = (RunFolder(folder.path.with_name(number)).load() for number in "12")
     assert first.lost and second.lost and second.spent_before == pytest.approx(cost(first))
     assert attach.recover(road.context) == [], "it has had its turns"
+
+
+@pytest.mark.parametrize("tries", [0, 1])
+def test_a_pod_that_is_empty_and_then_gone_is_lost(tries: int, road: Road) -> None:
+    def empty_and_gone(*_: object) -> JobStatus:
+        road.unreachable = 1000
+        road.cloud.terminate(road.cloud.alive()[0])
+        road.lose_pod()
+        return JobStatus("absent")
+
+    road.patch(follow, "_follow", empty_and_gone)
+    folder = road.prepare("sleep 600", name="a", resume=tries)
+
+    assert not drive(road.context, folder).success and folder.load().lost
 
 
 @pytest.mark.parametrize("how", ["fails", "cancelled", "ended by hand"])

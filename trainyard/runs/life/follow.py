@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from trainyard.clock import parse_time
-from trainyard.errors import CloudError, PodFailed, TrainyardError, UserError
+from trainyard.errors import CloudError, PodFailed, TrainyardError, Unreachable, UserError
 from trainyard.files import naming
 from trainyard.remote import jobs
 from trainyard.remote.jobs import JobStatus
@@ -72,11 +72,16 @@ def follow(context: CommandContext, record: RunRecord, folder: RunFolder, link: 
         return None
     if status.state == "absent":
         gone = f"nothing of it is left in {link.pod.path('job')} (was the container started anew?)"
-        if not (folder.cancelled or record.resumes):
-            hint = f"If nothing of it runs any more, this keeps what is there and ends the pod: invoke cancel {record.id}"
-            raise PodFailed(f"the training has no verdict: {gone}", hint=hint)
-        if not link.is_over():
-            raise PodFailed(f"the training has no verdict: {gone}, and it may still run")
+        try:
+            if not (folder.cancelled or record.resumes):
+                hint = f"If nothing of it runs any more, this keeps what is there and ends the pod: invoke cancel {record.id}"
+                raise PodFailed(f"the training has no verdict: {gone}", hint=hint)
+            if not link.is_over():
+                raise PodFailed(f"the training has no verdict: {gone}, and it may still run")
+        except (PodFailed, Unreachable):
+            if (ended := ended_from_outside(context, record, link.pod)) is None:
+                raise
+            return ended
         record.vanished, record.lost = gone, not folder.cancelled
         return None
     if status.state != "exited":
