@@ -14,12 +14,18 @@ from trainyard.errors import PodFailed, Unreachable, UserError
 from trainyard.files import sha256_of
 from trainyard.remote import upload
 from trainyard.remote.download import Brought, fetch
-from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file
+from trainyard.remote.local import SLICE
+from trainyard.remote.protocol import NotSent
+from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file, send_file
 from trainyard.remote.transport import CommandResult, LocalTransport, OnBytes, Stdin, Transport, connect
 from trainyard.remote.tree import put_tree
 
 MB = 1024 * 1024
 BIG = 5 * MB + 12345
+
+
+def everything(stdin: Stdin) -> bytes:
+    return b"".join(iter(lambda: stdin.read(SLICE), b"")) if stdin is not None and not isinstance(stdin, bytes) else stdin or b""
 
 
 class Counting(LocalTransport):
@@ -35,7 +41,7 @@ class Counting(LocalTransport):
         timeout: float | None = None, on_stdout: OnBytes | None = None, on_stderr: OnBytes | None = None,
     ) -> CommandResult:  # fmt: skip
         self.commands += 1
-        data = stdin if isinstance(stdin, bytes) else stdin.read() if stdin else b""
+        data = everything(stdin)
         self.sent += len(data)
         return super().exec(command, data, timeout=timeout, on_stdout=on_stdout, on_stderr=on_stderr)
 
@@ -120,20 +126,19 @@ def test_an_unchanged_big_file_is_not_sent_again(pod: Path, big: Path) -> None:
     assert (t.sent, t.commands) == (0, 1)
 
 
-def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, proxy: Proxy, pod: Path, big: Path) -> None:
-    class Cutting(Counting):
-        """Loses the link after the second slice."""
+def test_an_upload_resumes_with_the_slices_that_are_missing(pod: Path, big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "CHANNELS", 1)
 
-        slices = 0
+    class Cutting(Counting):
+        """Loses the link in the third slice."""
+
+        whole = False
 
         def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
             if "dd of=" in command and not self.whole:
-                self.slices += 1
-                if self.slices > 2:
-                    raise Unreachable("the link is gone")
+                super().exec(command, everything(stdin)[: 2 * MB + 1000], **more)
+                raise Unreachable("the link is gone")
             return super().exec(command, stdin, **more)
-
-        whole = False
 
     t = Cutting()
     with pytest.raises(Unreachable):
@@ -141,15 +146,56 @@ def test_an_upload_resumes_with_the_slices_that_are_missing(server: Server, prox
     assert not (pod / "big").exists()
     t.sent, t.whole = 0, True
     assert put_file(t, big, str(pod / "big"))
-    assert t.sent < BIG - upload.SLICE
+    assert BIG - 2 * MB <= t.sent < BIG - MB
     assert sha256_of(pod / "big") == sha256_of(big) and names(pod) == ["big"]
 
 
-def test_slices_that_lie_beside_each_other_go_together(pod: Path, big: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "CHANNELS", 2)
-    t = Counting()
-    assert put_file(t, big, str(pod / "big")) and sha256_of(pod / "big") == sha256_of(big)
-    assert (t.commands, t.sent) == (2 + 2, BIG)
+@pytest.mark.parametrize("sessions", [0, 1, 3])
+def test_the_sessions_that_a_server_grants_send_all_slices(sessions: int, pod: Path, big: Path) -> None:
+    class Refusing(Counting):
+        """Grants so many sessions for slices."""
+
+        left = sessions
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            if "dd of=" in command:
+                self.left -= 1
+                if self.left < 0:
+                    raise NotSent("the server refuses another session")
+            return super().exec(command, stdin, **more)
+
+    t = Refusing()
+    if not sessions:
+        with pytest.raises(NotSent):
+            put_file(t, big, str(pod / "big"))
+        return
+    assert put_file(t, big, str(pod / "big"))
+    assert sha256_of(pod / "big") == sha256_of(big)
+
+
+def test_a_file_that_is_needed_is_sent_while_it_is_looked_for_and_ends_with_a_command(pod: Path, big: Path) -> None:
+    t = LocalTransport()
+    for _ in range(2):
+        end = send_file(t, big, str(pod / "big"), sha256=sha256_of(big))
+        assert t.exec(f"{end}\necho and on") == CommandResult(0, b"and on\n", b"")
+        assert sha256_of(pod / "big") == sha256_of(big) and names(pod) == ["big"]
+    assert end == ""
+
+
+def test_a_slice_that_cannot_be_written_ends_the_upload(pod: Path, big: Path) -> None:
+    class Full(LocalTransport):
+        """A disk that is full."""
+
+        lanes = 0
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            self.lanes += "dd of=" in command
+            return super().exec(command.replace("dd of=", "echo no space left; false of="), stdin, **more)
+
+    t = Full()
+    with pytest.raises(PodFailed, match="no space left"):
+        put_file(t, big, str(pod / "big"))
+    assert not (pod / "big").exists()
 
 
 def test_a_hash_is_the_same_with_and_without_openssl(pod: Path, tmp_path: Path) -> None:
@@ -188,7 +234,7 @@ def test_bytes_damaged_on_the_way_never_take_the_files_place(pod: Path, big: Pat
         """Flips one byte of what is sent."""
 
         def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
-            data = bytearray(stdin.read() if hasattr(stdin, "read") else stdin or b"")
+            data = bytearray(everything(stdin))
             if data:
                 data[len(data) // 2] ^= 1
             return super().exec(command, bytes(data), **more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +19,7 @@ from trainyard.remote import transfer, tree
 from trainyard.remote.download import Brought, fetch
 from trainyard.remote.excludes import excluding
 from trainyard.remote.fed import in_front, with_hidden
-from trainyard.remote.protocol import Transport, with_environment, with_values
+from trainyard.remote.protocol import CommandResult, Transport, with_environment, with_values
 from trainyard.remote.upload import beside
 from trainyard.shellscript import load
 
@@ -54,6 +55,11 @@ def run_script(step: Script, t: Transport, *, check: bool, diff: bool, environme
     else:
         with step.file.open("rb") as stream:
             done = t.exec(text, in_front(first, stream))
+    return answer_of(step, done)
+
+
+def answer_of(step: Script, done: CommandResult) -> Outcome:
+    """Return what a script of an action has said. Raises PodFailed when it could not do it."""
     if done.rc:
         raise PodFailed(done.error_text or f"exit code {done.rc}")
     return step.read(done)
@@ -76,25 +82,48 @@ def _edit(step: Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
 
 def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:
     """Ask whether the file is needed, send it under another name, which goes on after a cut, and give it its place."""
+    source = {"src": str(step.src)}
     try:
-        sums = {"sha256": sha256_of(step.src), "src": str(step.src)}
+        with ThreadPoolExecutor(1) as pool:
+            # Hashed while the host is reached and begins to look.
+            hashing = pool.submit(sha256_of, step.src)
+            ask = placement.ask(step.to, source)
+            text, _ = request(ask, check=check, diff=diff)
+            asking = t.exec(text, _Awaited(hashing))
+            sha256 = hashing.result()
+        source["sha256"] = sha256
+        asked = {**source, **answer_of(ask, asking)}
+        needs = asked.pop("needs", None)
+        if needs is None:
+            return asked
+        # Of its own name, which is short: that of the file may be as long as names can be.
+        part = posixpath.join(posixpath.dirname(str(needs)), f".new-{sha256[:16]}")
+        take = placement.take(part, replace(step.to, path=str(needs), name="", into=False), source)
+        try:
+            proof = transfer.send_file(t, step.src, part, sha256=sha256)
+            text, _ = request(take, check=False, diff=False)
+            outcome = answer_of(take, t.exec(f"{proof}\n{text}"))
+        except PodFailed:
+            # What has come would only fill a full disk; after a lost link it stays, and the next try goes on.
+            t.exec(with_values('rm -f "$part" "$slices"*', part=part, slices=beside(part, "")))
+            raise
     except OSError as error:
         raise UserError(f"{step.src}: cannot be read: {error.strerror}") from None
-    asked = run_script(placement.ask(sums["sha256"], step.to, sums), t, check=check, diff=diff)
-    needs = asked.pop("needs", None)
-    if needs is None:
-        return asked
-    # Of its own name, which is short: that of the file may be as long as names can be.
-    part = posixpath.join(posixpath.dirname(str(needs)), f".new-{sums['sha256'][:16]}")
-    try:
-        transfer.put_file(t, step.src, part, mode=0o600, sha256=sums["sha256"])
-    except PodFailed:
-        # What has come would only fill a full disk; after a lost link it stays, and the next try goes on.
-        t.exec(with_values('rm -f "$part" "$slices"*', part=part, slices=beside(part, "")))
-        raise
-    to = replace(step.to, path=str(needs), name="", into=False)
-    outcome = run_script(placement.take(part, to, sums), t, check=False, diff=False)
     return {**outcome, "changed": True, **({"diff": asked["diff"]} if "diff" in asked else {})}
+
+
+class _Awaited:
+    """Input of one line, which is not known yet; none when it cannot be had."""
+
+    def __init__(self, line: Future[str]) -> None:
+        self._line: Future[str] | None = line
+
+    def read(self, _count: int = -1, /) -> bytes:
+        """Return the line, then nothing."""
+        line, self._line = self._line, None
+        if line is None or line.exception():
+            return b""
+        return line.result().encode() + b"\n"
 
 
 def _put_tree(step: PutTree, t: Transport, *, check: bool) -> Outcome:

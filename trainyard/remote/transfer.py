@@ -83,6 +83,14 @@ def put_file(
     return changed
 
 
+def send_file(t: Transport, local: Path, remote: str, *, sha256: str) -> str:
+    """Send a large file that is needed; return the command that proves it and gives it its name, which nobody else may read.
+
+    See put_file(). Raises OSError when the local file cannot be read.
+    """
+    return Upload(t, local, remote, local.stat().st_size, 0o600, sha256, None, keep_mode=False).send()
+
+
 def get_file(t: Transport, remote: str, local: Path, expect_sha256: str | None = None, on_progress: OnProgress | None = None) -> str:
     """Fetch a remote file, verified; return its sha256. See fetch(). Raises PodFailed when there is no such file."""
     got = fetch(t, remote, local, expect_sha256, on_progress)

@@ -57,8 +57,8 @@ def take(part: str, to: Placement, said: Mapping[str, object]) -> Script:
     return _script(to, {"from": part, "take": 1}, reader(said))
 
 
-def ask(sha256: str, to: Placement, said: Mapping[str, object]) -> Script:
-    """Return the script that says whether a file is another one than that of this hash: ``needs`` is where it goes."""
+def ask(to: Placement, said: Mapping[str, object]) -> Script:
+    """Return the script that says whether a file is another one than that whose hash it reads: ``needs`` is where it goes."""
     tell = reader(said)
 
     def read(done: CommandResult) -> Outcome:
@@ -66,7 +66,8 @@ def ask(sha256: str, to: Placement, said: Mapping[str, object]) -> Script:
         path = next((word.removeprefix(b"needs=") for word in done.stdout.split(b"\0") if word.startswith(b"needs=")), None)
         return {**tell(done), **({} if path is None else {"needs": os.fsdecode(path)})}
 
-    return _script(to, {"sha256": sha256}, read)
+    script = _script(to, {}, read)
+    return replace(script, text=f"IFS= read -r sha256 || exit 1\n{script.text}")
 
 
 def own_all(top: str, owned: Owned, names: Iterable[str]) -> Script:
