@@ -14,7 +14,7 @@ import pytest
 
 from tests.playbook.conftest import Run, Shown
 from trainyard.errors import UserError
-from trainyard.playbook import Host
+from trainyard.playbook import Host, placing
 from trainyard.playbook.actions import ACTIONS
 from trainyard.playbook.schema import compile_args, render_args
 from trainyard.playbook.steps import CommandAction as RunStep
@@ -263,3 +263,29 @@ def test_what_a_killed_shell_left_a_day_ago_is_removed_by_the_next_file(run: Run
         os.utime(path, (day_ago, day_ago))
     run("- copy: {content: x, dest: '{{ tmp }}/f'}")
     assert not old.exists() and fresh.exists() and others.exists()
+
+
+def test_a_large_file_is_copied_once_proven_and_named_by_its_hash(do: Run, tmp_path: Path) -> None:
+    data = os.urandom(3_000_000)
+    (tmp_path / "big").write_bytes(data)
+    text = "- {copy: {src: big, dest: '{{ tmp }}/there/', mode: '0640'}, register: it}"
+    checked = do(text, check=True)
+    assert checked.facts()["it"]["changed"] and not (tmp_path / "there").exists()  # type: ignore[index]
+    first, second = do(text).facts()["it"], do(text).facts()["it"]
+    assert [it["changed"] for it in (first, second)] == [True, False]  # type: ignore[index]
+    assert {it["sha256"] for it in (first, second)} == {hashlib.sha256(data).hexdigest()}  # type: ignore[index]
+    assert (tmp_path / "there/big").read_bytes() == data and (tmp_path / "there/big").stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["big"]
+
+
+def test_a_large_file_that_cannot_be_read_here_changes_nothing_there(
+    do: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    def sha256_of(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(placing, "sha256_of", sha256_of)
+    (tmp_path / "big").write_bytes(b"x" * 3_000_000)
+    (tmp_path / "there").write_text("old")
+    assert "cannot be read: Permission denied" in do("- copy: {src: big, dest: '{{ tmp }}/there'}").report.reason()
+    assert (tmp_path / "there").read_text() == "old"

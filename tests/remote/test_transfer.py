@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from trainyard.remote import upload
 from trainyard.remote.download import Brought, fetch
 from trainyard.remote.local import SLICE
 from trainyard.remote.protocol import NotSent
+from trainyard.remote.reconnect import Reconnecting
 from trainyard.remote.transfer import get_file, get_tree, list_tree, put_bytes, put_file, send_file
 from trainyard.remote.transport import CommandResult, LocalTransport, OnBytes, Stdin, Transport, connect
 from trainyard.remote.tree import put_tree
@@ -171,6 +173,31 @@ def test_the_sessions_that_a_server_grants_send_all_slices(sessions: int, pod: P
         return
     assert put_file(t, big, str(pod / "big"))
     assert sha256_of(pod / "big") == sha256_of(big)
+
+
+def test_a_session_that_is_refused_takes_no_other_its_link(pod: Path, big: Path) -> None:
+    closed, refused = list[int](), threading.Event()
+
+    class OneSession(LocalTransport):
+        """Grants one session for slices, and refuses the others after a while."""
+
+        left = 1
+
+        def exec(self, command, stdin=None, **more):  # type: ignore[no-untyped-def]
+            if "dd of=" in command:
+                self.left -= 1
+                if self.left < 0:
+                    refused.set()
+                    raise NotSent("the server refuses another session")
+                assert refused.wait(10)
+            return super().exec(command, stdin, **more)
+
+        def close(self) -> None:
+            closed.append(self.left)
+
+    t = OneSession()
+    assert put_file(Reconnecting(lambda: t), big, str(pod / "big")) and sha256_of(pod / "big") == sha256_of(big)
+    assert closed == []
 
 
 def test_a_file_that_is_needed_is_sent_while_it_is_looked_for_and_ends_with_a_command(pod: Path, big: Path) -> None:

@@ -26,6 +26,10 @@ class Readable(Protocol):
         ...
 
 
+class SharedInput:
+    """Input of a command whose work others do as well: that the server grants it no session is no trouble of the link."""
+
+
 Stdin = bytes | Readable | None
 
 

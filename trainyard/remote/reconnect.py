@@ -11,7 +11,7 @@ from typing import Self
 
 from trainyard.errors import Unreachable
 from trainyard.remote.frame import EndUntold
-from trainyard.remote.protocol import CommandResult, NoAnswer, NotSent, OnBytes, Stdin, Transport
+from trainyard.remote.protocol import CommandResult, NoAnswer, NotSent, OnBytes, SharedInput, Stdin, Transport
 
 
 class Reconnecting:
@@ -36,6 +36,8 @@ class Reconnecting:
             except (NoAnswer, EndUntold):
                 raise
             except Unreachable as error:
+                if isinstance(error, NotSent) and isinstance(stdin, SharedInput):
+                    raise
                 self._drop(transport)
                 if not (again and isinstance(error, NotSent)):
                     raise

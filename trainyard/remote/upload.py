@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from trainyard.pod.fetcher import SLICES
-from trainyard.remote.protocol import NotSent, Transport, expect, with_values
+from trainyard.remote.protocol import NotSent, SharedInput, Transport, expect, with_values
 from trainyard.shellscript import load
 
 OnProgress = Callable[[int, int], None]
@@ -104,6 +104,8 @@ class Upload:
     def _lane(self, plan: _Plan) -> NotSent | None:
         """Send slices as long as there are some; return why it got no session."""
         try:
+            if plan.done:
+                return None
             with self._local.open("rb") as file:
                 lane = _Lane(plan, file, self._size, self._tally.add)
                 expect(self._t.exec(with_values(load(__package__, "put_slices"), **self._values), lane), self._what)
@@ -165,7 +167,7 @@ class _Plan:
             return run
 
 
-class _Lane:
+class _Lane(SharedInput):
     """What one channel sends, read as it is sent: a line that says which blocks follow, then these, and so on."""
 
     def __init__(self, plan: _Plan, file: BinaryIO, size: int, on_read: Callable[[int], None]) -> None:
