@@ -18,6 +18,8 @@ def _request_id(request: Request) -> str:
     return text
 
 
+Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""What a ledger in Postgres takes, too."""
 RequestId = Annotated[str, Depends(_request_id)]
 
 
@@ -28,9 +30,7 @@ class OperationList(BaseModel):
 
 
 @router.get("/operations")
-def list_operations(
-    site: TheSite, _who: Reader, subject: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> OperationList:
+def list_operations(site: TheSite, _who: Reader, subject: Words = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> OperationList:
     """List what people had the server do, newest first."""
     return OperationList(operations=site.operations.newest(limit, subject=subject))
 

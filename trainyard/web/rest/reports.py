@@ -15,6 +15,7 @@ from trainyard.settings import reader
 from trainyard.web.guard.principal import Reader, TheSite
 from trainyard.web.reports import VerbReport, VerbReports
 from trainyard.web.rest.commands import RunName
+from trainyard.web.rest.operations import Words
 from trainyard.web.rest.runs import Attempt, Label, User
 
 router = APIRouter(tags=["reports"])
@@ -150,8 +151,8 @@ def compare(
 
 @router.get("/audit")
 def audit_log(
-    site: TheSite, _who: Reader, since: Annotated[str | None, Query(pattern=_SINCE)] = None, actor: str | None = None,
-    action: str | None = None, subject: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    site: TheSite, _who: Reader, since: Annotated[str | None, Query(pattern=_SINCE)] = None, actor: Words = None,
+    action: Words = None, subject: Words = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> AuditList:  # fmt: skip
     """Tell who did what when: runs begun and ended, pods, stacks, approvals, accounts, limits."""
     rows = log(site.context, since, actor, action, subject, limit)

@@ -12,6 +12,7 @@ from trainyard.ledger.runid import RunId
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.listing import ListedRun, asked_for, list_known
 from trainyard.web.guard.principal import Reader, TheSite
+from trainyard.web.rest.operations import Words
 
 router = APIRouter(tags=["runs"])
 _NAME = r"[a-z0-9][a-z0-9-]{0,63}"
@@ -30,8 +31,8 @@ class RunList(BaseModel):
 
 @router.get("/runs")
 def list_runs(
-    site: TheSite, _who: Reader, stack: str | None = None, recipe: str | None = None, user: str | None = None, state: str | None = None,
-    since: str | None = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    site: TheSite, _who: Reader, stack: Words = None, recipe: Words = None, user: Words = None, state: Words = None,
+    since: Words = None, limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> RunList:  # fmt: skip
     """List runs, as `invoke runs` does."""
     listing = list_known(site.context, site.ledger, asked_for(stack, recipe, user, state, since, limit))
