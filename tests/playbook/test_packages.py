@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,21 @@ def test_a_package_is_there_once_and_gone_once_and_check_mode_only_says_so(tasks
     remove = "- apt: {pkg: tinytool, state: absent, purge: true}"
     assert changes(tasks(remove, check=True)) == 1 and file.exists()
     assert [changes(tasks(remove)) for _ in range(2)] == [1, 0] and not file.exists()
+
+
+@apt
+@root
+def test_a_pattern_means_all_packages_of_such_a_name(tasks: Run, tmp_path: Path) -> None:
+    assert changes(tasks("- apt: {name: tinytool, update_cache: true}")) == 1
+    path = deb(tmp_path / "repository", "tinytoys", "2")
+    control = subprocess.run(["dpkg-deb", "-f", path], check=True, capture_output=True, text=True).stdout
+    sums = f"Filename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    with (tmp_path / "repository/Packages").open("a") as known:
+        known.write(f"{control}{sums}\n\n")
+    pattern = "- apt: {name: 'tinyto[oy]*', update_cache: true}"
+    assert [changes(tasks(pattern)) for _ in range(2)] == [1, 0] and (tmp_path / "machine/root/opt/tinytoys").exists()
+    assert "no package is called like none*" in tasks("- apt: {name: 'none*'}").report.reason()
+    assert changes(tasks("- apt: {name: 'tinyto*', state: absent}")) == 1 and not (tmp_path / "machine/root/opt/tinytool").exists()
 
 
 @apt

@@ -67,6 +67,7 @@ if [ -n "$deb" ]; then
   { deb=$(readlink -f "$deb") && version=$(dpkg-deb -f "$deb" Version) && name=$(dpkg-deb -f "$deb" Package); } || fail "$deb is no package of Debian"
   there "$name=$version" || carry_out present "$deb"
 fi
+case $use$state$names in apt-getabsent* | apt-getlatest\*) ;; apt-get*) names=$(called_like) || exit 1 ;; esac
 set --
 for each in $names; do
   case $state in

@@ -1,4 +1,4 @@
-: "${recommends?}" "${release?}" "${force?}" "${downgrade?}" "${unsigned?}" "${options?}" "${lock_timeout?}" "${purge?}" "${autoremove?}" "${only_upgrade?}"
+: "${names?}" "${recommends?}" "${release?}" "${force?}" "${downgrade?}" "${unsigned?}" "${options?}" "${lock_timeout?}" "${purge?}" "${autoremove?}" "${only_upgrade?}"
 # apt-get waits for dpkg's lock by itself, not for that of its own lists.
 get() {
   set -- -qq -y -o "DPkg::Lock::Timeout=$lock_timeout" -o APT::Update::Error-Mode=any "$@"
@@ -28,6 +28,19 @@ updated_at() {
   date -r "$stamp" +%s 2>/dev/null || echo 0
 }
 refresh() { get update || { sleep 1; get update; }; }
+# A pattern means all packages of such a name that the lists know.
+called_like() {
+  for each in $names; do
+    pattern=${each%%=*}
+    case $pattern in
+      *[*?[]*)
+        # shellcheck disable=SC2254 # it is a pattern
+        apt-cache pkgnames | { while IFS= read -r package; do case $package in $pattern) printf '%s%s\n' "$package" "${each#"$pattern"}" ;; esac; done; } |
+          grep . || fail "no package is called like $each" ;;
+      *) printf '%s\n' "$each" ;;
+    esac
+  done
+}
 there() {
   package=${1%%=*}
   version='*'
