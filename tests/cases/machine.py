@@ -44,8 +44,26 @@ def make(folder: Path) -> None:
         '--aptopt=Dir::Etc::Parts "/etc/apt/apt.conf.d"',
         "--quiet",
     )
-    subprocess.run(["mmdebstrap", *how, str(_codename()), str(folder), *_sources()], check=True)
+    # What it mounts while it works is seen by nobody else, and goes with it whatever comes: /dev/shm is this machine's.
+    subprocess.run(["unshare", "-m", "mmdebstrap", *how, str(_codename()), str(folder), *_sources()], check=True)
     subprocess.run(["chroot", str(folder), "apt-get", "update", "-qq"], check=True)
+
+
+def make_of_busybox(folder: Path) -> None:
+    """Make a machine that has nothing but busybox, and flock, which Debian's busybox lacks."""
+    package = folder.with_name("package")
+    package.mkdir()
+    subprocess.run(["apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "busybox-static"], cwd=package, check=True)
+    for path in ("bin", "usr/bin", "usr/sbin", "sbin", "etc", "root", "proc", "dev", "tmp"):
+        (folder / path).mkdir(parents=True)
+    (folder / "tmp").chmod(0o1777)
+    subprocess.run(["dpkg-deb", "-x", next(package.glob("*.deb")), folder], check=True)
+    subprocess.run(["chroot", folder, "/bin/busybox", "--install", "-s"], check=True)
+    (folder / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (folder / "etc/group").write_text("root:x:0:\n")
+    os.mknod(folder / "dev/null", 0o20666, os.makedev(1, 3))
+    (folder / "dev/null").chmod(0o666)
+    _copy_with_libraries("/usr/bin/flock", folder)
 
 
 def enter(folder: Path) -> CommandTransport:
@@ -65,6 +83,14 @@ def mirror(folder: Path) -> Iterator[tuple[str, Mapping[str, str]]]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+def _copy_with_libraries(program: str, folder: Path) -> None:
+    said = subprocess.run(["ldd", program], check=True, capture_output=True, text=True).stdout
+    for path in (program, *(word for word in said.split() if word.startswith("/"))):
+        place = folder / path[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
 
 
 class _Quiet(SimpleHTTPRequestHandler):

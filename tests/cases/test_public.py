@@ -56,3 +56,16 @@ def test_a_public_playbook_sets_a_machine_up_and_changes_nothing_the_second_time
 
         assert (tally.failed, tally.unreachable) == (0, 0), "\n".join(lines)
         assert not again or tally.changed == 0, "\n".join(lines)
+
+
+@pytest.mark.long
+def test_a_machine_of_busybox_alone_is_set_up_and_changed_no_second_time(tmp_path: Path) -> None:
+    if (why := machine.lacking()) is not None:
+        pytest.skip(why)
+    machine.make_of_busybox(tmp_path / "root")
+    for again in (False, True):
+        lines: list[str] = []
+        with machine.mirror(tmp_path / f"web{again}") as (address, _), machine.enter(tmp_path / "root") as way:
+            busybox = playbook.load(PUBLIC.with_name("busybox.yml"))
+            report = playbook.run(busybox, {"node1": Host(way)}, {"mirror": address}, reporter=TextReporter(lines.append))
+        assert report.exit_code == 0 and not (again and report.tallies["node1"].changed), "\n".join(lines)
