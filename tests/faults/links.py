@@ -31,6 +31,7 @@ from trainyard.sshlogin import parse_login
 
 HOSTS = ("a", "b", "c")
 SILENCE = 2.0
+"""Seconds after which a link is given up while there is trouble; in peace only a slow machine is silent."""
 PLAY = """
 - hosts: all
   vars: {w: "{{ there }}/{{ inventory_hostname }}"}
@@ -101,7 +102,7 @@ class Round:
         _files(self.folder)
         book = playbook.load(self.folder / "play.yml")
         heard = Heard()
-        with self._hosts() as (hosts, proxies):
+        with self._hosts(SILENCE) as (hosts, proxies):
             stop = threading.Event()
             threads = [threading.Thread(target=self._trouble, args=(name, proxies[name], stop)) for name in HOSTS]
             for thread in threads:
@@ -114,7 +115,7 @@ class Round:
         for name in HOSTS:
             self._judge(name, heard.ends[name], report)
         self.parts = sum(1 for path in (self.folder / "there").rglob(".*") if ".part" in path.name)
-        with self._hosts() as (hosts, _):
+        with self._hosts(15.0) as (hosts, _):
             again = playbook.run(book, hosts, self._extra(), tags=["files"], clock=Impatient())
         if again.failures:
             self.wrong.append(f"in peace: {again.reason()}")
@@ -126,11 +127,11 @@ class Round:
         return {"there": str(self.folder / "there"), "here": str(self.folder)}
 
     @contextlib.contextmanager
-    def _hosts(self) -> Iterator[tuple[dict[str, Host], dict[str, Proxy]]]:
+    def _hosts(self, silence: float) -> Iterator[tuple[dict[str, Host], dict[str, Proxy]]]:
         proxies = {name: Proxy(self.address) for name in HOSTS}
 
         def dial(proxy: Proxy) -> Callable[[], SshTransport]:
-            return lambda: connect(proxy.address, silence=SILENCE, timeout=5, on_new_host_key=lambda key: None)
+            return lambda: connect(proxy.address, silence=silence, timeout=3 * silence, on_new_host_key=lambda key: None)
 
         hosts = {name: Host(Reconnecting(dial(proxies[name]), name)) for name in HOSTS}
         try:
