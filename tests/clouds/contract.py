@@ -272,7 +272,7 @@ def a_pod_is_said_to_be_gone_only_when_it_is(at: Account) -> None:
     ):
         pod_id = at.rent().id
         at.lie(*faults)
-        proof = at.prove(pod_id)
+        proof = at.prove(pod_id, patience=20.0)
         assert not proof.proved or not at.alive(), f"{faults}: {proof}"
         at.clear()
 

@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 
 from trainyard import yamlfile
-from trainyard.config import places
+from trainyard.config import Places, places
 from trainyard.errors import UserError
 from trainyard.settings import page
 from trainyard.settings.table import SETTINGS, clouds_that_know, known_to
@@ -55,11 +55,11 @@ def drawn(kind: str) -> Iterator[object]:
     )  # fmt: skip
 
 
-def reader_says(folder: Path, config: dict[str, object]) -> str | None:
+def reader_says(at: Places, config: dict[str, object]) -> str | None:
     """Return what the reader has against a file, None when nothing."""
-    (folder / "Pulumi.runpod.yaml").write_text(yamlfile.dump({"config": config}), encoding="utf-8")
+    (at.root / "Pulumi.runpod.yaml").write_text(yamlfile.dump({"config": config}), encoding="utf-8")
     try:
-        settings_of("runpod", places(folder, {}), KEYS)
+        settings_of("runpod", at, KEYS)
     except UserError as error:
         return str(error)
     return None
@@ -89,10 +89,11 @@ def no_schema_can_tell(name: str, value: object) -> bool:
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_what_the_reader_takes_the_schema_takes_and_what_it_refuses_too(name: str, tmp_path: Path) -> None:
+    at = places(tmp_path, {})
     more = BESIDE.get(name, {}) | ({} if known_to(name, "runpod") else {"trainyard:cloud": clouds_that_know(name)[0]})
     for value in drawn(SETTINGS[name].shape.kind):
         config = {f"trainyard:{name}": value, **more}
-        said, valid = reader_says(tmp_path, config), JUDGE.is_valid({"config": config})
+        said, valid = reader_says(at, config), JUDGE.is_valid({"config": config})
 
         if said is None or "there is no" in said:
             assert valid, f"{value!r}: an editor warns of what is right"
@@ -107,9 +108,10 @@ def test_what_is_wrong_only_together_is_wrong_for_both(tmp_path: Path) -> None:
         ("spot", True), ("regions", []), ("regions", ["EU"]), ("tier", "ALL"), ("min_cuda", 13.0), ("image_gb", 20), ("disk_gb", 5),
         ("registry", {"secure": "v1:x"}),
     ]  # fmt: skip
+    at = places(tmp_path, {})
     for pair in itertools.combinations(lines, 3):
         config = {f"trainyard:{name}": value for name, value in pair}
-        assert JUDGE.is_valid({"config": config}) == (reader_says(tmp_path, config) is None), config
+        assert JUDGE.is_valid({"config": config}) == (reader_says(at, config) is None), config
 
 
 def test_rules_of_the_bucket_are_judged_alike() -> None:
