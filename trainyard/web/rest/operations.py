@@ -21,6 +21,7 @@ def _request_id(request: Request) -> str:
 Words = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """What a ledger in Postgres takes, too."""
 RequestId = Annotated[str, Depends(_request_id)]
+OperationId = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 
 
 class OperationList(BaseModel):
@@ -36,7 +37,7 @@ def list_operations(site: TheSite, _who: Reader, subject: Words = None, limit: A
 
 
 @router.get("/operations/{id}")
-def one_operation(site: TheSite, _who: Reader, id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> ServerOperation:
+def one_operation(site: TheSite, _who: Reader, id: OperationId) -> ServerOperation:
     """Return one: whether it still runs, what it printed and how it ended."""
     operation = site.operations.get(id)
     if operation is None:
