@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Annotated, Any, Literal, get_args
 
 from fastapi import APIRouter, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, Response
 
+from trainyard.clock import format_time
 from trainyard.config import stack_names
 from trainyard.errors import TrainyardError
 from trainyard.ledger.limits import LimitRest
@@ -19,7 +19,6 @@ from trainyard.runs.planning.limits import limits_of
 from trainyard.web.guard.principal import Reader, TheSite
 from trainyard.web.pages.reading import reading
 from trainyard.web.pages.render import page
-from trainyard.web.pages.wording import utc
 from trainyard.web.rest.operations import RequestId
 from trainyard.web.site import Site
 
@@ -61,11 +60,10 @@ def spending(request: Request, site: TheSite, who: Reader, request_id: RequestId
 
 def by_day(rows: Sequence[RunRow], now: float) -> list[DaySpent]:
     """Return the last days, also those of which nothing is known, oldest first."""
-    today = utc(now).date()
     spent: dict[str, list[float]] = defaultdict(list)
     for row in rows:
-        spent[utc(row.created).date().isoformat()].append(row.cost)
-    names = [(today - timedelta(days=back)).isoformat() for back in reversed(range(_DAYS))]
+        spent[_day(row.created)].append(row.cost)
+    names = [_day(now - back * _DAY) for back in reversed(range(_DAYS))]
     return [DaySpent(name, sum(spent[name]), len(spent[name])) for name in names]
 
 
@@ -91,6 +89,10 @@ def account(request: Request, site: TheSite, who: Reader, request_id: RequestId,
     items, uploads = _items(known.value)
     here = f"/account?stack={stack}"
     return page(request, "account.html", who, reading=known, items=items, uploads=uploads, stack=stack, stacks=stacks, here=here)
+
+
+def _day(moment: float) -> str:
+    return format_time(moment).partition("T")[0]
 
 
 def _limits(site: Site, stack: str, user: str) -> StackLimits | None:
