@@ -94,6 +94,7 @@ def test_dnf_removes_what_a_pattern_means(run: Run, tmp_path: Path) -> None:
     rpm = 'case $1$2 in "-qatool*") cat "$there" ;; -qa--qf) cat "$there" ;; *) exit 1 ;; esac'
     tasks = manager(run, tmp_path, {"rpm": rpm, "dnf": '[ "$3 $4" = "remove tool*" ] && : >"$there"'})
     assert [changes(tasks("- dnf: {name: 'tool*', state: absent}")) for _ in range(2)] == [1, 0]
+    assert changes(tasks("- dnf: {autoremove: true}", check=True)) == 0
 
 
 APK = 'case $1$2$3 in info-e*) grep -qx "$3" "$there" ;; info-v) sed "s/$/-1.0-r2/" "$there" ;; *) echo "tool-libs: tool" ;; esac'

@@ -33,6 +33,9 @@ planned() {
   case $how in
     latest) for each; do there "$each" || return 0; done ;;
     all | full) ;;
+    autoremove)
+      [ -n "$(get repoquery --unneeded 2>/dev/null)" ]
+      return ;;
     *) return 0 ;;
   esac
   get check-update "$@" >/dev/null
