@@ -23,4 +23,6 @@ class KeptOutput:
 
     def bytes(self) -> bytes:
         """Return what was kept."""
-        return b"".join(self._chunks)
+        # Not twice in memory, as long as somebody holds this.
+        self._chunks = [b"".join(self._chunks)]
+        return self._chunks[0]
