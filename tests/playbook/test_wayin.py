@@ -185,3 +185,13 @@ def test_how_often_an_option_is_said_is_no_value_in_the_help() -> None:
     verbose.set_value(True)
     verbose.set_value(True)
     assert verbose.value == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"), [("-K", "let sudo ask for none"), ("--private-key=k", "IdentityFile"), ("-J", "--vault-password-file")]
+)
+def test_an_option_that_people_know_from_ansible_is_refused_with_what_to_write(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, instead: str
+) -> None:
+    file = write(tmp_path / "play.yml", "- hosts: all\n  tasks: [{debug: {msg: a}}]\n")
+    assert main([file, option]) == 2 and instead in capsys.readouterr().err

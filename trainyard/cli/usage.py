@@ -108,6 +108,13 @@ def _is_of(kind: type, value: str) -> bool:
     return True
 
 
+def _of_ansible(flag: str) -> str | None:
+    """Return what to write instead of an option of ansible-playbook."""
+    from trainyard.playbook.elsewhere import OPTIONS
+
+    return OPTIONS.get(flag)
+
+
 def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str]) -> str | None:
     """Return what is wrong with the words behind a verb, None when that cannot be told."""
     known = {f"--{name.replace('_', '-')}" if len(name) > 1 else f"-{name}": each for each in arguments for name in each.names}
@@ -116,6 +123,8 @@ def _argument_problem(verb: str, arguments: Sequence[Any], words: Sequence[str])
     while word != "--":
         flag, equals, value = word.partition("=")
         after = next(behind, "--")
+        if verb == "play" and flag not in known and (instead := _of_ansible(flag)):
+            return f"{verb} has no option {flag}. {instead}"
         if flag.startswith("--") and flag not in known:
             return f"{verb} has no option {flag}{suggest(flag, [name for name in known if name.startswith('--')])}"
         if len(flag) > 1 and flag[0] == "-" != flag[1] and flag[:2] not in known:

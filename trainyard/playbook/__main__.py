@@ -25,6 +25,7 @@ from trainyard.phrasing import as_typed
 from trainyard.playbook.checks import check_everything
 from trainyard.playbook.ending import Terminated, terminable
 from trainyard.playbook.executor import MOST_AT_ONCE, Host, planned, run
+from trainyard.playbook.elsewhere import OPTIONS
 from trainyard.playbook.extravars import extra_vars
 from trainyard.playbook.goingon import again
 from trainyard.playbook.hosts.inventory import Inventory
@@ -140,7 +141,9 @@ class _Options(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise it as a UserError."""
         words = "invoke play" if self.prog.endswith("--") else self.prog
-        raise UserError(message.removeprefix("argument "), hint=f"All options: {words} --help")
+        unknown = message.rpartition("arguments: ")[2].partition(" ")[0].partition("=")[0]
+        instead = OPTIONS.get(unknown)
+        raise UserError(message.removeprefix("argument "), hint=instead or f"All options: {words} --help")
 
 
 def _parser(command: str | None) -> argparse.ArgumentParser:
