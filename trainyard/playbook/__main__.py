@@ -23,9 +23,9 @@ from typing import IO, NoReturn
 from trainyard.errors import TrainyardError, UserError
 from trainyard.phrasing import as_typed
 from trainyard.playbook.checks import check_everything
+from trainyard.playbook.elsewhere import OPTIONS
 from trainyard.playbook.ending import Terminated, terminable
 from trainyard.playbook.executor import MOST_AT_ONCE, Host, planned, run
-from trainyard.playbook.elsewhere import OPTIONS
 from trainyard.playbook.extravars import extra_vars
 from trainyard.playbook.goingon import again
 from trainyard.playbook.hosts.inventory import Inventory
