@@ -107,6 +107,7 @@ def _bound(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(1024)  # who follows the link at once waits, and is not refused
     except OSError as error:
         raise UserError(f"{host}:{port}: {error.strerror or error}", hint="Another port: invoke serve --port 8421") from None
     return listening
