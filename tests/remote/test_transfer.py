@@ -312,6 +312,14 @@ def test_a_file_comes_home_in_one_command_and_is_asked_for_once_more_in_one(pod:
     assert (tmp_path / "f").read_bytes() == (pod / "f").read_bytes() and t.commands == 2
 
 
+def test_a_file_that_the_kernel_hands_out_by_small_pieces_comes_whole(tmp_path: Path) -> None:
+    crypto = Path("/proc/crypto")
+    if not crypto.is_file() or len(crypto.read_bytes()) < 8192:
+        pytest.skip("no long file of the kernel here")
+    assert fetch(LocalTransport(), str(crypto), tmp_path / "f").kind == "file"
+    assert (tmp_path / "f").read_bytes() == crypto.read_bytes()
+
+
 def test_what_has_come_of_another_version_is_not_gone_on_with(pod: Path, tmp_path: Path) -> None:
     (pod / "f").write_bytes(b"new" * 100_000)
     (tmp_path / ".f.part-1.1").write_bytes(b"old" * 50_000)

@@ -20,7 +20,7 @@ exec 3>&1
 # Hashed while it is sent. A file that grows is sent as far as was said.
 sum=$(
   sha <"$path" &
-  dd if="$path" bs="$blocksize" skip="$have" count=$(((there + blocksize - 1) / blocksize - have)) 2>/dev/null >&3 || exit 1
+  dd if="$path" bs="$blocksize" skip="$have" count=$(((there + blocksize - 1) / blocksize - have)) iflag=fullblock 2>/dev/null >&3 || exit 1
   wait $! || exit 1
 ) || exit 1
 echo "${sum%% *}"
