@@ -6,11 +6,13 @@ import dataclasses
 import io
 import json
 import re
+import threading
 from collections.abc import Sequence
 
 import pytest
 
 from tests.web.conftest import NOON, Served
+from trainyard.errors import UserError
 from trainyard.ledger.rows import RunRow
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.runrows import take_in
@@ -18,9 +20,10 @@ from trainyard.web import work
 from trainyard.web.pages import figures, moneypages, runlog, wording
 from trainyard.web.pages.runpages import folder_of
 from trainyard.web.pages.runview import FETCHED
+from trainyard.web.reports import VerbReports
 
 EVIL = "<script>alert(1)</script>"
-PAGES = ("/", "/queue", "/costs", "/offers", "/account", "/stacks", "/stacks/local", "/operations", "/compare")
+PAGES = ("/", "/queue", "/costs", "/offers", "/account", "/stacks", "/stacks/local", "/operations", "/compare", "/start", "/start/lora")
 
 LEADING_ELSEWHERE = (
     "/runs/ann/first/1/do/rm", "/queue/ann/first/do/x", "/stacks/none", "/stacks/..%2f..", "/account?stack=../x", "/runs/ann/none/1",
@@ -42,6 +45,31 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[Sequence[str]]:
     return words
 
 
+class AskedVerbs:
+    """Verbs that were asked for what only a cloud can tell, and what they answer when they may."""
+
+    def __init__(self) -> None:
+        self.words: list[tuple[str, ...]] = []
+        self.answer: object = []
+        self.may_answer, self.answered = threading.Event(), threading.Event()
+        self.may_answer.set()
+
+    def __call__(self, words: tuple[str, ...]) -> object:
+        self.words.append(words)
+        self.may_answer.wait()
+        self.answered.set()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> AskedVerbs:
+    verbs = AskedVerbs()
+    monkeypatch.setattr(VerbReports, "_ask", lambda _self, words: verbs(words))
+    return verbs
+
+
 def kept_run(served: Served, label: str = "first", **changes: object) -> RunRecord:
     """Return a run whose record, metrics and log are here."""
     record = RunRecord(
@@ -58,7 +86,7 @@ def kept_run(served: Served, label: str = "first", **changes: object) -> RunReco
     return record
 
 
-def test_each_page_is_there_for_a_reader_before_anything_ran(served: Served, begun: list[Sequence[str]]) -> None:
+def test_each_page_is_there_for_a_reader_before_anything_ran(served: Served, asked: AskedVerbs) -> None:
     served.account("ann", "view")
     client = served.client(served.token("ann"))
     for path in PAGES:
@@ -147,23 +175,74 @@ def test_a_name_that_leads_elsewhere_leads_nowhere(served: Served, begun: list[S
     assert begun == []
 
 
-def test_what_a_cloud_tells_is_asked_once_and_shown_as_of_when(served: Served, begun: list[Sequence[str]]) -> None:
+def test_what_a_cloud_tells_is_asked_once_and_shown_as_of_when(served: Served, asked: AskedVerbs) -> None:
     served.account("ann")
     client = served.client(served.token("ann"))
+    asked.answer = [{"kind": "pod", "id": "p1", "name": EVIL, "per_hour": 1.5, "ours": True}]
+    asked.may_answer.clear()
     assert "is asked" in client.get("/account").text
     client.get("/account")
-    assert len(begun) == 1
-    one = served.site.operations.newest(1)[0]
-    told = json.dumps([{"kind": "pod", "id": "p1", "name": EVIL, "per_hour": 1.5, "ours": True}])
-    served.site.operations.change(one.id, state="done", ended=NOON, exit_code=0, output=told, said="")
-    text = client.get("/account").text
+    asked.may_answer.set()
+    asked.answered.wait()
+    while "is asked" in (text := client.get("/account").text):
+        pass
     assert "$1,095.00" in text
     assert EVIL not in text
-    assert len(begun) == 1
-    assert one.verb not in re.findall(r'id="operations".*', client.get("/operations").text, re.S)[0]
+    assert asked.words == [("audit", "--stack=local", "--json")]
     served.time += 601
     client.get("/account")
-    assert len(begun) == 2
+    client.get("/account?ask=1")
+    assert len(asked.words) == 2
+
+
+def test_what_a_cloud_does_not_tell_is_said_and_not_asked_for_again_and_again(served: Served, asked: AskedVerbs) -> None:
+    served.account("ann")
+    client = served.client(served.token("ann"))
+    asked.answer = UserError(EVIL)
+    while "is asked" in (text := client.get("/account").text):
+        pass
+    assert "alert(1)" in text
+    assert EVIL not in text
+    client.get("/account")
+    assert len(asked.words) == 1
+
+
+def test_a_run_is_started_from_a_form_only_after_its_cost_was_said(served: Served, begun: list[Sequence[str]]) -> None:
+    served.account("ann")
+    client = served.client(served.token("ann"))
+    form = client.get("/start/command").text
+    assert 'name="v-script"' in form
+    wrong = client.post("/start/command", data={"name": "--force"})
+    assert (wrong.status_code, begun) == (422, [])
+    assert 'value="--force"' in wrong.text
+
+    asked = client.post(
+        "/start/command", data={"name": "mine", "stack": "local", "v-script": "--x.py", "hours": "2"}, follow_redirects=False
+    )
+    plan = served.site.operations.newest(1)[0]
+    assert plan.words == ("submit", "--stack=local", "--recipe=command", "--name=mine", "--hours=2.0", "--priority=0", "--dry-run",
+                          "--set=script=--x.py", "--json")  # fmt: skip
+    assert client.post(asked.headers["location"]).status_code == 409
+    told = json.dumps([{"estimate": 12.5, "stack": "local", "recipe": "command", "gpus": "", "approval": "needed", "approval_why": EVIL,
+                        "reason": None, "held": None}])  # fmt: skip
+    served.site.operations.change(plan.id, state="done", ended=NOON, exit_code=0, output=told, said=EVIL)
+    page = client.get(asked.headers["location"]).text
+    assert "$12.50" in page
+    assert EVIL not in page
+    client.post(asked.headers["location"])
+    submitted = next(each for each in served.site.operations.newest(2) if each.id != plan.id)
+    assert submitted.words == ("submit", f"--key=server-plan-{plan.id}", "--yes", *(word for word in plan.words[1:] if word != "--dry-run"))
+
+    served.account("eve")
+    assert served.client(served.token("eve")).post(asked.headers["location"]).status_code == 403
+
+
+def test_a_browser_is_told_of_a_problem_by_a_page_and_a_program_by_a_problem(served: Served) -> None:
+    served.account("ann")
+    client = served.client(served.token("ann"))
+    page = client.get("/runs/ann/none/1", headers={"Accept": "text/html"})
+    assert (page.status_code, "there is no run ann/none/1" in page.text, "<nav" in page.text) == (404, True, True)
+    assert client.get("/api/v1/runs/ann/none/1", headers={"Accept": "text/html"}).json()["status"] == 404
 
 
 def test_a_figure_that_was_read_is_not_read_again_and_long_curves_stay_thin() -> None:

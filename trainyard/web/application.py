@@ -16,7 +16,8 @@ from trainyard.web.guard.flood import FloodGuard
 from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.health import ServerFigures
-from trainyard.web.pages import asking, live, login, moneypages, operationpages, queuepages, runpages, stackpages
+from trainyard.web.pages import asking, live, login, moneypages, operationpages, queuepages, runpages, stackpages, startpages
+from trainyard.web.pages.problem import problem_page
 from trainyard.web.pages.render import STATIC
 from trainyard.web.reports import VerbReports
 from trainyard.web.rest import actions, duties, operations, people, problems, reports, runs
@@ -48,10 +49,10 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     for router in (runs.router, actions.router, operations.router, duties.router, people.router, reports.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     app.include_router(health.router, include_in_schema=False)
-    for page in (login, runpages, asking, queuepages, operationpages, moneypages, stackpages, live):
+    for page in (login, runpages, asking, queuepages, operationpages, moneypages, stackpages, startpages, live):
         app.include_router(page.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    problems.install(app)
+    problems.install(app, problem_page)
     # What is added last stands first: each request is logged, whatever refuses it.
     app.add_middleware(BodyLimit)
     app.add_middleware(SafeHeaders, secure=site.secure)

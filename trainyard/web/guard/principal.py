@@ -57,7 +57,7 @@ async def proven(request: Request) -> Proven:
         raise NotLoggedIn("this token is none, has expired, or was revoked")
     if not bearer and request.method not in _SAFE:
         await _refuse_other_sites(request)
-    request.state.account = who.account.name
+    request.state.account, request.state.who = who.account.name, who
     return who
 
 

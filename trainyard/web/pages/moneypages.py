@@ -19,7 +19,7 @@ from trainyard.runs.planning.limits import limits_of
 from trainyard.web.guard.principal import Reader, TheSite
 from trainyard.web.pages.reading import reading
 from trainyard.web.pages.render import page
-from trainyard.web.rest.operations import RequestId
+from trainyard.web.rest.reports import Reports
 from trainyard.web.site import Site
 
 router = APIRouter()
@@ -49,11 +49,11 @@ class StackLimits:
 
 
 @router.get("/costs", response_class=HTMLResponse)
-def spending(request: Request, site: TheSite, who: Reader, request_id: RequestId, by: By = "stack", ask: bool = False) -> Response:
+def spending(request: Request, site: TheSite, who: Reader, reports: Reports, by: By = "stack", ask: bool = False) -> Response:
     """Show what was spent in the last days, and what is left of limits."""
     now = site.now()
     days = by_day(site.ledger.runs(RunFilter(since=now - _DAYS * _DAY)), now)
-    known = reading(site, who, request_id, "what clouds bill", ["costs", f"--since={_DAYS}d", f"--by={by}", "--json"], anew=ask)
+    known = reading(reports, "what clouds bill", ["costs", f"--since={_DAYS}d", f"--by={by}", "--json"], anew=ask)
     limits = [one for stack in stack_names(site.context.places.root) if (one := _limits(site, stack, who.account.name)) is not None]
     return page(request, "costs.html", who, days=days, reading=known, report=known.value, by=by, limits=limits, ways=get_args(By))
 
@@ -69,23 +69,23 @@ def by_day(rows: Sequence[RunRow], now: float) -> list[DaySpent]:
 
 @router.get("/offers", response_class=HTMLResponse)
 def offers(
-    request: Request, site: TheSite, who: Reader, request_id: RequestId, gpu: Word = "", vram: Digits = "", count: Digits = "",
+    request: Request, site: TheSite, who: Reader, reports: Reports, gpu: Word = "", vram: Digits = "", count: Digits = "",
     hours: Digits = "", spot: bool = False, ask: bool = False,
 ) -> Response:  # fmt: skip
     """Show what all clouds rent out now, the cheapest first."""
     said = {"gpu": gpu.strip(), "vram": vram, "count": count, "hours": hours}
     words = ["offers", "--json", *(f"--{name}={value}" for name, value in said.items() if value), *(["--spot"] if spot else [])]
-    known = reading(site, who, request_id, "the market", words, anew=ask)
+    known = reading(reports, "the market", words, anew=ask)
     return page(request, "offers.html", who, reading=known, market=known.value, said=said, spot=spot, here=_without_ask(request))
 
 
 @router.get("/account", response_class=HTMLResponse)
-def account(request: Request, site: TheSite, who: Reader, request_id: RequestId, stack: str = "local", ask: bool = False) -> Response:
+def account(request: Request, site: TheSite, who: Reader, reports: Reports, stack: str = "local", ask: bool = False) -> Response:
     """Show everything of a stack's account that costs money now."""
     stacks = stack_names(site.context.places.root)
     if stack not in stacks:
         raise HTTPException(404, f"there is no stack '{stack}' here")
-    known = reading(site, who, request_id, f"the account of {stack}", ["audit", f"--stack={stack}", "--json"], anew=ask)
+    known = reading(reports, f"the account of {stack}", ["audit", f"--stack={stack}", "--json"], anew=ask)
     items, uploads = _items(known.value)
     here = f"/account?stack={stack}"
     return page(request, "account.html", who, reading=known, items=items, uploads=uploads, stack=stack, stacks=stacks, here=here)

@@ -11,7 +11,6 @@ from fastapi.responses import HTMLResponse, Response
 from trainyard.jsontext import parse_json
 from trainyard.ledger.operations import ServerOperation
 from trainyard.web.guard.principal import Reader, TheSite
-from trainyard.web.pages.reading import is_reading
 from trainyard.web.pages.render import page
 from trainyard.web.rest.operations import OperationId, one_operation
 
@@ -22,9 +21,8 @@ _RUN = re.compile(r"[a-z0-9][a-z0-9-]*/[a-z0-9][a-z0-9-]*(/[1-9][0-9]*)?")
 
 @router.get("/operations", response_class=HTMLResponse)
 def operations(request: Request, site: TheSite, who: Reader) -> Response:
-    """Show what people had it do, newest first; what pages had read is not among it."""
-    newest = [each for each in site.operations.newest(4 * _SHOWN) if not is_reading(each)]
-    return page(request, "operations.html", who, operations=newest[:_SHOWN], shlex=shlex)
+    """Show what people had it do, newest first."""
+    return page(request, "operations.html", who, operations=site.operations.newest(_SHOWN))
 
 
 @router.get("/operations/{id}", response_class=HTMLResponse)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from trainyard.errors import UserError
+from trainyard.ledger.queue import QueueRows
 from trainyard.ledger.runid import RunId
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.listing import SHOWN, STATES, ListedRun, RunListing, asked_for, list_known
@@ -49,7 +50,9 @@ def runs(
 
 @router.get("/runs/{user}/{label}")
 def newest(site: TheSite, who: Reader, user: User, label: Label) -> Response:
-    """Lead to a run's newest attempt."""
+    """Lead to a run's newest attempt; to the queue, where it waits there."""
+    if any(entry.state == "queued" for entry in QueueRows(site.ledger.database).named(label, user)):
+        return RedirectResponse("/queue", 303)
     return RedirectResponse(f"/runs/{user}/{label}/{newest_attempt(site, who, user, label).attempt}", 303)
 
 

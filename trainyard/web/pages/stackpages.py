@@ -19,6 +19,7 @@ from trainyard.web.pages.reading import reading
 from trainyard.web.pages.render import page
 from trainyard.web.pages.runacts import PageAction
 from trainyard.web.rest.operations import RequestId
+from trainyard.web.rest.reports import Reports
 from trainyard.web.site import Site
 
 router = APIRouter()
@@ -54,11 +55,11 @@ def stacks(request: Request, site: TheSite, who: Reader) -> Response:
 
 
 @router.get("/stacks/{stack}", response_class=HTMLResponse)
-def stack(request: Request, site: TheSite, who: Reader, request_id: RequestId, stack: StackName, ask: bool = False) -> Response:
+def stack(request: Request, site: TheSite, who: Reader, reports: Reports, stack: StackName, ask: bool = False) -> Response:
     """Show one: the resources of its state, and what `up` would do to them now."""
     _check(site, stack)
     one = _shown(site, stack)
-    known = reading(site, who, request_id, "the preview", ["preview", f"--stack={stack}", "--json"], anew=ask) if one.resources else None
+    known = reading(reports, "the preview", ["preview", f"--stack={stack}", "--json"], anew=ask) if one.resources else None
     drift = [step for step in (known.value if known and isinstance(known.value, list) else []) if _differs(step)]
     acts = [action for action in _ACTIONS if action.scope in who.scopes and (one.resources or action.path == "up")]
     return page(request, "stack.html", who, stack=one, reading=known, drift=drift, acts=acts, here=f"/stacks/{stack}")

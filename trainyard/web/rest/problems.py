@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -17,6 +17,8 @@ from trainyard.secret import hide
 from trainyard.web.guard.principal import NotLoggedIn
 
 MEDIA = "application/problem+json"
+ProblemPage = Callable[[Request, int, str, str | None], Response]
+"""Makes a page of a status, what went wrong, and what to do about it."""
 _STATUS: Mapping[type[errors.TrainyardError], int] = {
     errors.UnknownRun: 404,
     errors.UserError: 422,
@@ -52,8 +54,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def install(app: FastAPI) -> None:
-    """Let an application answer errors so; pages send whoever is not logged in to the login."""
+def install(app: FastAPI, page: ProblemPage) -> None:
+    """Let an application answer errors so, and a browser with a page; pages send whoever is not logged in to the login."""
+    app.state.problem_page = page
     app.add_exception_handler(errors.TrainyardError, _own)
     app.add_exception_handler(RawHTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -68,11 +71,19 @@ def answer(status: int, detail: str, *, title: str | None = None, headers: Mappi
     return JSONResponse(body, status, media_type=MEDIA, headers=dict(headers or {}))
 
 
-def _own(_request: Request, error: Exception) -> Response:
+def _shown(request: Request, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    """Answer a browser with a page, anybody else with the problem itself."""
+    if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
+        return answer(status, detail, headers=headers, **more)
+    page: ProblemPage = request.app.state.problem_page
+    return page(request, status, hide(detail), more.get("hint"))
+
+
+def _own(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.TrainyardError)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     detail = f"{error.where}: {error.message}" if error.where else error.message
-    return answer(status, detail, hint=error.hint, exit_code=error.exit_code)
+    return _shown(request, status, detail, hint=error.hint, exit_code=error.exit_code)
 
 
 def _http(request: Request, error: Exception) -> Response:
@@ -80,15 +91,15 @@ def _http(request: Request, error: Exception) -> Response:
     if isinstance(error, NotLoggedIn) and not request.url.path.startswith("/api/"):
         return RedirectResponse("/login", 303)
     headers = error.headers if isinstance(error, HTTPException) else None
-    return answer(error.status_code, str(error.detail), headers=headers)
+    return _shown(request, error.status_code, str(error.detail), headers=headers)
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     parts = [f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors()]
-    return answer(422, "; ".join(parts))
+    return _shown(request, 422, "; ".join(parts))
 
 
-def _fault(_request: Request, error: Exception) -> Response:
+def _fault(request: Request, error: Exception) -> Response:
     structlog.get_logger("fault").error("fault", exc_info=error)
-    return answer(500, "a fault of Trainyard's own: its log has more, by the request's id")
+    return _shown(request, 500, "a fault of Trainyard's own: its log has more, by the request's id")

@@ -18,6 +18,7 @@ const Charts = (() => {
     if (size >= 1000) return Math.round(value).toLocaleString("en");
     return String(Number(value.toPrecision(4)));
   };
+  const HEIGHT = 190;
   const made = new Set();
 
   // series: [{label, unit}], data: [steps, values...]
@@ -27,7 +28,7 @@ const Charts = (() => {
       if (plot) plot.destroy();
       const axis = { stroke: colour("quiet"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
       plot = new uPlot({
-        width: Math.max(box.clientWidth, 120), height: box.clientHeight - 28,
+        width: Math.max(box.clientWidth, 120), height: HEIGHT,
         scales: { x: { time: false } },
         axes: [
           { ...axis, values: (_, splits) => splits.map(digits), space: 60 },
@@ -54,7 +55,7 @@ const Charts = (() => {
     const it = {
       set(newer) { data = newer; if (plot) { plot.setData(data); newest(); } },
       draw,
-      fit() { if (plot && box.clientWidth) plot.setSize({ width: box.clientWidth, height: box.clientHeight - 28 }); },
+      fit() { if (plot && box.clientWidth) plot.setSize({ width: box.clientWidth, height: HEIGHT }); },
     };
     made.add(it);
     draw();

@@ -4,6 +4,7 @@
   const page = document.getElementById("run");
   const figures = new Map();            // name -> Map(step -> value)
   const charts = [];
+  const LABELS = { tokens_per_second: "tokens a second", gpu_percent: "busy", gpu_memory_gb: "memory used", lr: "rate" };
   const steps = (names) => [...new Set(names.flatMap((name) => [...(figures.get(name) || new Map()).keys()]))].sort((a, b) => a - b);
   const table = (names) => {
     const all = steps(names);
@@ -32,7 +33,7 @@
       if (drawn && now.join() === shown.join()) { drawn.set(table(now)); return; }
       box.replaceChildren();
       shown = now;
-      drawn = Charts.chart(box, now.map((name) => ({ label: name, unit: units })), table(now));
+      drawn = Charts.chart(box, now.map((name) => ({ label: LABELS[name] || name, unit: units })), table(now));
     });
   }
   const drawAll = () => charts.forEach((each) => each());
