@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from limits import parse
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.testclient import TestClient
 
-from tests.web.conftest import Served
+from tests.web.conftest import ROOT, Served
 from trainyard.errors import UserError
+from trainyard.jsontext import parse_json
 from trainyard.ledger.duties import DutyRow, DutyRows
 from trainyard.web.application import create_application
 from trainyard.web.guard import flood
@@ -80,3 +83,18 @@ def test_who_asks_too_often_is_told_when_to_come_back_and_others_are_answered(se
     assert [client.post("/api/v1/tokens", json={"days": -1}, headers=one).status_code for _ in range(4)] == [422] * 3 + [429]
     assert client.get("/api/v1/me", headers=one).status_code == 200
     assert client.post("/api/v1/tokens", json={"days": -1}, headers=other).status_code == 422
+
+
+def test_the_dashboard_for_grafana_asks_for_figures_that_there_are(served: Served) -> None:
+    client = here(served)
+    client.get("/login")
+    assert DutyRows(served.site.ledger.database).take(DutyRow(name="reaper"), "vm 1 x", served.time, served.time + 60)
+    row = DutyRows(served.site.ledger.database).all()["reaper"]
+    assert DutyRows(served.site.ledger.database).end(row, served.time, "done", "")
+    told = set(re.findall(r"^# TYPE (\S+)", client.get("/metrics").text, re.MULTILINE))
+    series = {f"{name}{end}" for name in told for end in ("", "_total", "_bucket", "_sum", "_count")}
+    board = parse_json((ROOT / "docker" / "grafana" / "trainyard.json").read_bytes())
+    asked = {name for panel in board["panels"] for target in panel["targets"] for name in re.findall(r"trainyard_\w+", target["expr"])}
+    assert asked <= series and len(asked) >= 9
+    assert all(panel["datasource"]["uid"] == "${source}" for panel in board["panels"])
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
