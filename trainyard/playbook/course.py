@@ -53,16 +53,14 @@ class Course:
         self._know(play.handlers)
 
     def run(self) -> None:
-        """Run the tasks, then the handlers that were notified."""
+        """Run the tasks, then the handlers that were notified; what one of these notifies before itself waits for the next flush."""
         try:
             alive, _ = self._nodes(self._play.tasks, self._batch, rescued=False)
             if self._play.force_handlers is not None and flag(self._play.force_handlers, self._play_variables()):
                 failures = self._standing.failures
                 left = [one for one in self._batch if one.name in failures and not failures[one.name].unreachable]
                 alive = [host for host in self._batch if host in alive or host in left]
-            for _ in range(2):  # what a handler notifies that stands before it has its turn in the second round
-                alive, lost = self._flush([host for host in alive if not host.ended])
-                self._drop(lost)
+            self._drop(self._flush([host for host in alive if not host.ended])[1])
         finally:
             for host in self._batch:
                 host.notified.clear()

@@ -115,8 +115,8 @@ def _play(entry: Entry, path: Path) -> Play:
     own = handlers_of(entry, "handlers", base)
     taken = {handler.name for handler in own}
     handlers = (*(handler for handler in gathered.handlers if handler.name not in taken), *own)
-    before, after = (_flushed(parts[key], base) for key in ("pre_tasks", "post_tasks"))
-    tasks = (*_gathering(entry, base), *parts["pre_tasks"], *before, *roles, *parts["tasks"], *after, *parts["post_tasks"])
+    before = _flushed(base) if parts["pre_tasks"] else ()
+    tasks = (*_gathering(entry, base), *parts["pre_tasks"], *before, *roles, *parts["tasks"], *_flushed(base), *parts["post_tasks"])
     _check_notifications((*tasks_of(tasks), *handlers), handlers, wrong)
     _check_ways((*tasks_of(tasks), *handlers), wrong)
     hosts = entry.texts("hosts")
@@ -148,10 +148,8 @@ def _gathering(entry: Entry, base: Scope) -> tuple[Node, ...]:
     return (Task("Gathering Facts", "setup", {}, where, base.folder, environment=base.environment, tags=frozenset({"always"})),)
 
 
-def _flushed(nodes: tuple[Node, ...], base: Scope) -> tuple[Node, ...]:
-    """Return the task that runs the handlers between two parts of a play; none where a part is empty."""
-    if not nodes:
-        return ()
+def _flushed(base: Scope) -> tuple[Node, ...]:
+    """Return the task that runs the handlers behind a part of a play."""
     args = {"action": Literal("flush_handlers")}
     return (Task("flush_handlers", "meta", args, None, base.folder, tags=frozenset({"always"})),)
 

@@ -62,7 +62,7 @@ def select(playbook: Playbook, tags: Tags, start_at: str | None) -> Playbook:
 
 def startable(playbook: Playbook) -> list[str]:
     """Return the names of the tasks that a run can start at, in order: not those that an include brings only then."""
-    return [task.name for play in playbook.plays for task in due(play.tasks)]
+    return [task.name for play in playbook.plays for task in due(play.tasks) if task.where]
 
 
 def due(nodes: tuple[Node, ...]) -> Iterator[Task]:

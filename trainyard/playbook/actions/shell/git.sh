@@ -107,6 +107,8 @@ if [ "$update" = 0 ]; then
   say after "$before"
   exit 0
 fi
+# HEAD is the branch that is checked out; only where none is, it is that of the other end.
+if [ "$version" = HEAD ] && on=$(git -C "$dest" symbolic-ref -q --short HEAD); then version=$on; fi
 if [ -n "$(git -C "$dest" status --porcelain --untracked-files=no)" ]; then
   [ "$force" = 1 ] || fail "local changes in $dest: commit them, or write 'force: true' to throw them away"
   change
