@@ -37,7 +37,7 @@ class RecordedCourse(Silent):
 
     def outcome(self, host: str, task: Task, status: Status, result: Mapping[str, object], label: str | None) -> None:
         """Keep how a task ended; that a failed item is ignored is a word about the whole task."""
-        said = result.get("msg") if task.action == "debug" and status == "ok" else None
+        said = result.get("msg") if task.action == "debug" and status == "ok" and not task.no_log else None
         host = host.partition(" -> ")[0]
         self.course.outcome(host, "failed" if status == "ignored" and label is not None else status, label, said)
 

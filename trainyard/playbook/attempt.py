@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -17,13 +17,14 @@ from trainyard.playbook.carrying import Carriage, carry_out
 from trainyard.playbook.ending import Endable
 from trainyard.playbook.expressions import SEARCHED
 from trainyard.playbook.hosts.magic import of_role
-from trainyard.playbook.model import Loop, Play, Task
+from trainyard.playbook.looping import looped
+from trainyard.playbook.model import Play, Task
 from trainyard.playbook.perform import Scene
 from trainyard.playbook.report import HIDDEN, Reporter, Status, hidden
 from trainyard.playbook.schema import MOST
 from trainyard.playbook.stepping import environment_of
 from trainyard.playbook.steps import Get, Outcome, Step
-from trainyard.playbook.values import Value, Variables, boolean, compile_value, look_up
+from trainyard.playbook.values import Value, Variables, boolean, compile_value
 from trainyard.reading import Shape, read
 from trainyard.remote.frame import NotRun
 from trainyard.remote.protocol import Transport
@@ -129,6 +130,8 @@ class TaskEnd:
     result: Outcome
     ignored: bool = False
     """Whether an unreachable host goes on all the same."""
+    shown: bool = False
+    """Whether no item was hidden, though the task may hide some."""
 
 
 def run_task(task: Task, host: HostState, settings: PlayOptions) -> TaskEnd:
@@ -166,40 +169,18 @@ def flag(value: Value | None, variables: Variables) -> bool:
     return value is not None and boolean(value.render(variables), value.where)
 
 
-def looped(task: Task, variables: dict[str, object]) -> Iterator[tuple[dict[str, object], dict[str, object]]]:
-    """Yield for each item of a task's loop what it brings, and all variables; once where there is no loop."""
-    loop = task.loop
-    if loop is None:
-        yield {}, variables
-        return
-    try:
-        items = loop.items.render(variables)
-        if loop.lookup is not None:
-            items = look_up(loop.lookup, items, variables, loop.items.where)
-    except UserError:
-        # What a skipped task would have registered need not exist for a loop that is skipped by the same condition.
-        if _skipped_anyway(task, variables):
-            items = []
-        else:
-            raise
-    if isinstance(items, (str, Mapping)) or not isinstance(items, Iterable):
-        raise UserError(f"'loop' needs a list, found {items!r}"[:200], where=loop.items.where)
-    items = list(items)
-    for index, item in enumerate(items):
-        about = {loop.var: item, **_position(loop, items, index)}
-        yield about, {**variables, **about}
-
-
 def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object]) -> TaskEnd:
     loop = task.loop
     assert loop is not None
     ends: list[TaskEnd] = []
+    hid = False
     for _, inside in looped(task, variables):
-        item = inside[loop.var]
+        item, each = inside[loop.var], _as_shown(task, inside)
+        hid = hid or each.no_log
         if ends and loop.pause is not None:
             settings.clock.sleep(_number(loop.pause, inside, 0))
-        label = HIDDEN if task.no_log else str(item if loop.label is None else loop.label.render(inside))
-        ends.append(_one(task, host, settings, inside, label))
+        label = HIDDEN if each.no_log else str(item if loop.label is None else loop.label.render(inside))
+        ends.append(_one(each, host, settings, inside, label))
         if loop.var != "item":
             ends[-1].result[loop.var] = item
         ends[-1].result["item"] = item
@@ -217,29 +198,18 @@ def _loop(task: Task, host: HostState, settings: PlayOptions, variables: dict[st
     for status in ("failed", "ignored", "changed"):
         if status in statuses:
             bad = [end.result for end in ends if end.status == status]
-            return TaskEnd(status, {**result, "msg": bad[0].get("msg", "")} if status != "changed" else result)
+            return TaskEnd(status, {**result, "msg": bad[0].get("msg", "")} if status != "changed" else result, shown=not hid)
     return TaskEnd("ok", result)
 
 
-def _position(loop: Loop, items: list[object], index: int) -> dict[str, object]:
-    """Return the variables that tell where in the loop an item stands."""
-    about: dict[str, object] = {loop.index_var: index} if loop.index_var else {}
-    if loop.extended:
-        last = len(items) - 1
-        about["ansible_loop"] = {
-            "allitems": items, "index": index + 1, "index0": index, "first": index == 0, "last": index == last, "length": len(items),
-            "revindex": last - index + 1, "revindex0": last - index,
-            **({"previtem": items[index - 1]} if index else {}), **({"nextitem": items[index + 1]} if index < last else {}),
-        }  # fmt: skip
-    return about
-
-
-def _skipped_anyway(task: Task, variables: Variables) -> bool:
-    """Tell whether the conditions fail without an item."""
+def _as_shown(task: Task, inside: Variables) -> Task:
+    """Return a task as it is for an item of its loop: one whose no_log is an expression hides those for which that is true."""
+    if task.no_log_says is None:
+        return task
     try:
-        return not all(condition.holds(variables) for condition in task.when)
-    except UserError:
-        return False
+        return replace(task, no_log=flag(task.no_log_says, inside))
+    except TrainyardError:
+        return task
 
 
 def _one(task: Task, host: HostState, settings: PlayOptions, variables: dict[str, object], label: str | None) -> TaskEnd:

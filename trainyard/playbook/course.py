@@ -107,7 +107,9 @@ class Course:
         return role is not None
 
     def _as_shown(self, task: Task, hosts: list[HostState]) -> Task:
-        """Return a task as one that hides nothing, where its no_log is an expression that hides it on no host and for no item."""
+        """Return a task as one that hides nothing, where its no_log is an expression that hides it on no host; items say it each."""
+        if task.loop is not None:
+            return task
         try:
             hidden = task.no_log_says is None or any(self._flag(task, task.no_log_says, host) for host in hosts)
         except TrainyardError:
@@ -200,9 +202,10 @@ class Course:
             if error is not None and ended is not None and not ended.ignored:
                 self._standing.failures[host.name] = HostFailure(host.name, task.name, error.message, error)
             elif ended is not None and ended.status == "failed":
-                message = f"the output is {HIDDEN}" if task.no_log else redact(_reason(ended), list(self._settings.secrets))
+                hides = task.no_log and not ended.shown
+                message = f"the output is {HIDDEN}" if hides else redact(_reason(ended), list(self._settings.secrets))
                 hidden: dict[str, object] = {"changed": bool(ended.result.get("changed")), "failed": True, "msg": HIDDEN}
-                shown = hidden if task.no_log else ended.result
+                shown = hidden if hides else ended.result
                 lost.append(DroppedHost(host, HostFailure(host.name, task.name, message), task.action, shown))
             else:
                 alive.append(host)

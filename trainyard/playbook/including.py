@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from trainyard.errors import TrainyardError, UserError
 from trainyard.playbook import keywords
-from trainyard.playbook.attempt import HostState, PlayOptions, TaskEnd, looped
+from trainyard.playbook.attempt import HostState, PlayOptions, TaskEnd
 from trainyard.playbook.keywords import plain
 from trainyard.playbook.loader import Included, included
+from trainyard.playbook.looping import looped
 from trainyard.playbook.model import Include, Task
 from trainyard.playbook.report import HIDDEN
 from trainyard.playbook.schema import render_args
