@@ -160,30 +160,37 @@ def _include(entry: Entry, action: str, around: Scope) -> Node | None:
 
 def brought(task: Task, args: Mapping[str, object], inside: Scope, *, running: bool) -> tuple[Node, ...]:
     """Return what an include brings; a file that includes itself is followed only while it runs: then its condition ends it."""
+    if len(inside.files) > _DEEPEST_OF_A_RUN:
+        raise UserError(f"files include one another {_DEEPEST_OF_A_RUN} times: does a condition ('when') end it?", where=task.where)
     if task.action == "include_role":
-        return role_nodes(str(args["name"]), args, inside, task.where)
+        return role_nodes(str(args["name"]), args, inside, task.where, again=running)
     path = find_tasks(str(args["file"]), inside)
     if path is None:
         raise UserError(f"there is no file {inside.folder / str(args['file'])}", where=task.where)
-    if len(inside.files) > _DEEPEST_OF_A_RUN:
-        raise UserError(f"files include one another {_DEEPEST_OF_A_RUN} times: does a condition ('when') end it?", where=task.where)
     return () if path.resolve() in inside.files and not running else file_nodes(path, inside)
 
 
-def role_nodes(name: str, args: Mapping[str, object], around: Scope, where: Location | None, use: Entry | None = None) -> tuple[Node, ...]:
-    """Return the tasks of a role, those of the roles it depends on first; its handlers and values join the play's."""
+def role_nodes(
+    name: str, args: Mapping[str, object], around: Scope, where: Location | None, use: Entry | None = None, *, again: bool | None = None
+) -> tuple[Node, ...]:
+    """Return the tasks of a role, those of the roles it depends on first; its handlers and values join the play's.
+
+    ``again``: whether an include may bring tasks that it stands in itself; None where an import asks, which never ends then.
+    """
     path = rolefolder.find_role(name, around, where)
     if path is None:
         return ()
-    if path.resolve() in around.files:
+    tasks = rolefolder.named_part(path, "tasks", args, around, where)
+    inside_itself = tasks is not None and tasks.resolve() in around.files
+    if path.resolve() in around.files or (inside_itself and again is None):
         around.wrong.add(UserError(f"the role '{name}' needs itself", where=where))
+    if path.resolve() in around.files or (inside_itself and not again):
         return ()
     defaults, own = (rolefolder.values(path, folder, args, around, where) for folder in ("defaults", "vars"))
     params = _params(use) if use else {}
     about = rolefolder.meta(path, around.wrong)
-    chain = replace(around, files=(*around.files, path.resolve()))
     role = Role(path.name, path, defaults, own, params)
-    before = replace(chain, role=rolefolder.joined(role, around.role, ()))
+    before = replace(around, files=(*around.files, path.resolve()), role=rolefolder.joined(role, around.role, ()))
     needed = [node for one in rolefolder.uses(about, "dependencies") for node in role_use(one, before)]
     there = tuple(task.role for task in tasks_of(tuple(needed)) if task.role is not None)
     role = rolefolder.joined(role, around.role, there)
@@ -191,11 +198,10 @@ def role_nodes(name: str, args: Mapping[str, object], around: Scope, where: Loca
     around.play.role_vars.update(role.vars)
     if use is not None:
         role = replace(role, vars={**role.vars, **use.variables("vars")})
-    inside = replace(chain, role=role, folder=path / "tasks")
+    inside = replace(around, role=role, folder=path / "tasks")
     handlers = rolefolder.named_part(path, "handlers", args, around, where)
     if handlers is not None:
         around.play.handlers += [task for task in file_nodes(handlers, inside, handlers=True) if isinstance(task, Task)]
-    tasks = rolefolder.named_part(path, "tasks", args, around, where)
     return (*needed, *(file_nodes(tasks, inside) if tasks is not None else ()))
 
 
