@@ -163,6 +163,37 @@ def test_diff_shows_what_changes_and_only_then(do: Run, tmp_path: Path) -> None:
     assert "three" not in do(text, diff=True).text
 
 
+def test_diff_shows_who_owned_it_and_how_it_was(do: Run, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("one\n")
+    (tmp_path / "f").chmod(0o644)
+    for text in (
+        "- file: {path: '{{ tmp }}/f', mode: '0600'}",
+        "- file: {path: '{{ tmp }}/f', mode: 'go='}",
+        "- copy: {content: \"one\\n\", dest: '{{ tmp }}/f', mode: '0600'}",
+        "- copy: {content: \"two\\n\", dest: '{{ tmp }}/f', mode: '0600'}",
+    ):
+        assert f"{tmp_path}/f: mode 0644 -> 0600" in do(text, diff=True, check=True).text and (tmp_path / "f").read_text() == "one\n"
+    assert f"{tmp_path}/f: mode 0644 -> 0600" in do(text, diff=True).text and (tmp_path / "f").read_text() == "two\n"
+    assert "->" not in do(text, diff=True).text
+    for text in (
+        "- copy: {content: x, dest: '{{ tmp }}/new', mode: '0600'}",
+        "- file: {path: '{{ tmp }}/dir', state: directory, mode: '0700'}",
+    ):
+        assert "->" not in do(text, diff=True).text
+
+
+def test_what_lies_there_instead_of_a_file_is_named(do: Run, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, said in (("tree", "is a folder, not a file"), ("pipe", "is a pipe, not a file"), ("none", "there is no file")):
+        for text in (
+            "- slurp: {src: '{{ tmp }}/NAME'}", "- unarchive: {src: '{{ tmp }}/NAME', dest: '{{ tmp }}/tree', remote_src: true}",
+            "- file: {path: '{{ tmp }}/NAME', state: file}",
+        ):  # fmt: skip
+            assert said in do(text.replace("NAME", name)).report.reason()
+    assert "pipe is a pipe, not a file" in do("- copy: {src: '{{ tmp }}/pipe', dest: '{{ tmp }}/x', remote_src: true}").report.reason()
+
+
 @pytest.mark.parametrize(
     ("state", "before", "after", "words"),
     [

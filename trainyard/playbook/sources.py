@@ -28,3 +28,10 @@ def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]
                 place = place.absolute()  # else an action takes it from the task's folder once more
                 paths[arg.name] = f"{place}/" if value.endswith("/") else str(place)
     return {**args, **paths}
+
+
+def no_file(path: Path) -> str:
+    """Say what lies at a path of this machine that is no file."""
+    if path.is_dir():
+        return f"{path} is a folder, not a file"
+    return f"{path} is not a file (a pipe or a device?)" if path.exists() else f"there is no file {path}"

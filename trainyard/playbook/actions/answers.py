@@ -23,6 +23,8 @@ def fields(done: CommandResult) -> Outcome:
                 cast(list[str], result.setdefault(name, [])).append(text)
             else:
                 result[name] = text if match[2] == b"=" else text == "1" if match[2] == b"?" else int(text or 0)
+    if (owned := result.pop("owned", None)) is not None:
+        result["diff"] = "".join(f"{line}\n" for line in cast(list[str], owned))
     return result
 
 

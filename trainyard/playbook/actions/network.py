@@ -16,6 +16,7 @@ from trainyard.jsontext import parse_json
 from trainyard.playbook.actions.answers import fields, script
 from trainyard.playbook.actions.placement import BACKUP, OWNERSHIP, owned_by
 from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.sources import no_file
 from trainyard.playbook.steps import Outcome, Step
 from trainyard.playbook.values import Variables
 from trainyard.remote.protocol import CommandResult
@@ -88,7 +89,7 @@ def unarchive(args: Mapping[str, object], folder: Path, variables: Variables) ->
     there = bool(args.get("remote_src")) or args.get("copy") is False or "://" in str(args["src"])
     src = Path(str(args["src"])).expanduser()
     if not there and not (folder / src).is_file():
-        raise UserError(f"'unarchive': there is no file {folder / src}; one of the host is taken with 'remote_src: true'")
+        raise UserError(f"'unarchive': {no_file(folder / src)}; one of the host is taken with 'remote_src: true'")
     owned = owned_by(args)
     values = {
         "src": args["src"] if there else "", "dest": args["dest"], "creates": args.get("creates"), "options": args.get("extra_opts"),

@@ -87,7 +87,8 @@ def reader(said: Mapping[str, object], data: bytes | None = None) -> Callable[[C
         outcome = {**said, **fields(done)}
         before, binary = outcome.pop("before", None), outcome.pop("binary", False)
         if binary or before is not None:
-            outcome["diff"] = _difference(str(outcome.get("dest")), str(before or ""), data, binary=bool(binary))
+            text = _difference(str(outcome.get("dest")), str(before or ""), data, binary=bool(binary))
+            outcome["diff"] = f"{text}{outcome.get('diff', '')}"
         return outcome
 
     return read

@@ -13,3 +13,10 @@ fail() { printf '%s\n' "$*" >&2; exit 1; }
 # In a run that only checks, an earlier task may be the one to bring what this one needs.
 lacking() { [ "$check" -eq 0 ] || change; fail "$*"; }
 needs() { command -v "$1" >/dev/null 2>&1 || lacking "this machine has no $1: $2"; }
+# End where something else than a file lies at a path that shall be one.
+no_other() {
+  if [ -d "$1" ]; then fail "$1 is a folder, not a file"
+  elif [ -p "$1" ]; then fail "$1 is a pipe, not a file"
+  elif [ -e "$1" ] && [ ! -f "$1" ]; then fail "$1 is a device or a socket, not a file"
+  elif [ -L "$1" ] && [ ! -e "$1" ]; then fail "$1 is a link that leads nowhere"; fi
+}

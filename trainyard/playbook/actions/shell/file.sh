@@ -37,17 +37,20 @@ directory)
     top=$path
     while up=${top%/*}; [ -n "$up" ] && [ ! -d "$up" ]; do top=$up; done
     mkdir -p -- "$path" || exit 1
-    # Each folder that was made gets what is wished for.
+    # Each folder that was made gets what is wished for, which is no difference to what was there.
+    diff=0
     while own "$top"; [ "$top" != "$path" ]; do rest=${path#"$top"/}; top=$top/${rest%%/*}; done
   fi
   own "$path"; both_times ;;
 file)
+  no_other "$path"
   [ -f "$path" ] || fail "there is no file $shown"
   own "$path"; both_times ;;
 touch)
   if [ ! -e "$path" ]; then
     will || exit 0
     : >>"$path" || exit 1
+    diff=0
   fi
   own "$path"; both_times ;;
 link)

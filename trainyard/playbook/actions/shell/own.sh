@@ -1,6 +1,6 @@
 # own PATH...: give them, and with $recurse all below them, the mode, owner and group that are wished for; what is empty stays as it is.
 # Comes after answer.sh. A mode is of digits, or as chmod reads it; then a file of the same mode is tried to know what it makes.
-: "${check?}" "${mode?}" "${owner?}" "${group?}" "${recurse?}"
+: "${check?}" "${diff?}" "${mode?}" "${owner?}" "${group?}" "${recurse?}"
 mask=$(umask)
 will() { changed; [ "$check" -eq 0 ]; }
 only=-prune
@@ -16,11 +16,26 @@ made_of() {
   { chmod "0$1" "$thing" && (umask "$mask"; chmod -- "$mode" "$thing") && stat -c %a "$thing"; } || echo wrong
   rm -rf "$probe"
 }
+# With $diff say what becomes another one, under the name $named if there is one: differs WHAT NOW THEN PATH...
+named=%n
+# shellcheck disable=SC2086 # words of find
+differs() {
+  line="$named: $1 $2 -> $3"; shift 3
+  [ "$diff" -eq 0 ] || find "$@" $only $tests -exec stat -c "$line" {} + | head -n 50 | while IFS= read -r line; do say_item owned "$line"; done
+}
+# shellcheck disable=SC2086
+differs_made() {
+  [ "$diff" -eq 0 ] || find "$@" $only ! -type l -exec stat -c "%a %F,$named" {} + | head -n 50 | while IFS= read -r line; do
+    now=${line%% *} kind=${line#* }
+    made=$(made_of "$now" "${kind%%,*}")
+    [ "$made" = "$now" ] || say_item owned "${kind#*,}: mode 0$now -> 0$made"
+  done
+}
 own() {
   # shellcheck disable=SC2086 # words of find
-  if tests="! -user $owner"; [ -n "$owner" ] && fits "$@" && will; then find "$@" $only $tests -exec chown -h -- "$owner" {} + || exit 1; fi
+  if tests="! -user $owner"; [ -n "$owner" ] && fits "$@" && differs owner %U "$owner" "$@" && will; then find "$@" $only $tests -exec chown -h -- "$owner" {} + || exit 1; fi
   # shellcheck disable=SC2086
-  if tests="! -group $group"; [ -n "$group" ] && fits "$@" && will; then find "$@" $only $tests -exec chgrp -h -- "$group" {} + || exit 1; fi
+  if tests="! -group $group"; [ -n "$group" ] && fits "$@" && differs group %G "$group" "$@" && will; then find "$@" $only $tests -exec chgrp -h -- "$group" {} + || exit 1; fi
   # shellcheck disable=SC2086
   case $mode in
     "") ;;
@@ -28,9 +43,9 @@ own() {
       wrong=$(find "$@" $only ! -type l -exec stat -c '%a %F' {} + | sort -u | while read -r now kind; do
         [ "$(made_of "$now" "$kind")" = "$now" ] || echo "$now"
       done)
-      if [ -n "$wrong" ] && will; then (umask "$mask"; find "$@" $only ! -type l -exec chmod -- "$mode" {} +) || exit 1; fi ;;
+      if [ -n "$wrong" ] && differs_made "$@" && will; then (umask "$mask"; find "$@" $only ! -type l -exec chmod -- "$mode" {} +) || exit 1; fi ;;
     # A digit in front takes away the bits of a folder that chmod would keep.
-    *) if tests="! -type l ! -perm $mode"; fits "$@" && will; then find "$@" $only $tests -exec chmod "0$mode" {} + || exit 1; fi ;;
+    *) if tests="! -type l ! -perm $mode"; fits "$@" && differs mode 0%a "0${mode#0}" "$@" && will; then find "$@" $only $tests -exec chmod "0$mode" {} + || exit 1; fi ;;
   esac
 }
 # Say how a path lies there.

@@ -27,6 +27,7 @@ say dest "$shown"
 [ ! -d "$path" ] || fail "$shown is a folder"
 [ ! -e "$path" ] || [ -f "$path" ] || fail "$shown is neither a file nor a folder (a pipe or a device?)"
 if [ "$force" -eq 0 ] && [ -e "$path" ]; then say msg "it is there already"; tell "$path"; exit 0; fi
+[ -z "$from" ] || no_other "$from"
 [ -z "$from" ] || [ -f "$from" ] || fail "there is no file $from on this host"
 folder=${path%/*}
 folder=${folder:-/}
@@ -59,7 +60,10 @@ if [ "$diff" -eq 1 ]; then
   elif there=$(wc -c <"$path"); [ "$there" -gt "$limit" ] || [ "$(tr -d '\000' <"$path" | wc -c)" -ne "$there" ]; then say_flag binary 1
   else { printf before=; cat "$path"; printf '\0'; } >&3; fi
 fi
-if [ "$check" -eq 1 ]; then tell "$path"; exit 0; fi
+if [ "$check" -eq 1 ]; then
+  [ ! -f "$path" ] || [ -L "$path" ] || own "$path"
+  tell "$path"; exit 0
+fi
 if [ -n "$sha256" ] && [ -z "$from" ]; then say needs "$path"; exit 0; fi
 if [ "$take" -eq 1 ]; then mv -f -- "$from" "$part" || exit 1
 elif [ -n "$from" ]; then cp -- "$from" "$part" || exit 1; fi
@@ -73,7 +77,11 @@ else
   case $mode in ""|*[!0-7]*) now=$(printf %o $((0$fresh & ~0$mask))) ;; *) now=0$mode mode="" ;; esac
   chmod "$now" "$part" || exit 1
 fi
-[ -z "$mode$owner$group" ] || own "$part"
+if [ -n "$mode$owner$group" ]; then
+  [ -f "$path" ] || diff=0
+  named=$(printf %s "$shown" | sed 's/%/%%/g')
+  own "$part"
+fi
 if [ -n "$validate" ]; then
   said=$(eval "$validate" 2>&1) || fail "$shown stays as it is, for what it was to become is not valid: $said"
 fi

@@ -1,4 +1,6 @@
 : "${path?}" "${limit?}"
-[ -f "$path" ] || { echo "there is no file $path" >&2; exit 1; }
-[ "$(wc -c <"$path")" -le "$limit" ] || { echo "$path is too big for a variable: fetch it" >&2; exit 1; }
-cat <"$path"
+. ./answer.sh
+no_other "$path"
+[ -f "$path" ] || fail "there is no file $path"
+[ "$(wc -c <"$path")" -le "$limit" ] || fail "$path is too big for a variable: fetch it"
+cat <"$path" >&3

@@ -13,7 +13,7 @@ trap 'rm -rf "$work"' EXIT
 case $src in
   "") src=$work/archive; cat >"$src" || exit 1 ;;
   *://*) load_url "$src" "$work/archive" || fail "$src cannot be fetched${status:+ (status $status)}"; src=$work/archive ;;
-  *) [ -f "$src" ] || lacking "there is no file $src on this host" ;;
+  *) no_other "$src"; [ -f "$src" ] || lacking "there is no file $src on this host" ;;
 esac
 IFS='
 '
