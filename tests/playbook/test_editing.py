@@ -98,3 +98,40 @@ def test_a_big_file_may_have_as_long_a_name_as_there_is(run: Run, tmp_path: Path
     shown = run("- copy: {src: big, dest: \"{{ tmp }}/{{ 'n' * 255 }}\"}")
     assert shown.report.reason() == "" and (tmp_path / ("n" * 255)).read_bytes() == (tmp_path / "big").read_bytes()
     assert len(list(tmp_path.iterdir())) == 3
+
+
+INI = "top = 1\n[one]\na = 1\n;b = 2\n\n# end of one\n[two]\na=3\na=4\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "after"),
+    [
+        ("section: one, option: a, value: '1'", INI),
+        ("section: one, option: a, value: '5'", INI.replace("a = 1", "a = 5")),
+        ("section: one, option: b, value: x", INI.replace(";b = 2", "b = x")),
+        ("section: one, option: c, value: x", INI.replace("a = 1\n", "a = 1\nc = x\n")),
+        ("section: one, option: c, value: x, no_extra_spaces: true", INI.replace("a = 1\n", "a = 1\nc=x\n")),
+        ("section: two, option: a, value: '5'", INI.replace("a=3\na=4", "a = 5")),
+        ("section: three, option: a, value: x", INI + "[three]\na = x\n"),
+        ("section: three", INI + "[three]\n"),
+        ("option: top, value: '2'", INI.replace("top = 1", "top = 2")),
+        ("section: one, option: flag, allow_no_value: true", INI.replace("a = 1\n", "a = 1\nflag\n")),
+        ("section: two, option: a, state: absent", INI.replace("a=3\na=4\n", "")),
+        ("section: two, state: absent", INI.partition("[two]")[0]),
+        ("section: none, state: absent", INI),
+    ],
+)
+def test_a_setting_of_a_section(run: Run, tmp_path: Path, args: str, after: str) -> None:
+    (tmp_path / "f.ini").write_text(INI)
+    text = f"- community.general.ini_file: {{path: '{{{{ tmp }}}}/f.ini', {args}}}"
+    assert run(text, check=True).report.exit_code == 0 and (tmp_path / "f.ini").read_text() == INI
+    first, again = run(text).report.tallies["pod"], run(text).report.tallies["pod"]
+    assert (tmp_path / "f.ini").read_text() == after and (first.changed, again.changed) == (int(after != INI), 0)
+
+
+def test_a_setting_of_a_file_that_is_not_there(run: Run, tmp_path: Path) -> None:
+    text = "- ini_file: {path: '{{ tmp }}/new.ini', section: s, option: o, value: v, mode: '0600', create: MADE}"
+    assert "there is no file" in run(text.replace("MADE", "false")).report.reason()
+    assert not run(text.replace("MADE", "true")).report.reason() and (tmp_path / "new.ini").read_text() == "[s]\no = v\n"
+    assert "needs 'value'" in run("- ini_file: {path: x, section: s, option: o}").report.reason()
+    assert "needs 'section', 'option'" in run("- ini_file: {path: x}").report.reason()

@@ -146,7 +146,7 @@ def test_what_stands_around_a_task_is_inherited(tmp_path: Path) -> None:
         """)
     )
     (play,) = playbook.load(tmp_path / "p.yml").plays
-    (task,) = tasks_of(play.tasks)
+    task, _ = tasks_of(play.tasks)  # behind it stand the handlers
     assert isinstance(play.tasks[0], Block) and isinstance(task, Task)
     assert task.tags == {"a", "b", "c", "d"}
     assert [condition.sources for condition in task.when] == [("one",), ("two",)]

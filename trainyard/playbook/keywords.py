@@ -125,7 +125,6 @@ INSTEAD = {
     "ufw": "use 'command: ufw ...' with 'changed_when'",
     "selinux": "use 'shell: setenforce ...' with 'changed_when'",
     "firewalld": "use 'shell: firewall-cmd ...' with 'changed_when'",
-    "assemble": "use 'shell: cat FOLDER/* >FILE' with 'changed_when', or a template that takes in the parts",
     "add_host": "name the machine in the inventory, or by --host",
     "group_by": "put a condition on the tasks: 'when'",
     "reboot": "a pod that is rebooted may be gone; for a machine of your own: 'shell: reboot', then wait_for_connection in another play",

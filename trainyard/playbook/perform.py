@@ -18,6 +18,7 @@ from trainyard.playbook.steps import (
     BucketObject,
     CommandAction,
     Edit,
+    Gather,
     Get,
     Job,
     Outcome,
@@ -108,7 +109,7 @@ def perform(step: Step, scene: Scene) -> Outcome:
             from trainyard.playbook import buckets  # what speaks to stores is loaded when one is meant
 
             return buckets.carry(step, scene.transport, check=scene.check)
-        case PutFile() | PutTree() | Get() | Edit():
+        case PutFile() | PutTree() | Get() | Edit() | Gather():
             return placing.place(step, scene.transport, check=scene.check, diff=scene.diff)
         case Job():
             return _job(step, scene)

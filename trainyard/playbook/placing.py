@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from typing import Literal
 from trainyard.errors import PodFailed, UserError
 from trainyard.files import sha256_of
 from trainyard.playbook.actions import placement
-from trainyard.playbook.steps import Edit, Get, Outcome, PutFile, PutTree, Script
+from trainyard.playbook.steps import Edit, Gather, Get, Outcome, PutFile, PutTree, Script
 from trainyard.remote import transfer, tree
 from trainyard.remote.download import Brought, fetch
 from trainyard.remote.excludes import excluding
@@ -28,7 +29,7 @@ _EDIT_LIMIT = 16 * 1024 * 1024
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-def place(step: PutFile | PutTree | Get | Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
+def place(step: PutFile | PutTree | Get | Edit | Gather, t: Transport, *, check: bool, diff: bool) -> Outcome:
     """Carry out one of the steps that move files; with ``check`` only say what would change."""
     match step:
         case PutFile():
@@ -39,6 +40,8 @@ def place(step: PutFile | PutTree | Get | Edit, t: Transport, *, check: bool, di
             return _get(step, t, check=check)
         case Edit():
             return _edit(step, t, check=check, diff=diff)
+        case Gather():
+            return run_script(placement.put(step.make(_parts(step.src, t)), step.to, said={"src": step.src}), t, check=check, diff=diff)
 
 
 def request(step: Script, *, check: bool, diff: bool, environment: Mapping[str, object] = _NOTHING) -> tuple[str, bytes]:
@@ -78,6 +81,19 @@ def _edit(step: Edit, t: Transport, *, check: bool, diff: bool) -> Outcome:
     was = "absent" if before is None else hashlib.sha256(before).hexdigest()
     outcome = run_script(placement.put(data, step.to, was=was), t, check=check, diff=diff)
     return {**outcome, **edited.result}
+
+
+def _parts(src: str, t: Transport) -> dict[str, bytes]:
+    """Return what the files of a folder hold, by their names."""
+    done = t.exec(with_values(load(__package__, "parts"), src=src, limit=_EDIT_LIMIT))
+    if done.rc:
+        raise PodFailed(done.error_text or f"exit code {done.rc}")
+    parts: dict[str, bytes] = {}
+    rest = done.stdout
+    while rest:
+        name, size, rest = rest.split(b"\0", 2)
+        parts[os.fsdecode(name)], rest = rest[: int(size)], rest[int(size) :]
+    return parts
 
 
 def _put_file(step: PutFile, t: Transport, *, check: bool, diff: bool) -> Outcome:

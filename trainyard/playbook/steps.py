@@ -63,6 +63,15 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
+class Gather:
+    """Make a file of the files in a folder of the host: what they hold, by name, goes into ``make``, what it returns is put there."""
+
+    src: str
+    to: Placement
+    make: Callable[[Mapping[str, bytes]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class Edited:
     """A file's new content (None: it stays as it is), and what else belongs into the task's result."""
 
@@ -197,5 +206,6 @@ class AssertAction:
 
 
 Step = (
-    CommandAction | Script | Edit | Wait | AwaitHost | Pause | PutFile | PutTree | Get | BucketObject | Job | Say | SetFacts | AssertAction
-)
+    CommandAction | Script | Edit | Gather | Wait | AwaitHost | Pause | PutFile | PutTree | Get | BucketObject | Job | Say | SetFacts
+    | AssertAction
+)  # fmt: skip

@@ -6,7 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainyard.playbook.actions import commands, control, editing, files, job, looking, machine, pausing, s3, synchronizing, waiting
+from trainyard.playbook.actions import (
+    assembling,
+    commands,
+    control,
+    editing,
+    files,
+    job,
+    looking,
+    machine,
+    pausing,
+    s3,
+    synchronizing,
+    waiting,
+)
 from trainyard.playbook.actions.variables import INCLUDE_VARS, include_vars
 from trainyard.playbook.schema import Schema
 from trainyard.playbook.steps import Step
@@ -34,6 +47,8 @@ ACTIONS: dict[str, Action] = {
     "lineinfile": Action(editing.LINEINFILE, editing.lineinfile),
     "blockinfile": Action(editing.BLOCKINFILE, editing.blockinfile),
     "replace": Action(editing.REPLACE, editing.replace),
+    "assemble": Action(assembling.ASSEMBLE, assembling.assemble),
+    "ini_file": Action(assembling.INI_FILE, assembling.ini_file),
     "stat": Action(looking.STAT, looking.stat),
     "find": Action(looking.FIND, looking.find),
     "slurp": Action(looking.SLURP, looking.slurp),

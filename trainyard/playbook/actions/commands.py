@@ -69,7 +69,7 @@ def script(args: Mapping[str, object], folder: Path, variables: Variables) -> St
     path = Path(name).expanduser()
     src = next((place for place in (folder / "files" / path, folder.parent / "files" / path) if place.is_file()), folder / path)
     if not src.is_file():
-        raise UserError(f"'script': {no_file(src)}, nor is one in 'files'")
+        raise UserError(f"'script': {no_file(src)}, nor one in 'files'")
     program = f"{args['executable']} " if args.get("executable") else ""
     text = f'{load(__package__, "script")}{program}"$script" {words} </dev/null'
     return replace(_run(text, {**args, "strip_empty_ends": False}, None, src.read_bytes()), skips=True)
