@@ -28,7 +28,7 @@ _PREFIX = "ty"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAccount:
-    """One person or program. Times are epoch seconds, quotas dollars a calendar month (UTC) and runs that live at once."""
+    """One person or program. Times are epoch seconds, quotas dollars in 30 days and runs that live at once."""
 
     name: str
     role: Role
