@@ -14,15 +14,13 @@ import threading
 import time
 from typing import Any
 
-import paramiko
-from paramiko.common import MSG_SERVICE_ACCEPT, MSG_SERVICE_REQUEST, MSG_USERAUTH_FAILURE, MSG_USERAUTH_REQUEST, MSG_USERAUTH_SUCCESS
-from paramiko.packet import Packetizer
+from trainyard.remote.sshlib import paramiko
 
-_ANSWERED = frozenset({MSG_SERVICE_REQUEST, MSG_USERAUTH_REQUEST})
-_ANSWERS = frozenset({MSG_SERVICE_ACCEPT, MSG_USERAUTH_FAILURE, MSG_USERAUTH_SUCCESS})
+_ANSWERED = frozenset({paramiko.common.MSG_SERVICE_REQUEST, paramiko.common.MSG_USERAUTH_REQUEST})
+_ANSWERS = frozenset({paramiko.common.MSG_SERVICE_ACCEPT, paramiko.common.MSG_USERAUTH_FAILURE, paramiko.common.MSG_USERAUTH_SUCCESS})
 
 
-class Hearing(Packetizer):  # type: ignore[misc]
+class Hearing(paramiko.packet.Packetizer):  # type: ignore[misc]
     """Paramiko's packets, with the time of the last one that came: any traffic is a sign of life."""
 
     heard = 0.0
