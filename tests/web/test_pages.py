@@ -17,7 +17,8 @@ from trainyard.ledger.rows import RunRow
 from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.runrows import take_in
 from trainyard.web import work
-from trainyard.web.pages import figures, moneypages, runlog, wording
+from trainyard.web.live.curves import RunCurves
+from trainyard.web.pages import moneypages, runlog, wording
 from trainyard.web.pages.runpages import folder_of
 from trainyard.web.pages.runview import FETCHED
 from trainyard.web.reports import VerbReports
@@ -246,7 +247,7 @@ def test_a_browser_is_told_of_a_problem_by_a_page_and_a_program_by_a_problem(ser
 
 
 def test_a_figure_that_was_read_is_not_read_again_and_long_curves_stay_thin() -> None:
-    curves = figures.RunCurves()
+    curves = RunCurves()
     for begin in range(0, 50_000, 5000):
         curves.take(
             b"".join(b'{"step": %d, "loss": %d.5, "bad": NaN, "name": "x"}\n' % (step, step) for step in range(begin, begin + 5000))

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import SEED
 from tests.web.conftest import Served
 from trainyard.web import work
+from trainyard.web.live import following
 from trainyard.web.reports import VerbReports
 
 EXAMPLES = 12
@@ -27,6 +28,7 @@ def schema(served: Served, monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("ASKS", "CHANGES", "STRANGERS"):
         monkeypatch.setattr(flood, name, parse("1000000/minute"))
     monkeypatch.setattr(work, "start_apart", lambda *_, **__: io.BytesIO())
+    monkeypatch.setattr(following, "LONGEST", 0.01)
     monkeypatch.setattr(VerbReports, "_ask", lambda *_: {"rows": []})
     for name in ("ann", "bob"):  # one may disable the other, and the last admin stays one
         served.account(name)

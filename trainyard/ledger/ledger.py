@@ -124,6 +124,20 @@ class Ledger:
         asked += [] if since is None else [tables.events.c.time >= since]
         return self._events(*asked, newest=newest)
 
+    def numbered(self, after: int, run: RunId | None = None, most: int = 500) -> list[tuple[int, LedgerEvent]]:
+        """Return what was recorded after an event with a number, of all runs or of one, in that order, with numbers: at most so many."""
+        columns = tables.events.c
+        query = sa.select(tables.events).where(columns.number > after, *([] if run is None else _of(tables.events, run)))
+        with self.database.reading() as connection:
+            rows = connection.execute(query.order_by(columns.number).limit(most)).all()
+        return [(row.number, _event(row)) for row in rows]
+
+    def newest_number(self, run: RunId | None = None) -> int:
+        """Return the number of the event that was recorded last, of all runs or of one; 0 without any."""
+        query = sa.select(sa.func.max(tables.events.c.number)).where(*([] if run is None else _of(tables.events, run)))
+        with self.database.reading() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
     def set_cost(self, run: RunId, started: float, dollars: float) -> None:
         """Record what an attempt has cost so far."""
         with self.database.writing() as connection:

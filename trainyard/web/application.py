@@ -15,12 +15,14 @@ from trainyard.web.guard.bodies import BodyLimit
 from trainyard.web.guard.flood import FloodGuard
 from trainyard.web.guard.headers import SafeHeaders
 from trainyard.web.guard.requestlog import RequestLog
+from trainyard.web.guard.slow import SlowReaders
 from trainyard.web.health import ServerFigures
+from trainyard.web.live.hub import LiveHub
 from trainyard.web.pages import asking, live, login, moneypages, operationpages, queuepages, runpages, stackpages, startpages
 from trainyard.web.pages.problem import problem_page
 from trainyard.web.pages.render import STATIC
 from trainyard.web.reports import VerbReports
-from trainyard.web.rest import actions, duties, operations, people, problems, reports, runs
+from trainyard.web.rest import actions, duties, following, operations, people, problems, reports, runs
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
 
@@ -45,8 +47,8 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     )  # fmt: skip
     figures = ServerFigures(site)
     app.state.site, app.state.reports, app.state.figures, app.state.keeper = site, VerbReports(site), figures, keeper
-    app.state.hub = live.LiveHub()
-    for router in (runs.router, actions.router, operations.router, duties.router, people.router, reports.router):
+    app.state.hub = LiveHub(site)
+    for router in (runs.router, actions.router, operations.router, duties.router, people.router, reports.router, following.router):
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     app.include_router(health.router, include_in_schema=False)
     for page in (login, runpages, asking, queuepages, operationpages, moneypages, stackpages, startpages, live):
@@ -55,6 +57,7 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     problems.install(app, problem_page)
     # What is added last stands first: each request is logged, whatever refuses it.
     app.add_middleware(BodyLimit)
+    app.add_middleware(SlowReaders)
     app.add_middleware(SafeHeaders, secure=site.secure)
     app.add_middleware(FloodGuard)
     app.add_middleware(RequestLog, count=figures.count)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PIECE = 1 << 16
 """Bytes that are shown at once."""
-_STEERS = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+_STEERS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _OTHER = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -33,10 +33,10 @@ def log_piece(path: Path, offset: int | None) -> LogPiece | None:
             data = file.read(PIECE)
     except FileNotFoundError:
         return None
-    return LogPiece(as_text(data), begin, begin + len(data), size)
+    return LogPiece(as_text(data.decode(errors="replace")), begin, begin + len(data), size)
 
 
-def as_text(data: bytes) -> str:
-    """Return bytes of a log as a page shows them: a bar that is drawn over itself becomes lines."""
-    text = _STEERS.sub(b"", data).decode(errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+def as_text(said: str) -> str:
+    """Return what a log says as a page shows it: a bar that is drawn over itself becomes lines."""
+    text = _STEERS.sub("", said).replace("\r\n", "\n").replace("\r", "\n")
     return _OTHER.sub("", text)

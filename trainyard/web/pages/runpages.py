@@ -14,7 +14,7 @@ from trainyard.ledger.runid import RunId
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.verbs.listing import SHOWN, STATES, ListedRun, RunListing, asked_for, list_known
 from trainyard.web.guard.principal import Reader, TheSite
-from trainyard.web.pages.figures import SHELF
+from trainyard.web.live.curves import SHELF
 from trainyard.web.pages.render import page
 from trainyard.web.pages.runacts import acts_of
 from trainyard.web.pages.runlog import log_piece

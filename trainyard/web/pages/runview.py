@@ -17,8 +17,8 @@ from trainyard.runs.records.record import RunFolder, RunRecord, is_driven
 from trainyard.runs.records.stagecost import StageCost, by_stage
 from trainyard.runs.records.summary import cost
 from trainyard.runs.verbs.listing import ListedRun
+from trainyard.web.live.curves import RunCurves
 from trainyard.web.pages import wording
-from trainyard.web.pages.figures import RunCurves
 
 FETCHED = "fetched"
 """Folder of a run's own with what was fetched for a browser."""

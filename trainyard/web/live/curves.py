@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 
 from trainyard.jsontext import parse_json
@@ -48,7 +49,7 @@ class RunCurves:
                     self.points.setdefault(name, {})[step] = value
         for name, points in self.points.items():
             if len(points) > 2 * _MOST:
-                self.points[name] = _thin(points)
+                self.points[name] = thin(points)
         return rows
 
     def last(self, name: str) -> float | None:
@@ -60,7 +61,7 @@ class RunCurves:
     def shown(self) -> dict[str, object]:
         """Return what a page draws, and from which byte on more may come."""
         with self.reading:
-            curves = {name: _thin(points) if len(points) > _MOST else points for name, points in sorted(self.points.items())}
+            curves = {name: thin(points) for name, points in sorted(self.points.items())}
             listed = {name: (sorted(points), [points[step] for step in sorted(points)]) for name, points in curves.items()}
             return {"curves": listed, "next": self.next}
 
@@ -101,9 +102,14 @@ def row_of(line: bytes) -> dict[str, float] | None:
     return numbers if "step" in numbers else None
 
 
-def _thin(points: dict[int, float]) -> dict[int, float]:
-    """Return at most _MOST of the points, the last one among them."""
+def thin(points: Mapping[int, float], most: int = _MOST) -> dict[int, float]:
+    """Return at most so many points (from 4 on): of each stretch the lowest and the highest, and the first and the last of all."""
     steps = sorted(points)
-    every = -(-len(steps) // _MOST)
-    kept = steps[::every]
-    return {step: points[step] for step in (kept if kept[-1] == steps[-1] else [*kept[: _MOST - 1], steps[-1]])}
+    if len(steps) <= most:
+        return {step: points[step] for step in steps}
+    every = -(-2 * (len(steps) - 2) // (most - 2)) if most > 3 else len(steps)
+    kept = {steps[0], steps[-1]}
+    for begin in range(1, len(steps) - 1, every):
+        stretch = steps[begin : min(begin + every, len(steps) - 1)]
+        kept |= {min(stretch, key=points.__getitem__), max(stretch, key=points.__getitem__)}
+    return {step: points[step] for step in sorted(kept)}
