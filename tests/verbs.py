@@ -203,6 +203,20 @@ def bench_queue(c: Context, runs: int | None = None, minutes: float | None = Non
 
 @task(
     help=help_of(
+        runs="how many are in the ledger (default: 1,000)", open="pages that follow a run (default: 200)",
+        rate="pages and paths asked for in a second (default: 10)", seconds="how long each of the two parts goes on (default: 45)",
+    )
+)  # fmt: skip
+@verb
+def bench_server(
+    c: Context, runs: int | None = None, open: int | None = None, rate: float | None = None, seconds: float | None = None
+) -> int:  # fmt: skip
+    """Load a server with open pages, requests and slow readers: p50, p95, p99 of each path, and its memory over an hour of events."""
+    return python("bench.server", *_options({"--runs": runs, "--open": open, "--rate": rate, "--seconds": seconds}))
+
+
+@task(
+    help=help_of(
         stack="the cloud: any that has an emulator (default: runpod)", cases="how many (default: 500)", seed="draw these cases again",
         engine="builtin or cli (default: all found)", workers="cases side by side (default: 2)",
     )
@@ -361,6 +375,7 @@ def development(ns: Collection) -> None:
             "lora": bench_lora,
             "playbook": bench_playbook,
             "transfer": bench_transfer,
+            "server": bench_server,
         },
         "recipes": {"long": recipes_long},
         "playbook": {"cases": playbook_cases, "public": playbook_public, "fuzz": playbook_fuzz},
