@@ -16,11 +16,12 @@ from trainyard.clock import format_time, parse_time
 from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.ledger.rows import RunFilter
+from trainyard.ledger.runid import RunId
 from trainyard.runs.context import CommandContext
 from trainyard.runs.records.parts import RunPod
 from trainyard.runs.records.record import RunFolder, RunRecord
 from trainyard.runs.ui import Ui
-from trainyard.runs.verbs.listing import ListedRun, RunListing, asked_for, list_runs
+from trainyard.runs.verbs.listing import ListedRun, RunListing, asked_for, known_run, list_runs
 from trainyard.runs.verbs.runtable import lines
 
 NOON = 1_796_000_000.0
@@ -230,3 +231,26 @@ def test_what_a_filter_says_is_understood_or_refused() -> None:
     ):  # fmt: skip
         with pytest.raises(UserError):
             asked_for(*words)
+
+
+def test_one_run_is_told_without_a_look_at_any_other(tmp_path: Path) -> None:
+    context, runs = CommandContext(places(tmp_path, {}), {}, Ui(stream=io.StringIO())), places(tmp_path, {}).runs
+    for label in ("first", "second"):
+        record = RunRecord(
+            user="ann", label=label, attempt=1, environment="local", recipe="command", values={}, bundle_sha256="0", hours=1.0,
+            created=NOON, phase="started",
+        )  # fmt: skip
+        RunFolder(record.id.folder(runs)).save(record)
+    ledger, metrics = context.ledger(), RunFolder(RunId("ann", "first").folder(runs)).metrics
+
+    for step in (3, 4):  # of a file that grows the newest figures count
+        with metrics.open("a") as file:
+            file.write(f'{{"step": {step}, "total_steps": 9}}\n')
+        known = known_run(context, ledger, RunId("ann", "first"))
+        assert known is not None and (known.run, known.steps_done, known.here, known.newest) == ("ann/first", step, True, True)
+    assert ledger.rows_of([RunId("ann", "second")]) == []
+    assert known_run(context, ledger, RunId("ann", "third")) is None
+
+    RunFolder(RunId("ann", "second").folder(runs)).path.joinpath("run.json").write_text("{")
+    damaged = known_run(context, ledger, RunId("ann", "second"))
+    assert damaged is not None and damaged.state == "unreadable record"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from trainyard.web.site import Site
 
 _GRACE = 3
 """Seconds that open requests get when the server ends; streams are taken up again by who follows them."""
+_SWITCH = 0.0005
+"""Seconds for which a page that is being made may keep the event loop, and so everybody else, waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], 
         say(f"{url}/login#{first_link(site)}")
         say(f"The link logs an admin in, once, within {LINK / 60:.0f} minutes. Ctrl-C ends the server, no run.")
         set_up_logging()
+        sys.setswitchinterval(_SWITCH)
         app = create_application(site, ScheduleKeeper(site) if options.schedule else None)
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE,

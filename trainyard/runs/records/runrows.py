@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import time
@@ -78,12 +79,12 @@ def state_of(record: RunRecord) -> str:
     return verdict(success=bool(record.training_success and record.result), cancelled=record.cancelled, stopped=stopped(record))
 
 
-def take_in(ledger: Ledger, runs: Path) -> list[UnreadableRun]:
-    """Bring the ledger to what the folders here say: of records that are newer than their rows, or have none.
+def take_in(ledger: Ledger, runs: Path, only: RunId | None = None) -> list[UnreadableRun]:
+    """Bring the ledger to what the folders here (or one attempt's) say: of records that are newer than their rows, or have none.
 
     Returns those that cannot be read. Raises what the ledger raises when it cannot be used.
     """
-    here = dict(_folders(runs))
+    here = dict(_folders(runs) if only is None else _folder(runs, only))
     known = ledger.changes(list(here), socket.gethostname())
     rows, unreadable = [], []
     for run, changed in here.items():
@@ -108,6 +109,12 @@ def _folders(runs: Path) -> Iterator[tuple[RunId, float]]:
                     yield RunId(user, label, number), changed
 
 
+def _folder(runs: Path, run: RunId) -> Iterator[tuple[RunId, float]]:
+    folder = run.folder(runs)
+    if (changed := _changed(folder)) or folder.is_dir():
+        yield run, changed
+
+
 def _below(folder: str) -> list[str]:
     """Return the names in a folder, none in what is no folder. There are ten thousand of them: no Path is made of each."""
     with contextlib.suppress(OSError):
@@ -130,8 +137,17 @@ def _learning_rate(record: RunRecord, metrics: Metrics) -> float | None:
 
 def _newest_metrics(record: RunRecord, folder: RunFolder) -> Metrics:
     """Return the figures that metrics.jsonl ends with; what is between its begin and its end is not read."""
-    metrics = Metrics(began_at(record))
-    with contextlib.suppress(OSError), folder.metrics.open("rb") as file:
+    with contextlib.suppress(OSError):
+        seen = folder.metrics.stat()
+        return _read_metrics(folder.metrics, began_at(record), seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    return Metrics(began_at(record))
+
+
+@functools.lru_cache(maxsize=256)
+def _read_metrics(path: Path, since: float, *_version: int) -> Metrics:
+    """Read a file's figures; once for each of its versions, as many look at a list that is open."""
+    metrics = Metrics(since)
+    with contextlib.suppress(OSError), path.open("rb") as file:
         lines = file.read(_HEAD).split(b"\n")
         end = file.seek(0, os.SEEK_END)
         if end > _HEAD:

@@ -140,6 +140,13 @@ def list_known(context: CommandContext, ledger: Ledger, asked: RunFilter = EVERY
     return RunListing(_with_newest(ledger, _without_results(ledger, runs[hidden:])), hidden + older, asked == RunFilter(limit=asked.limit))
 
 
+def known_run(context: CommandContext, ledger: Ledger, run: RunId) -> ListedRun | None:
+    """Return one attempt as the list has it, without a look at any other; None where nobody here knows it."""
+    listed = [_of_unreadable(each) for each in take_in(ledger, context.places.runs, run)]
+    listed = listed or [_listed(context, row) for row in sorted(ledger.rows_of([run]), key=lambda row: row.created)]
+    return next(iter(_with_newest(ledger, _without_results(ledger, listed))), None)
+
+
 def _without_results(ledger: Ledger, runs: Sequence[ListedRun]) -> list[ListedRun]:
     """Mark the attempts whose result was deleted from its bucket."""
     stored = [RunId(run.user, run.label, run.attempt) for run in runs if run.s3_url]

@@ -7,10 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, HTTPException, Path, Query, Response
 from pydantic import BaseModel
 
-from trainyard.ledger.rows import RunFilter
 from trainyard.ledger.runid import RunId
 from trainyard.runs.records.record import RunFolder
-from trainyard.runs.verbs.listing import ListedRun, asked_for, list_known
+from trainyard.runs.verbs.listing import ListedRun, asked_for, known_run, list_known
 from trainyard.web.guard.principal import Reader, TheSite
 from trainyard.web.rest.operations import Words
 
@@ -51,13 +50,10 @@ def newest_attempt(site: TheSite, _who: Reader, user: User, label: Label) -> Lis
 @router.get("/runs/{user}/{label}/{attempt}")
 def one_attempt(site: TheSite, _who: Reader, user: User, label: Label, attempt: Attempt) -> ListedRun:
     """Return one attempt."""
-    run = RunId(user, label, attempt)
-    rows = site.ledger.rows_of([run])
-    listed = list_known(site.context, site.ledger, RunFilter(user=user, since=min(row.created for row in rows))).runs if rows else ()
-    attempt_row = next((each for each in listed if (each.user, each.label, each.attempt) == (user, label, attempt)), None)
-    if attempt_row is None:
+    known = known_run(site.context, site.ledger, RunId(user, label, attempt))
+    if known is None:
         raise HTTPException(404, f"there is no run {user}/{label}/{attempt}")
-    return attempt_row
+    return known
 
 
 @router.get("/runs/{user}/{label}/{attempt}/log", response_class=Response, responses={200: {"content": {"application/octet-stream": {}}}})
