@@ -18,7 +18,9 @@ from trainyard.web.guard import flood
 
 
 def here(served: Served) -> TestClient:
-    return TestClient(create_application(served.site), client=("127.0.0.1", 50000), raise_server_exceptions=False)
+    return TestClient(
+        create_application(served.site), base_url="http://127.0.0.1", client=("127.0.0.1", 50000), raise_server_exceptions=False
+    )
 
 
 def test_figures_are_those_of_the_ledger_and_of_what_was_asked(served: Served) -> None:
@@ -41,7 +43,7 @@ def test_figures_are_those_of_the_ledger_and_of_what_was_asked(served: Served) -
     ("headers", "client"), [({}, "10.0.0.1"), ({"X-Forwarded-For": "127.0.0.1"}, "127.0.0.1"), ({"Via": "x"}, "127.0.0.1")]
 )
 def test_figures_go_to_this_machine_or_to_who_may_read(served: Served, headers: dict[str, str], client: str) -> None:
-    asking = TestClient(create_application(served.site), client=(client, 50000), raise_server_exceptions=False)
+    asking = TestClient(create_application(served.site), base_url="http://127.0.0.1", client=(client, 50000), raise_server_exceptions=False)
     assert asking.get("/metrics", headers=headers, follow_redirects=False).status_code == 303
     served.account("ann", "view")
     token = {"Authorization": f"Bearer {served.token('ann')}"}

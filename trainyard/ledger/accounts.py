@@ -69,6 +69,8 @@ class TokenRow:
     expires: float
     used: float | None = None
     revoked: float | None = None
+    parent: str | None = None
+    """The token that it was got with, and ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,11 @@ class Proven:
     def scopes(self) -> frozenset[Scope]:
         """What may be done with it."""
         return frozenset(self.account.scopes) & frozenset(self.token.scopes)
+
+    @property
+    def root(self) -> str | None:
+        """The token of a program that all which is got here ends with; None in a person's own session."""
+        return self.token.id if self.token.kind in ("api", "worker") else self.token.parent
 
 
 class AccountRows:
@@ -124,12 +131,13 @@ class TokenRows:
         self.database = database
 
     def issue(
-        self, kind: TokenKind, account: str, name: str, scopes: Collection[Scope], now: float, expires: float
+        self, kind: TokenKind, account: str, name: str, scopes: Collection[Scope], now: float, expires: float, *,
+        parent: str | None = None,
     ) -> tuple[TokenRow, str]:  # fmt: skip
         """Make a token and return its row and its text: nobody can be shown that again."""
         row = TokenRow(
             id=secrets.token_hex(6), kind=kind, account=account, name=name, scopes=tuple(s for s in SCOPES if s in scopes),
-            created=now, expires=expires,
+            created=now, expires=expires, parent=parent,
         )  # fmt: skip
         secret = secrets.token_urlsafe(32)
         with self.database.writing() as connection:
@@ -150,9 +158,19 @@ class TokenRows:
             account = connection.execute(sa.select(accounts).where(accounts.c.name == row.account)).first() if row else None
         if row is None or account is None or not hmac.compare_digest(row.hash, _digest(secret)):
             return None
-        if row.kind not in kinds or row.expires <= now or row.revoked is not None or account.disabled is not None:
+        if row.kind not in kinds or account.disabled is not None or not self._holds(row, now):
             return None
         return Proven(ServerAccount(**account._mapping), _token(row))
+
+    def _holds(self, row: sa.Row[Any], now: float) -> bool:
+        """Tell whether a token, and each that it was got with, has neither expired nor been revoked."""
+        above: sa.Row[Any] | None = row
+        while above is not None and above.expires > now and above.revoked is None:
+            if above.parent is None:
+                return True
+            with self.database.reading() as connection:
+                above = connection.execute(sa.select(tables.tokens).where(tables.tokens.c.id == above.parent)).first()
+        return False
 
     def take_link(self, text: str, now: float) -> Proven | None:
         """Return whom a link proves, and let it prove nobody again: of two who use it at once, one does."""

@@ -199,6 +199,7 @@ tokens = Table(
     Column("expires", Double, nullable=False),
     Column("used", Double),
     Column("revoked", Double),
+    Column("parent", String(12)),
     Index("tokens_by_account", "account", "kind"),
 )
 """What proves an account to a server: tokens of the API, links to log in with once, sessions of browsers, workers. Of the secret only

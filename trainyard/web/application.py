@@ -14,6 +14,7 @@ from trainyard.web import health
 from trainyard.web.guard.bodies import BodyLimit
 from trainyard.web.guard.flood import FloodGuard
 from trainyard.web.guard.headers import SafeHeaders
+from trainyard.web.guard.hosts import HostGuard
 from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.guard.slow import SlowReaders
 from trainyard.web.health import ServerFigures
@@ -43,7 +44,7 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     app = FastAPI(
         title="Trainyard", version=__version__, summary="Train on rented GPUs: runs, queue, costs, and the verbs that change them.",
         openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
-        separate_input_output_schemas=False, lifespan=lifespan,
+        separate_input_output_schemas=False, redirect_slashes=False, lifespan=lifespan,
     )  # fmt: skip
     figures = ServerFigures(site)
     app.state.site, app.state.reports, app.state.figures, app.state.keeper = site, VerbReports(site), figures, keeper
@@ -58,6 +59,7 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     # What is added last stands first: each request is logged, whatever refuses it.
     app.add_middleware(BodyLimit)
     app.add_middleware(SlowReaders)
+    app.add_middleware(HostGuard, secure=site.secure)
     app.add_middleware(SafeHeaders, secure=site.secure)
     app.add_middleware(FloodGuard)
     app.add_middleware(RequestLog, count=figures.count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections import defaultdict
 from collections.abc import Iterator
 
@@ -17,11 +16,14 @@ from trainyard.errors import TrainyardError
 from trainyard.ledger.duties import DutyRows
 from trainyard.ledger.queue import QueueRows
 from trainyard.ledger.rows import RunFilter
+from trainyard.web.guard.hosts import asked_host, is_loopback
 from trainyard.web.guard.principal import Needs, TheSite, proven
 from trainyard.web.site import Site
 
 router = APIRouter(tags=["health"])
 _DAY = 86_400.0
+_METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""What has a figure of its own: anybody may make others up."""
 
 
 class SiteFigures(Collector):
@@ -94,6 +96,7 @@ class ServerFigures:
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
         """Take a request that was answered into account; ``route`` is its template, so that there are few."""
+        method = method if method in _METHODS else "other"
         self.requests.labels(method, route, str(status)).inc()
         self.seconds.labels(method, route).observe(seconds)
 
@@ -133,10 +136,7 @@ async def metrics(request: Request) -> Response:
 
 
 def _is_here(request: Request) -> bool:
-    """Tell whether a request comes from this machine, and not through a proxy that stands here."""
+    """Tell whether a request comes from this machine and asks it by name, not through a proxy that stands here or for a page's own host."""
     if request.client is None or any(name in request.headers for name in ("x-forwarded-for", "forwarded", "via")):
         return False
-    try:
-        return ipaddress.ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(request.client.host) and is_loopback(asked_host(request.headers) or "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 import sys
@@ -18,6 +17,7 @@ from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs.accounts import LINK
 from trainyard.settings.user import user_name
 from trainyard.web.application import create_application
+from trainyard.web.guard.hosts import is_loopback
 from trainyard.web.guard.requestlog import set_up_logging
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
@@ -90,19 +90,12 @@ def _check(options: ServerOptions) -> bool:
         return True
     if options.behind_proxy is not None:
         return True
-    if not _is_loopback(options.host):
+    if not is_loopback(options.host):
         raise UserError(
             f"--host {options.host}: without TLS tokens would go over the network as clear text",
             hint="Give --certificate FILE --certificate-key FILE, or --behind-proxy ADDRESS of a proxy that ends TLS.",
         )
     return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bound(host: str, port: int) -> socket.socket:

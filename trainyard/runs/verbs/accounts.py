@@ -99,8 +99,10 @@ def teams(context: CommandContext) -> list[Team]:
     return _rows(context).teams()
 
 
-def create_token(context: CommandContext, account: str, name: str, scopes: Sequence[str], days: float) -> tuple[TokenRow, str]:
-    """Return a new token of an account and its text, which nobody can be shown again.
+def create_token(
+    context: CommandContext, account: str, name: str, scopes: Sequence[str], days: float, *, parent: str | None = None
+) -> tuple[TokenRow, str]:  # fmt: skip
+    """Return a new token of an account and its text, which nobody can be shown again; it ends with its parent.
 
     Raises UserError for a scope that its role has not, and for days that are none.
     """
@@ -115,7 +117,7 @@ def create_token(context: CommandContext, account: str, name: str, scopes: Seque
         raise UserError(f"a token lasts more than 0 and at most {LONGEST:.0f} days, not {days:g}")
     now = time.time()
     record_act(context, "create token", account, must=True, name=name, scopes=list(asked), days=days)
-    return _tokens(context).issue("api", account, name, cast(Sequence[Scope], asked), now, now + days * _DAY)
+    return _tokens(context).issue("api", account, name, cast(Sequence[Scope], asked), now, now + days * _DAY, parent=parent)
 
 
 def create_link(context: CommandContext, account: str) -> str:

@@ -27,7 +27,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         said = dict(scope["headers"]).get(b"content-length", b"0")
-        if not said.isdigit() or int(said) > self.longest:
+        if not said.isdigit() or len(said) > 20 or int(said) > self.longest:
             await _refuse(self.longest)(scope, receive, send)
             return
         count, begun, over = 0, False, False

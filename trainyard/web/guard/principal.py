@@ -56,7 +56,7 @@ async def proven(request: Request) -> Proven:
     if who is None:
         raise NotLoggedIn("this token is none, has expired, or was revoked")
     if not bearer and request.method not in _SAFE:
-        await _refuse_other_sites(request)
+        await _refuse_strange_forms(request)
     request.state.account, request.state.who = who.account.name, who
     return who
 
@@ -75,13 +75,18 @@ async def _proven(site: Site, text: str, *, bearer: bool, now: float) -> Proven 
     return await run_in_threadpool(look)
 
 
-async def _refuse_other_sites(request: Request) -> None:
+def refuse_other_sites(request: Request) -> None:
+    """Raise 403 for what a browser says a page of another site sends."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise HTTPException(403, "this came from another site")
+
+
+async def _refuse_strange_forms(request: Request) -> None:
     """Raise 403 for what a page of another site sends: it has no secret of ours, and browsers say where it stands."""
     said = request.headers.get(CSRF_HEADER)
     if said is None and request.headers.get("content-type", "").startswith(("application/x-www-form-urlencoded", "multipart/")):
         said = str((await request.form()).get(CSRF_FIELD, ""))
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        raise HTTPException(403, "this came from another site")
+    refuse_other_sites(request)
     if not hmac.compare_digest((said or "").encode(), csrf_of(request).encode()):
         raise HTTPException(403, "the page is older than your session: load it again")
 

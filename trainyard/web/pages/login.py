@@ -8,7 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from trainyard.ledger.accounts import Proven
-from trainyard.web.guard.principal import SESSION, Reader, TheSite, cookie_name
+from trainyard.web.guard.principal import SESSION, Reader, TheSite, cookie_name, refuse_other_sites
 from trainyard.web.pages.render import page
 from trainyard.web.site import Site
 
@@ -23,12 +23,20 @@ def show_login(request: Request) -> Response:
 
 @router.post("/login")
 def log_in(request: Request, site: TheSite, token: Annotated[str, Form(max_length=200)]) -> Response:
-    """Begin a session; a link is used up by it."""
+    """Begin a session in place of the browser's old one; a link is used up by it. No other site logs anybody in as somebody."""
+    refuse_other_sites(request)
     who = _proven(site, token.strip())
     if who is None:
         return page(request, "login.html", wrong="This token is none, has expired, or was used before.", status=401)
-    now = site.now()
-    _, text = site.tokens.issue("session", who.account.name, "browser", tuple(who.scopes), now, now + SESSION)
+    return logged_in(request, site, who)
+
+
+def logged_in(request: Request, site: Site, who: Proven) -> Response:
+    """Return the answer that begins a session; one that a program's token began ends with that."""
+    now, old = site.now(), site.tokens.prove(request.cookies.get(cookie_name(site), ""), site.now(), "session")
+    if old is not None:
+        site.tokens.revoke(old.token.id, now)
+    _, text = site.tokens.issue("session", who.account.name, "browser", tuple(who.scopes), now, now + SESSION, parent=who.root)
     answer = RedirectResponse("/", 303)
     answer.set_cookie(cookie_name(site), text, httponly=True, samesite="lax", secure=site.secure, path="/")
     return answer

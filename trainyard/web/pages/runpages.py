@@ -145,6 +145,8 @@ def _tables(curves: dict[str, object]) -> dict[str, list[list[float | None]]]:
 
 def _below(place: FilePath, name: str) -> FilePath | None:
     """Return a file of a folder by its name; None for what is outside of it, a link, or nothing."""
+    if "\0" in name:
+        return None
     path = place / name
     if path.is_symlink() or not path.resolve().is_relative_to(place) or not path.is_file():
         return None

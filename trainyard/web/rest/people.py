@@ -124,12 +124,12 @@ def list_tokens(site: TheSite, who: Reader) -> TokenList:
 
 @router.post("/tokens", status_code=201)
 def create_token(site: TheSite, who: Reader, asked: AskToken) -> NewToken:
-    """Make a token of one's own, which may do no more than the one that asks."""
+    """Make a token of one's own, which may do no more than the one that asks, and ends with it when a program asks."""
     beyond = sorted(set(asked.scopes) - who.scopes)
     if beyond:
         raise HTTPException(403, f"what asks has no scope '{beyond[0]}' itself")
     scopes = asked.scopes or sorted(who.scopes)
-    row, text = accounts.create_token(as_account(site, who.account.name), who.account.name, asked.name, scopes, asked.days)
+    row, text = accounts.create_token(as_account(site, who.account.name), who.account.name, asked.name, scopes, asked.days, parent=who.root)
     return NewToken(row=row, token=text)
 
 

@@ -69,5 +69,6 @@ def _make_people() -> None:
         sa.Column("scopes", sa.Text, nullable=False),
         *(sa.Column(name, sa.Double, nullable=False) for name in ("created", "expires")),
         *(sa.Column(name, sa.Double) for name in ("used", "revoked")),
+        sa.Column("parent", sa.String(12)),
     )
     op.create_index("tokens_by_account", "tokens", ["account", "kind"])
