@@ -276,6 +276,13 @@ def faults_queue(c: Context, cases: int = 50, seed: int | None = None) -> int:
     return python("tests.faults.queue_sample", *_options({"--cases": cases, "--seed": seed}))
 
 
+@task(help=help_of(cases="how many (default: 10)", seed="draw these cases again", kills="servers killed in each (default: 4)"))
+@verb
+def faults_server(c: Context, cases: int = 10, seed: int | None = None, kills: int = 4) -> int:
+    """Kill servers at random instants while they are asked for runs; each must be one run that succeeds, and nothing may be left."""
+    return python("tests.faults.server", *_options({"--cases": cases, "--seed": seed, "--kills": kills}))
+
+
 @task(help=help_of(cases="how many (default: 30)", seed="draw these cases again"))
 @verb
 def faults_slurm(c: Context, cases: int = 30, seed: int | None = None) -> int:
@@ -393,6 +400,7 @@ def development(ns: Collection) -> None:
             "results": faults_results,
             "gitops": faults_gitops,
             "queue": faults_queue,
+            "server": faults_server,
             "limits": faults_limits,
             "links": faults_links,
             "slurm": faults_slurm,

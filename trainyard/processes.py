@@ -9,12 +9,25 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from trainyard.retries import PROCESS
+
+_TIE = """\
+import ctypes, os, sys
+try:
+    ctypes.CDLL(None).prctl(1, 15)
+except AttributeError:
+    pass
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(143)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""PR_SET_PDEATHSIG, which the next program keeps; who starts it may be gone before that is said."""
 
 
 def boot_id() -> str:
@@ -38,6 +51,11 @@ def start_apart(words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | Non
     pipe = starter.stdin
     starter.wait()
     return pipe
+
+
+def tied(words: Sequence[str]) -> list[str]:
+    """Return a command that gets SIGTERM when the thread of this process that starts it is gone, by whatever kill; on Linux."""
+    return [sys.executable, "-S", "-c", _TIE, str(os.getpid()), *words]
 
 
 def start_mark(pid: int) -> str | None:

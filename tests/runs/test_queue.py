@@ -96,6 +96,15 @@ def test_what_is_submitted_is_begun_left_to_its_pod_and_finished(road: QueueRoad
     assert road.cloud.alive() == [] and road.work("empty").begun == []
 
 
+def test_a_name_whose_result_is_here_though_nothing_else_is_known_of_it_is_begun_as_its_next_attempt(road: QueueRoad) -> None:
+    (road.context.places.root / "out" / "ann" / "a").mkdir(parents=True)
+    road.submit()
+
+    assert road.work().begun == ["ann/a"], road.said()
+    assert [run.attempt for run in all_runs(road.context.places.runs)] == [2]
+    road.let_train()
+
+
 def test_a_run_that_needs_approval_waits_for_it_and_who_gave_it_is_written_down_and_told(
     road: QueueRoad, monkeypatch: pytest.MonkeyPatch
 ) -> None:

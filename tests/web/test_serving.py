@@ -2,58 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.web.conftest import ROOT
+from tests.web.process import COMMAND, running, surroundings
 from trainyard.ledger.duties import DutyRows
 from trainyard.ledger.ledger import Ledger
 from trainyard.processes import start_mark
-
-COMMAND = [sys.executable, "-m", "trainyard", "serve"]
-
-
-@dataclass
-class Running:
-    """A server's process, where it answers, and somebody who has logged in there."""
-
-    process: subprocess.Popen[str]
-    url: str
-    browser: httpx.Client
-
-
-def surroundings(tmp_path: Path) -> dict[str, str]:
-    places = {"TRAINYARD_HOME": str(tmp_path / "home"), "TRAINYARD_LOCAL_ROOT": str(tmp_path / "outside"), "HOME": str(tmp_path)}
-    return {**os.environ, **places, "TRAINYARD_USER": "ann"}
-
-
-@contextmanager
-def running(tmp_path: Path, *more: str) -> Iterator[Running]:
-    process = subprocess.Popen(
-        [*COMMAND, "--port=0", *more], cwd=ROOT, env=surroundings(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        link = re.search(r"(http://127\.0\.0\.1:\d+)/login#(\S+)", process.stdout.readline())
-        assert link is not None
-        with httpx.Client(base_url=link[1], timeout=60, trust_env=False) as browser:
-            assert browser.post("/login", data={"token": link[2]}).status_code == 303
-            yield Running(process, link[1], browser)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
 
 
 def refused(tmp_path: Path, *words: str) -> tuple[int, str]:
@@ -103,9 +65,7 @@ def test_a_server_ends_with_what_it_does_by_schedule_and_a_session_outlives_it(t
 
 def test_what_a_killed_server_was_asked_for_is_done_and_the_next_one_tells_of_it(tmp_path: Path) -> None:
     with running(tmp_path) as one:
-        csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', one.browser.get("/").text)
-        assert csrf is not None
-        asked = one.browser.post("/api/v1/runs/ann/none/cancel", headers={"X-CSRF-Token": csrf[1]})
+        asked = one.browser.post("/api/v1/runs/ann/none/cancel", headers={"X-CSRF-Token": one.csrf()})
         one.process.kill()
         one.process.wait()
     with running(tmp_path) as other:

@@ -26,7 +26,7 @@ from trainyard.recipes.summaries import Values
 from trainyard.runs.context import CommandContext
 from trainyard.runs.queue import submission
 from trainyard.runs.queue.claims import Withdrawn, host_of, is_here
-from trainyard.runs.records.attempts import Overtaken
+from trainyard.runs.records.attempts import Overtaken, at_home
 from trainyard.runs.records.record import RunFolder
 from trainyard.runs.records.summary import RunSummary, verdict
 from trainyard.runs.verbs import rerun
@@ -103,7 +103,8 @@ def advance(context: CommandContext, entry: QueueEntry, before: QueueEntry, cont
     if known is None or not _is_of(known, entry):
         if known is not None and known.standing == "at work":
             return QueueStep(state="put back", says=f"another run is called {known.run}, and is not over")
-        return _begin(context, entry, max(entry.attempt, known.key.attempt + 1 if known else 1), content, hands)
+        newest = max(known.key.attempt if known else 0, at_home(context.places, entry.user, entry.label))
+        return _begin(context, entry, max(entry.attempt, newest + 1), content, hands)
     if known.standing == "claimed":
         return _begin(context, entry, known.next_attempt, content, hands)
     return _go_on(context, known)

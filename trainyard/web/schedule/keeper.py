@@ -16,7 +16,7 @@ import structlog
 
 from trainyard.errors import TrainyardError
 from trainyard.ledger.duties import DutyOutcome, DutyRow, DutyRows
-from trainyard.processes import start_mark
+from trainyard.processes import start_mark, tied
 from trainyard.secret import hide
 from trainyard.web.schedule.duties import DUTIES, Duty
 from trainyard.web.site import Site
@@ -33,7 +33,7 @@ _KEPT = 30 * 86_400.0
 
 
 class ScheduleKeeper:
-    """One server's part in the schedule. What it has begun goes on when the server is killed, and the next one watches over it."""
+    """One server's part in the schedule. What it has begun gets SIGTERM when the server dies, by whatever kill; the next one goes on."""
 
     def __init__(self, site: Site, duties: Sequence[Duty] = DUTIES) -> None:
         self.site, self.duties = site, duties
@@ -99,7 +99,7 @@ class ScheduleKeeper:
         if not self.rows.take(row, self.place, now, now + LAPSE):
             return
         with self._log_of(duty.name).open("wb") as log:
-            words = [sys.executable, "-m", "trainyard", *duty.words]
+            words = tied([sys.executable, "-m", "trainyard", *duty.words])
             process = subprocess.Popen(
                 words, cwd=self.site.context.places.root, env={**os.environ, **self.site.context.env}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
