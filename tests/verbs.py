@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from trainyard.setup.pipsettings import for_uv
 _SIDE_BY_SIDE = ("-n", "6", "--dist", "worksteal")
 """How tests are run. Thrice the two cores that the time of the suite is promised for: more than half of a test is waiting for real
 pods, leases and processes, and four leave a third of two cores idle."""
+_PICTURES = tuple(f"dashboard-{name}.png" for name in ("run-desktop-light", "costs-desktop-dark"))
+"""Those that docs/server.md shows."""
 _BRANCHES = ("--cov=trainyard/runs", "--cov=trainyard/stacks", "--cov-branch", "--cov-report=term:skip-covered", "--cov-fail-under=85")
 
 
@@ -51,6 +54,19 @@ def _coverage() -> int:
 def extras(c: Context) -> int:
     """Run the tests of what extras bring (plots, sweep, modal, trackers), with their pinned packages in a folder apart (build/extras)."""
     return _install_extras() or python("pytest", "-q", "-m", "extras")
+
+
+@task
+@verb
+def server_look(c: Context) -> int:
+    """Drive the dashboard's story in a real Chromium on the stack local; pictures in build/look, those of the docs in docs/assets."""
+    place, assets = find_root() / "build" / "look", find_root() / "docs" / "assets"
+    place.mkdir(parents=True, exist_ok=True)
+    os.environ["TRAINYARD_LOOK"] = str(place)
+    code = _install_extras() or python("pytest", "-q", "-m", "extras", "tests/look")
+    for name in () if code else _PICTURES:
+        shutil.copy(place / name, assets / name)
+    return code
 
 
 def _install_extras() -> int:
@@ -386,6 +402,7 @@ def development(ns: Collection) -> None:
         },
         "recipes": {"long": recipes_long},
         "playbook": {"cases": playbook_cases, "public": playbook_public, "fuzz": playbook_fuzz},
+        "server": {"look": server_look},
         "servers": {
             "minio": servers_minio,
             "ceph": servers_ceph,

@@ -23,6 +23,10 @@ class LogPiece:
     piece: int = PIECE
 
 
+NOTHING_YET = LogPiece("", 0, 0, 0)
+"""Of a training that has printed nothing."""
+
+
 def log_piece(path: Path, offset: int | None) -> LogPiece | None:
     """Return the piece from a byte on, None: the end; None where there is no log here."""
     try:

@@ -17,7 +17,7 @@ from trainyard.web.guard.principal import Reader, TheSite
 from trainyard.web.live.curves import SHELF
 from trainyard.web.pages.render import page
 from trainyard.web.pages.runacts import acts_of
-from trainyard.web.pages.runlog import log_piece
+from trainyard.web.pages.runlog import NOTHING_YET, log_piece
 from trainyard.web.pages.runview import FETCHED, details, live_figures, shown_events, unfollowed
 from trainyard.web.rest.runs import Attempt, Label, User, newest_attempt, one_attempt
 from trainyard.web.site import Site
@@ -70,7 +70,8 @@ def run(
     return page(
         request, "run.html", who, run=listed, more=known[1] if known else None, figures=figures, percent=figures["percent"],
         unfollowed=known is not None and unfollowed(known[0], folder), curves=curves, panels=PANELS, tables=_tables(curves),
-        log=log_piece(folder.log, offset), events=shown_events(site.ledger.events(RunId(user, label, attempt))), here=here,
+        log=log_piece(folder.log, offset) or (NOTHING_YET if known and not listed.over else None),
+        events=shown_events(site.ledger.events(RunId(user, label, attempt))), here=here,
         operations=site.operations.newest(10, subject=f"{user}/{label}"),
         acts=acts_of(listed, who, followed=known is not None and not unfollowed(known[0], folder)),
     )  # fmt: skip

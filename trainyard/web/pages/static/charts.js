@@ -39,13 +39,17 @@ const Charts = (() => {
           ...series.map((one, number) => ({
             label: one.label, stroke: colour(WHEEL[number % WHEEL.length]), width: 2, spanGaps: true,
             dash: DASHES[Math.floor(number / WHEEL.length) % DASHES.length], points: { show: data[0].length < 3 },
-            value: (_, v) => v === null || v === undefined ? "–" : `${digits(v)}${one.unit ? ` ${one.unit}` : ""}`,
+            value: (_, at, index, row) => {
+              // Beside the newest step a figure that is told less often shows what it told last.
+              const known = at ?? (row === data[0].length - 1 ? data[index]?.findLast((each) => each !== null) : null);
+              return known === null || known === undefined ? "–" : `${digits(known)}${one.unit ? ` ${one.unit}` : ""}`;
+            },
           })),
         ],
         cursor: { points: { size: 7 } },
         legend: { live: true },
+        hooks: { ready: [(drawn) => drawn.setLegend({ idx: data[0].length - 1 })] },
       }, data, box);
-      newest();
     };
     // Without a pointer in it, a chart tells its newest values.
     const newest = () => {

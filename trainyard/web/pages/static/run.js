@@ -36,7 +36,10 @@
       drawn = Charts.chart(box, now.map((name) => ({ label: LABELS[name] || name, unit: units })), table(now));
     });
   }
-  const drawAll = () => charts.forEach((each) => each());
+  const drawAll = () => {
+    if (figures.size) document.getElementById("no-curves")?.remove();
+    charts.forEach((each) => each());
+  };
   drawAll();
 
   const log = document.getElementById("log");
@@ -49,7 +52,6 @@
     if (follow.checked) log.scrollTop = log.scrollHeight;
   }
   const print = (text) => {
-    log.querySelector(".empty")?.remove();
     const at = log.scrollTop;
     log.append(text);
     while (log.textContent.length > LONGEST && log.childNodes.length > 1) log.firstChild.remove();
