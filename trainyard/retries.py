@@ -38,6 +38,8 @@ class Backoff:
 
 LINK = Backoff(0.25, 15.0, chance=0.3)
 """Between tries to reach a pod."""
+SERVER = Backoff(1.0, 60.0, chance=0.5)
+"""Between tries of a worker to reach its server."""
 EFFECT = Backoff(0.05, 3.0)
 """Between looks at a cloud for what was asked of it."""
 STORE = Backoff(2.0, 30.0)

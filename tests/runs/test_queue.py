@@ -13,7 +13,7 @@ import pytest
 
 from tests.runs.gitops_yard import WAITS, GitRoad
 from tests.runs.road import STACK
-from trainyard.cli import queueverbs
+from trainyard.cli import queueverbs, workerverbs
 from trainyard.clock import Clock
 from trainyard.errors import Busy, LimitReached, RefusedError, UserError
 from trainyard.ledger import auditlog
@@ -460,8 +460,8 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
     with pytest.raises(UserError, match="there is no run file"):
         body(queueverbs.submit)(None, file="runs/none.yaml")
     with pytest.raises(UserError, match="two ends"):
-        body(queueverbs.worker)(None, once=True, until_empty=True)
-    assert body(queueverbs.worker)(None, once=True) == 0 and "nothing to do; in the queue: 1 queued (invoke queue)" in road.said()
+        body(workerverbs.worker)(None, once=True, until_empty=True)
+    assert body(workerverbs.worker)(None, once=True) == 0 and "nothing to do; in the queue: 1 queued (invoke queue)" in road.said()
     assert body(queueverbs.queue_prefer)(None, "first", "-5") == 0 and "ann/first: -5" in road.said()  # a word, as Invoke gives it
     for wrong in ("five", "11", "1.5"):
         with pytest.raises(UserError, match="a whole number from -10 to 10"):

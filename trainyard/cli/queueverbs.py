@@ -14,7 +14,6 @@ from trainyard.cli.driving import keyed
 from trainyard.cli.runverbs import OF_A_RUN, asked_run
 from trainyard.cli.sweepoptions import OF_A_SWEEP, sweep_of, sweep_submitted
 from trainyard.errors import UserError
-from trainyard.phrasing import as_typed
 
 if TYPE_CHECKING:
     from trainyard.ledger.queue import QueueEntry
@@ -75,41 +74,6 @@ def submit(
         return _show(work, [drafted.entry], plan=True, as_json=json)
     entry = queue.submit(work, request, priority=priority, after=runs, not_before=moment, hold=hold, key=start)
     return _tell_submitted(work, entry, as_json=json)
-
-
-@task(
-    help=help_of(
-        "json",
-        once="one look at each entry, and end: for cron",
-        until_empty="end when nothing is left that goes on without a person",
-        every="seconds between two looks (default: 15)",
-        unit="print a systemd unit that does it, and nothing else",
-    )
-)
-@verb
-def worker(
-    c: Context, once: bool = False, until_empty: bool = False, every: float = 15.0, unit: bool = False, json: bool = False
-) -> int:  # fmt: skip
-    """Begin what is queued when it is its turn, leave it to its pods, and finish it; several may run, each may be killed."""
-    from trainyard.runs.queue.worker import lines, work
-    from trainyard.runs.sweeps.work import hook
-    from trainyard.runs.verbs.unit import unit_of
-
-    if not every >= 1:
-        raise UserError(f"--every must be at least 1 second, not {every:g}")
-    if once and until_empty:
-        raise UserError("--once and --until-empty are two ends", hint="Say one of the two.")
-    here = context(as_json=json)
-    if unit:
-        words = ["worker", "--every", f"{every:g}"]
-        print(as_typed(unit_of(here.places.root, here.env, "worker", "the queue of {} is worked on", words)), end="")
-        return 0
-    report = work(here, until="pass" if once else "empty" if until_empty else "stopped", every=every, hook=hook())
-    if json:
-        show_json(asdict(report))
-    else:
-        here.ui.say("\n".join(lines(report)))
-    return report.exit_status
 
 
 @task(help=help_of("json", plan="what the next worker would begin, and why not the rest"))

@@ -28,6 +28,7 @@ from trainyard.cli import (
     stackverbs,
     sweepverbs,
     webverbs,
+    workerverbs,
 )
 
 _ALONE = (
@@ -35,7 +36,7 @@ _ALONE = (
     runverbs.extend, ledgerverbs.runs, ledgerverbs.remove, marketverbs.clouds, marketverbs.offers, marketverbs.fit,
     runverbs.logs, runverbs.ssh, runverbs.tunnel, runverbs.render, runverbs.download,
     recordverbs.show, recordverbs.rerun, recordverbs.diff, recordverbs.compare, recordverbs.plot,
-    queueverbs.submit, sweepverbs.sweep, queueverbs.worker, queueverbs.approve, queueverbs.reject,
+    queueverbs.submit, sweepverbs.sweep, workerverbs.workers, queueverbs.approve, queueverbs.reject,
     resultverbs.deliver, resultverbs.gc, afterverbs.merge, afterverbs.ask, afterverbs.push,
     serveverbs.serve_model, serveverbs.compare_answers, cycleverbs.cycle, ggufverbs.gguf, ggufverbs.ollama,
     stackverbs.up, stackverbs.preview, stackverbs.refresh, stackverbs.destroy, stackverbs.outputs, stackverbs.env,
@@ -70,13 +71,20 @@ _GROUPS = {
     "cache": {"list": cacheverbs.cache, "clean": cacheverbs.cache_clean},
     "venvs": {"clean": machineverbs.venvs_clean},
     "serve": {"start": webverbs.serve, "link": webverbs.serve_link},
+    "worker": {
+        "start": workerverbs.worker,
+        "add": workerverbs.worker_add,
+        "drain": workerverbs.worker_drain,
+        "rotate": workerverbs.worker_rotate,
+        "remove": workerverbs.worker_remove,
+    },
     "account": {"list": accountverbs.account_list, "add": accountverbs.account_add, "change": accountverbs.account_change},
     "team": {"list": accountverbs.team_list, "set": accountverbs.team_set},
     "token": {"list": accountverbs.token_list, "create": accountverbs.token_create, "revoke": accountverbs.token_revoke},
     "image": {"build": machineverbs.image_build, "push": machineverbs.image_push},
 }
 """Verbs behind a word, as in store.start."""
-_DEFAULTS = {"serve": "start", "results": "list", "audit": "account", "queue": "list", "cache": "list", "costs": "spent"}
+_DEFAULTS = {"serve": "start", "worker": "start", "results": "list", "audit": "account", "queue": "list", "cache": "list", "costs": "spent"}
 """What such a word alone does."""
 
 

@@ -252,3 +252,23 @@ duties = Table(
     Column("said", Text),
 )
 """What servers do by schedule: who does it now, until when that counts, and what came of it last."""
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", String(12), nullable=False),
+    Column("created", Double, nullable=False),
+    Column("labels", Text, nullable=False),
+    Column("gpus", Text, nullable=False),
+    Column("memory_gb", Double),
+    Column("version", Text),
+    Column("host_key", Text),
+    Column("server", Text),
+    Column("joined", Double),
+    Column("beat", Double),
+    Column("pods", Integer, nullable=False),
+    Column("draining", Double),
+)
+"""Machines that join a server by a token. ``labels`` is JSON, ``gpus`` a JSON list of names. ``host_key``: of the machine that joined
+first, and no other may under this name. ``server``: the machine whose server it last came to; ``beat``: when it last said that it lives."""

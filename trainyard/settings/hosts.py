@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from trainyard.errors import UserError
@@ -26,11 +28,26 @@ class OwnHost:
     """Dollars an hour of the whole machine's lease, however many GPUs it has."""
     folder: str = "~/.trainyard-pods"
     python: str | None = None
+    joined: Path | None = None
+    """Of a machine that has joined a server: where it is written down, with the leases that may be on it."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """What a machine that has joined says of itself: ``gpu=a100``."""
+    draining: bool = False
+    """It takes no new lease."""
 
     @property
     def name(self) -> str:
         """What lists and offers call it."""
         return self.login.name
+
+    def is_in(self, regions: Sequence[str]) -> bool:
+        """Tell whether it is one of those that ``regions`` names: by name, or by labels, as in ``gpu=a100*,site=lab``."""
+        return not regions or any(region == self.name or ("=" in region and self._has(region)) for region in regions)
+
+    def _has(self, labels: str) -> bool:
+        own = {**dict(self.labels), **({"worker": self.name} if self.joined else {})}
+        asked = [part.strip().partition("=")[::2] for part in labels.split(",")]
+        return all(fnmatch.fnmatchcase(own.get(name, ""), pattern) and name in own for name, pattern in asked)
 
 
 def own_hosts(blocks: Sequence[Mapping[str, object]]) -> list[OwnHost]:

@@ -19,13 +19,15 @@ from trainyard.web.guard.requestlog import RequestLog
 from trainyard.web.guard.slow import SlowReaders
 from trainyard.web.health import ServerFigures
 from trainyard.web.live.hub import LiveHub
-from trainyard.web.pages import asking, live, login, moneypages, operationpages, queuepages, runpages, stackpages, startpages
+from trainyard.web.pages import asking, live, login, moneypages, operationpages, queuepages, runpages, stackpages, startpages, workerpages
 from trainyard.web.pages.problem import problem_page
 from trainyard.web.pages.render import STATIC
 from trainyard.web.reports import VerbReports
-from trainyard.web.rest import actions, duties, following, operations, people, problems, reports, runs
+from trainyard.web.rest import actions, duties, following, operations, people, problems, reports, runs, workers
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
+from trainyard.web.workers import routes
+from trainyard.web.workers.yard import WorkerYard
 
 API = "/api/v1"
 
@@ -48,11 +50,14 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     )  # fmt: skip
     figures = ServerFigures(site)
     app.state.site, app.state.reports, app.state.figures, app.state.keeper = site, VerbReports(site), figures, keeper
-    app.state.hub = LiveHub(site)
-    for router in (runs.router, actions.router, operations.router, duties.router, people.router, reports.router, following.router):
+    app.state.hub, app.state.yard = LiveHub(site), WorkerYard(site)
+    for router in (
+        runs.router, actions.router, operations.router, duties.router, people.router, reports.router, following.router, workers.router,
+    ):  # fmt: skip
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
+    app.include_router(routes.router, prefix=API)
     app.include_router(health.router, include_in_schema=False)
-    for page in (login, runpages, asking, queuepages, operationpages, moneypages, stackpages, startpages, live):
+    for page in (login, runpages, asking, queuepages, operationpages, moneypages, stackpages, startpages, workerpages, live):
         app.include_router(page.router, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     problems.install(app, problem_page)

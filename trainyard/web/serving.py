@@ -58,7 +58,7 @@ def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], 
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=_GRACE,
             proxy_headers=options.behind_proxy is not None, forwarded_allow_ips=options.behind_proxy,
-            ssl_certfile=options.certificate, ssl_keyfile=options.key, lifespan="on",
+            ssl_certfile=options.certificate, ssl_keyfile=options.key, lifespan="on", ws_per_message_deflate=False,
         )  # fmt: skip
         uvicorn.Server(config).run([listening])
     finally:

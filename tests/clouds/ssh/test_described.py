@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from trainyard.clouds.ssh.hosts import hosts_of
+from trainyard.clouds.ssh.hosts import hosts_of, machines_of
 from trainyard.clouds.ssh.packed import needed
+from trainyard.config import places
 from trainyard.errors import UserError
 from trainyard.sshlogin import SshLogin, parse_login
 
@@ -42,7 +43,6 @@ def test_the_hosts_of_all_stacks_are_one_account(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[]", "no machine is named"),
         ("[{address: 10.0.0.5}]", "'name' is missing"),
         ("[{name: a, prot: 22}]", r"unknown key 'prot' \(did you mean 'port'\?\)"),
         ("['-oProxyCommand=x']", "hosts: name must look like gpu1"),
@@ -55,6 +55,12 @@ def test_what_is_no_machine_is_refused(text: str, says: str, tmp_path: Path) -> 
     hosts(tmp_path, text)
     with pytest.raises(UserError, match=says):
         hosts_of(tmp_path)
+
+
+def test_where_no_machine_is_named_and_none_has_joined_that_is_said(tmp_path: Path) -> None:
+    hosts(tmp_path, "[]")
+    with pytest.raises(UserError, match="no machine is named"):
+        machines_of(places(tmp_path, {}))
 
 
 def test_a_login_is_read_back_from_its_text_and_nothing_else_is() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from trainyard.clouds.ssh.cloud import OwnMachines
-from trainyard.clouds.ssh.hosts import hosts_of
+from trainyard.clouds.ssh.hosts import machines_of
 from trainyard.config import Places
 
 __all__ = ["REHEARSAL", "OwnMachines"]
@@ -15,5 +15,8 @@ REHEARSAL = "TRAINYARD_SSH_REHEARSAL"
 
 
 def open_ssh(env: Mapping[str, str], places: Places) -> OwnMachines:
-    """Return the cloud of all machines that the repository's stacks name as ``hosts``; raises UserError where none does."""
-    return OwnMachines(hosts_of(places.root), simulated=bool(env.get(REHEARSAL)))
+    """Return the cloud of all machines that the repository's stacks name as ``hosts``, and of those that have joined a server here.
+
+    Raises UserError where there is none.
+    """
+    return OwnMachines(machines_of(places), simulated=bool(env.get(REHEARSAL)))

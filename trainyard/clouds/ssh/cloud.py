@@ -17,6 +17,7 @@ from trainyard.clock import format_time, parse_time
 from trainyard.clouds import gpus
 from trainyard.clouds.local.cloud import holder_text
 from trainyard.clouds.protocol import Capabilities, CostItem, Offer, OfferQuery, PodInfo, PodSpec, SshAddress
+from trainyard.clouds.ssh import joined
 from trainyard.clouds.ssh.asking import LONG, ask, plain
 from trainyard.errors import CloudError, CloudUnknown, NoCapacity
 from trainyard.settings.hosts import OwnHost
@@ -49,7 +50,7 @@ class OwnMachines:
         """Return what is free on the machines that answer. Raises NoCapacity, naming who has them, when all that fit are leased."""
         if query.spot or query.tier:
             return []
-        hosts = [host for host in self.hosts if not query.regions or host.name in query.regions]
+        hosts = [host for host in self.hosts if host.is_in(query.regions) and not host.draining]
         hosts = [host for host in hosts if query.max_price is None or host.price <= query.max_price]
         looked = _together(hosts, lambda host: _tried(lambda: ask(host, "look")))
         seen = {host.name: have for host, have in zip(hosts, looked, strict=True) if not isinstance(have, CloudError)}
@@ -69,31 +70,53 @@ class OwnMachines:
         host = self._host(offer.region or "")
         details = {**plain(spec), "stop": format_time(spec.stop), "end": format_time(spec.end)}
         asked = {"spec": details, "offer": plain(offer), "now": datetime.now(UTC).timestamp()}
+        if host.joined is not None:
+            joined.note(host.joined, spec.name, spec.end)
         return _info(host, ask(host, "create", asked, timeout=LONG))
 
     def get(self, pod_id: str) -> PodInfo | None:
         """Return the pod; None when its machine says that it is not there."""
         name, host = self._place(pod_id)
-        pod = ask(host, "get", {"pod": name})
+        try:
+            pod = ask(host, "get", {"pod": name})
+        except CloudUnknown:
+            if host.joined is None or joined.may_have(host.joined, name):
+                raise
+            return None
         return None if pod is None else _info(host, pod)
 
     def list(self) -> list[PodInfo]:
-        """Return the pods of all machines. One that cannot be asked makes the list an error: what is on it is not known."""
-        looked: builtins.list[Any] = _together(self.hosts, lambda host: _tried(lambda: ask(host, "list")))
+        """Return the pods of all machines. One that cannot be asked makes the list an error: what is on it is not known.
+
+        Of one that has joined it is known what may be there, and that is listed.
+        """
+        looked: builtins.list[Any] = _together(self.hosts, lambda host: _tried(lambda: self._pods(host)))
         silent = [have for have in looked if isinstance(have, CloudError)]
         if silent:
             hint = "A machine that is off for longer: take it out of 'hosts' for that time; its leases end by themselves."
             raise CloudUnknown("; ".join(error.message for error in silent), hint=f"{silent[0].hint}\n{hint}" if silent[0].hint else hint)
-        return [_info(host, pod) for host, pods in zip(self.hosts, looked, strict=True) for pod in pods]
+        return [pod for pods in looked for pod in pods]
+
+    def _pods(self, host: OwnHost) -> builtins.list[PodInfo]:
+        try:
+            return [_info(host, pod) for pod in ask(host, "list")]
+        except CloudUnknown:
+            if host.joined is None:
+                raise
+            return [replace(pod, id=f"{pod.name}{_AT}{host.name}") for pod in joined.noted_pods(host)]
 
     def terminate(self, pod_id: str) -> None:
         """End a pod with every process of it, and remove its folder and its locks; the machine itself is left as it is."""
         name, host = self._place(pod_id)
         ask(host, "end", {"pod": name}, timeout=LONG)
+        if host.joined is not None:
+            joined.forget(host.joined, name)
 
     def change_markers(self, pod_id: str, stop: datetime | None, end: datetime | None) -> None:
         """Change stop and end; the pod's guardian keeps them at once, and the locks of its GPUs say them."""
         name, host = self._place(pod_id)
+        if host.joined is not None:
+            joined.note(host.joined, name, end)
         ask(host, "change", {"pod": name, "stop": format_time(stop), "end": format_time(end)})
 
     def costs(self) -> builtins.list[CostItem]:

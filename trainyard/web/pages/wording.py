@@ -40,7 +40,12 @@ _STATES: Mapping[str, ShownState] = {
     "blocked": ShownState("blocked", "wait", "pause", "what it waits for does not come by itself"),
     "running": ShownState("running", "live", "turn", "its command is at work"),
     "done": ShownState("done", "good", "check", "its command has ended well"),
-    "lost": ShownState("lost", "bad", "cross", "its process has ended without a word"),
+    "lost": ShownState("lost", "bad", "cross", "nothing is heard of it any more"),
+    "new": ShownState("new", "quiet", "clock", "it never came"),
+    "ready": ShownState("ready", "good", "check", "it takes leases"),
+    "draining": ShownState("draining", "wait", "pause", "it takes no new lease, and leaves when its last one is over"),
+    "silent": ShownState("silent", "wait", "clock", "its last word is late"),
+    "away": ShownState("away", "quiet", "minus", "it has said that it leaves"),
 }
 PHASES = ("prepared", "up", "started", "trained", "committed")
 """Of a run that goes on, in their order."""

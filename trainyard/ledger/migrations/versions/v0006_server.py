@@ -1,4 +1,4 @@
-"""What a server needs: accounts, tokens, what people had it do, answers to repeated requests, what it does by schedule."""
+"""What a server needs: accounts, tokens, what people had it do, answers to repeated requests, what it does by schedule, its workers."""
 
 from __future__ import annotations
 
@@ -40,6 +40,22 @@ def upgrade() -> None:
         sa.Column("until", sa.Double, nullable=False),
         *(sa.Column(name, sa.Double) for name in ("begun", "ended")),
         *(sa.Column(name, sa.Text) for name in ("outcome", "said")),
+    )
+    _make_workers()
+
+
+def _make_workers() -> None:
+    op.create_table(
+        "workers",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("token", sa.String(12), nullable=False),
+        sa.Column("created", sa.Double, nullable=False),
+        *(sa.Column(name, sa.Text, nullable=False) for name in ("labels", "gpus")),
+        sa.Column("memory_gb", sa.Double),
+        *(sa.Column(name, sa.Text) for name in ("version", "host_key", "server")),
+        *(sa.Column(name, sa.Double) for name in ("joined", "beat")),
+        sa.Column("pods", sa.Integer, nullable=False),
+        sa.Column("draining", sa.Double),
     )
 
 
