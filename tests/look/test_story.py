@@ -111,6 +111,8 @@ def test_a_run_is_started_approved_watched_cancelled_resumed_and_downloaded(yard
     page.goto(f"{base}/queue")
     page.wait_for_selector(".state:has-text('to approve')")
     browser.picture(page, "queue")
+    listed = browser.page(cookies=page.context.cookies())
+    listed.goto(f"{base}/")
     asked(page, "Approve")
 
     run = f"{base}/runs/tester/first/1"
@@ -121,6 +123,8 @@ def test_a_run_is_started_approved_watched_cancelled_resumed_and_downloaded(yard
         "curves are drawn as they grow, on a page that was loaded before there were any"
     )
     assert page.title() == "tester/first · Trainyard", "what a log says is text"
+    listed.wait_for_selector("tr[data-run='tester/first/1'] [data-cell='progress']:has-text('/700')")
+    listed.context.close()
     look(page, browser, base, run)
     asked(page, "Cancel")
 

@@ -76,7 +76,8 @@
   });
   source.addEventListener("points", (event) => { take(JSON.parse(event.data)); later(); });
   source.addEventListener("log", (event) => { const piece = JSON.parse(event.data); if (log.dataset.whole === "true") print(piece.text); });
-  source.addEventListener("changed", () => htmx.trigger("#overview", "again"));
-  source.addEventListener("over", () => { source.close(); stateOf("over"); htmx.trigger("#overview", "again"); });
+  const again = () => { htmx.trigger("#overview", "again"); htmx.trigger("#more", "again"); };
+  source.addEventListener("changed", again);
+  source.addEventListener("over", () => { source.close(); stateOf("over"); again(); });
   addEventListener("pagehide", () => source.close());
 })();
