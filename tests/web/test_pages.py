@@ -129,6 +129,7 @@ def test_what_a_button_asks_for_is_done_only_by_its_answer(served: Served, begun
     client.cookies.set("trainyard", token)
     asked = client.get("/runs/ann/first/1/do/cancel")
     assert (asked.status_code, begun) == (200, [])
+    assert "This attempt has cost $0.00" in asked.text
     csrf = re.findall(r'id="ask".*?name="csrf" value="([0-9a-f]+)"', asked.text, re.S)[0]
 
     assert client.post("/runs/ann/first/1/do/cancel", data={"now": "yes"}).status_code == 403

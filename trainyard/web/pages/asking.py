@@ -6,18 +6,21 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import ValidationError
 
 from trainyard.errors import UserError
 from trainyard.ledger.accounts import Proven
-from trainyard.web.guard.principal import Reader, Runner, TheSite
+from trainyard.ledger.queue import QueueRows
+from trainyard.ledger.runid import RunId
+from trainyard.web.guard.principal import Admin, Reader, TheSite
 from trainyard.web.pages.queueacts import QUEUE_ACTIONS
 from trainyard.web.pages.render import page
 from trainyard.web.pages.runacts import ACTIONS, AskField, PageAction
 from trainyard.web.pages.runpages import folder_of
 from trainyard.web.pages.runview import FETCHED
+from trainyard.web.pages.wording import money
 from trainyard.web.rest.commands import OF_RUNS, words_of
 from trainyard.web.rest.operations import RequestId
 from trainyard.web.rest.runs import Attempt, Label, User
@@ -28,6 +31,15 @@ router = APIRouter()
 StackName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 PodId = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,199}$")]
 ActionName = Annotated[str, Path(pattern=r"^[a-z.]{1,32}$")]
+
+
+async def said_form(request: Request) -> dict[str, str]:
+    """Return what a form says; who asks for it this way works in a thread, and a slow ledger holds up nobody else."""
+    form = await request.form()
+    return {str(name): value.strip() for name, value in form.items() if isinstance(value, str) and name != "csrf" and value.strip()}
+
+
+SaidForm = Annotated[dict[str, str], Depends(said_form)]
 _END = PageAction(
     path="end", words="End", question="End this pod now?", ends=True,
     tells=(
@@ -38,17 +50,25 @@ _END = PageAction(
 
 
 @router.get("/runs/{user}/{label}/{attempt}/do/{action}", response_class=HTMLResponse)
-def ask_of_run(request: Request, who: Reader, user: User, label: Label, attempt: Attempt, action: ActionName) -> Response:
-    """Ask whether something is to be done to a run."""
-    return _ask(request, who, _run_action(who, action), f"{user}/{label}", f"/runs/{user}/{label}/{attempt}")
+def ask_of_run(
+    request: Request, site: TheSite, who: Reader, user: User, label: Label, attempt: Attempt, action: ActionName
+) -> Response:  # fmt: skip
+    """Ask whether something is to be done to a run, and say what it has cost."""
+    asked, run = _run_action(who, action), RunId(user, label, attempt)
+    costs = [
+        f"This attempt has cost {money(row.cost)}" + ("." if row.estimate is None else f", and was to cost {money(row.estimate)} at most.")
+        for row in site.ledger.rows_of([run])
+    ]
+    return _ask(request, who, asked, f"{user}/{label}", f"/runs/{user}/{label}/{attempt}", more=costs)
 
 
 @router.post("/runs/{user}/{label}/{attempt}/do/{action}")
-async def do_to_run(
-    request: Request, site: TheSite, who: Reader, request_id: RequestId, user: User, label: Label, attempt: Attempt, action: ActionName
+def do_to_run(
+    request: Request, site: TheSite, who: Reader, request_id: RequestId, user: User, label: Label, attempt: Attempt, action: ActionName,
+    said: SaidForm,
 ) -> Response:  # fmt: skip
     """Begin what was agreed to."""
-    asked, said = _run_action(who, action), await _said(request)
+    asked = _run_action(who, action)
     run = f"{user}/{label}"
     try:
         words = _words(site, asked, user, label, attempt, said)
@@ -58,17 +78,20 @@ async def do_to_run(
 
 
 @router.get("/queue/{user}/{label}/do/{action}", response_class=HTMLResponse)
-def ask_of_entry(request: Request, who: Reader, user: User, label: Label, action: ActionName) -> Response:
-    """Ask whether something is to be done to what is queued."""
-    return _ask(request, who, _queue_action(who, action), f"{user}/{label}", "/queue")
+def ask_of_entry(request: Request, site: TheSite, who: Reader, user: User, label: Label, action: ActionName) -> Response:
+    """Ask whether something is to be done to what is queued, and say what it may cost."""
+    asked = _queue_action(who, action)
+    entries = [entry for entry in QueueRows(site.ledger.database).named(label, user) if entry.state != "over"]
+    costs = [f"It runs {entry.recipe} on {entry.where}, and may cost {money(entry.estimate)} at most." for entry in entries[-1:]]
+    return _ask(request, who, asked, f"{user}/{label}", "/queue", more=costs)
 
 
 @router.post("/queue/{user}/{label}/do/{action}")
-async def do_to_entry(
-    request: Request, site: TheSite, who: Reader, request_id: RequestId, user: User, label: Label, action: ActionName
+def do_to_entry(
+    request: Request, site: TheSite, who: Reader, request_id: RequestId, user: User, label: Label, action: ActionName, said: SaidForm
 ) -> Response:  # fmt: skip
     """Begin what was agreed to."""
-    asked, said = _queue_action(who, action), await _said(request)
+    asked = _queue_action(who, action)
     run = f"{user}/{label}"
     try:
         words = _command_words(asked, run, said)
@@ -78,13 +101,13 @@ async def do_to_entry(
 
 
 @router.get("/pods/{stack}/{pod}/end", response_class=HTMLResponse)
-def ask_of_pod(request: Request, who: Runner, stack: StackName, pod: PodId) -> Response:
+def ask_of_pod(request: Request, who: Admin, stack: StackName, pod: PodId) -> Response:
     """Ask whether a pod is to be ended."""
     return _ask(request, who, _END, f"{pod} on {stack}", f"/account?stack={stack}")
 
 
 @router.post("/pods/{stack}/{pod}/end")
-def end_pod(site: TheSite, who: Runner, request_id: RequestId, stack: StackName, pod: PodId) -> Response:
+def end_pod(site: TheSite, who: Admin, request_id: RequestId, stack: StackName, pod: PodId) -> Response:
     """End it."""
     return _begun(site, who, request_id, ["end", pod, f"--stack={stack}"], f"{stack}/{pod}")
 
@@ -104,10 +127,13 @@ def begun(
 
 def _ask(
     request: Request, who: Proven, action: PageAction, subject: str, back: str, *, wrong: str | None = None,
-    said: Mapping[str, str] | None = None,
+    said: Mapping[str, str] | None = None, more: Sequence[str] = (),
 ) -> Response:  # fmt: skip
-    status = 422 if wrong else 200
-    return page(request, "ask.html", who, status=status, action=action, subject=subject, back=back, wrong=wrong, said=said or {})
+    tells = [*action.tells, *more]
+    return page(
+        request, "ask.html", who, status=422 if wrong else 200, action=action, tells=tells, subject=subject, back=back, wrong=wrong,
+        said=said or {},
+    )  # fmt: skip
 
 
 def _begun(site: Site, who: Proven, request_id: str, words: Sequence[str], subject: str) -> RedirectResponse:
@@ -129,11 +155,6 @@ def _allowed(who: Proven, actions: Sequence[PageAction], name: str) -> PageActio
     if action.scope not in who.scopes:
         raise HTTPException(403, f"this needs the scope '{action.scope}'; you have: {', '.join(sorted(who.scopes)) or 'none'}")
     return action
-
-
-async def _said(request: Request) -> dict[str, str]:
-    form = await request.form()
-    return {str(name): value for name, value in form.items() if isinstance(value, str) and name != "csrf" and value.strip()}
 
 
 def _words(site: Site, action: PageAction, user: str, label: str, attempt: int, said: Mapping[str, str]) -> list[str]:

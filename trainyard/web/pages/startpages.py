@@ -17,6 +17,7 @@ from trainyard.ledger.operations import ServerOperation
 from trainyard.recipes.contract import Recipe, load_recipe, recipe_names
 from trainyard.recipes.variables import Variable
 from trainyard.web.guard.principal import Reader, Runner, TheSite
+from trainyard.web.pages.asking import SaidForm
 from trainyard.web.pages.render import page
 from trainyard.web.pages.runview import shown
 from trainyard.web.rest.commands import StartRun, start_words
@@ -58,10 +59,9 @@ def form(request: Request, site: TheSite, who: Reader, recipe: RecipeName) -> Re
 
 
 @router.post("/start/{recipe}")
-async def plan(request: Request, site: TheSite, who: Runner, request_id: RequestId, recipe: RecipeName) -> Response:
+def plan(request: Request, site: TheSite, who: Runner, request_id: RequestId, recipe: RecipeName, said: SaidForm) -> Response:
     """Have it said what would be submitted and what it costs; nothing is written yet."""
     known = _recipe(site, recipe)
-    said = {str(name): value.strip() for name, value in (await request.form()).items() if isinstance(value, str) and value.strip()}
     try:
         words = start_words(_asked(recipe, said), who.scopes, None)
     except ValidationError as error:
