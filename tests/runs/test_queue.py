@@ -443,7 +443,8 @@ def test_the_verbs_say_what_they_did(road: QueueRoad, monkeypatch: pytest.Monkey
     (road.root / "runs").mkdir()
     (road.root / "runs" / "first.yaml").write_text("stack: dev\nrecipe: command\nvalues: {script: job.sh}\n")
     road.script.write_text("#!/bin/sh\ntrue\n")
-    monkeypatch.setattr(queueverbs, "context", lambda **_: road.context)
+    for part in (queueverbs, workerverbs):
+        monkeypatch.setattr(part, "context", lambda **_: road.context)
     monkeypatch.chdir(road.root)
 
     assert body(queueverbs.submit)(None, file="runs/first.yaml", dry_run=True) == 0
