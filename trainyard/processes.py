@@ -20,11 +20,11 @@ from trainyard.retries import PROCESS
 _TIE = """\
 import ctypes, os, sys
 try:
-    ctypes.CDLL(None).prctl(1, 15)
+    ctypes.CDLL(None).prctl(1, 9)
 except AttributeError:
     pass
 if os.getppid() != int(sys.argv[1]):
-    sys.exit(143)
+    sys.exit(137)
 os.execv(sys.argv[2], sys.argv[2:])
 """
 """PR_SET_PDEATHSIG, which the next program keeps; who starts it may be gone before that is said."""
@@ -54,7 +54,7 @@ def start_apart(words: Sequence[str], *, cwd: Path, env: Mapping[str, str] | Non
 
 
 def tied(words: Sequence[str]) -> list[str]:
-    """Return a command that gets SIGTERM when the thread of this process that starts it is gone, by whatever kill; on Linux."""
+    """Return a command that is killed when the thread of this process that starts it is gone, by whatever kill; on Linux."""
     return [sys.executable, "-S", "-c", _TIE, str(os.getpid()), *words]
 
 

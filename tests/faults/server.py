@@ -31,7 +31,11 @@ from trainyard.processes import start_mark
 
 PEACE = 240.0
 """Seconds in which a server that is left in peace has to finish the story."""
-_RUN = {"recipe": "command", "command": ["sh", "-c", "for i in 1 2 3 4 5 6; do echo step $i; sleep 0.5; done; echo done >result.txt"]}
+_RUN = {
+    "recipe": "command",
+    "values": {"code": "none"},
+    "command": ["sh", "-c", "for i in 1 2 3 4 5 6; do echo step $i; sleep 0.5; done; echo done >result.txt"],
+}
 
 
 @dataclass

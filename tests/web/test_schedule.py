@@ -143,8 +143,8 @@ def test_the_end_of_a_server_ends_what_it_does_by_schedule(served: Served, keepe
     until(lambda: "queue" in server.started)
     process = server.started["queue"]
     server.stop()
-    assert process.poll() == -signal.SIGTERM
-    assert (row(served).holder, row(served).outcome) == (None, "failed")
+    assert process.poll() == -signal.SIGKILL
+    assert (row(served).holder, row(served).outcome) == (None, "ended")
 
 
 def test_every_duty_is_a_verb_that_there_is(served: Served) -> None:

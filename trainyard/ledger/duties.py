@@ -10,7 +10,8 @@ import sqlalchemy as sa
 from trainyard.ledger.database import Database, insert_into
 from trainyard.ledger.tables import duties
 
-DutyOutcome = Literal["done", "failed", "died"]
+DutyOutcome = Literal["done", "failed", "died", "ended"]
+"""died: its process is gone without a word; ended: with its server, and the next one goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

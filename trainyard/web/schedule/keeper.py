@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -25,15 +24,13 @@ from trainyard.web.work import settle
 LAPSE = 120.0
 """Seconds without a word after which the holder of a duty on another machine counts as dead; clocks may differ by less."""
 _LOOK = 1.0
-_GRACE = 8.0
-"""Seconds that its processes get to end when the server does."""
 _SAID = 4096
 _KEPT = 30 * 86_400.0
 """Seconds for which a token that proves nobody any more is still listed."""
 
 
 class ScheduleKeeper:
-    """One server's part in the schedule. What it has begun gets SIGTERM when the server dies, by whatever kill; the next one goes on."""
+    """One server's part in the schedule. What it has begun is killed with the server, and the next one goes on from there."""
 
     def __init__(self, site: Site, duties: Sequence[Duty] = DUTIES) -> None:
         self.site, self.duties = site, duties
@@ -54,17 +51,12 @@ class ScheduleKeeper:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End it, and what it has begun: each verb ends as at a SIGTERM, and what waits for that is left as a kill would leave it."""
+        """End it, and what it has begun: by a kill, which every verb goes on from; a SIGTERM takes a run down that has no training yet."""
         self._over.set()
         self._thread.join()
         for process in self.started.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for process in self.started.values():
-            try:
-                process.wait(_GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
+            process.wait()
         self._look()
 
     def look(self) -> None:
@@ -77,7 +69,9 @@ class ScheduleKeeper:
                     self._begin(duty, row)
             elif self._is_over(row):
                 code = self._code(duty.name)
-                outcome: DutyOutcome = "died" if code is None else "failed" if code else "done"
+                outcome: DutyOutcome = (
+                    "ended" if self._over.is_set() else "died" if code is None or code < 0 else "failed" if code else "done"
+                )
                 self.rows.end(row, self.site.now(), outcome, self._said(duty.name))
             elif _host(row) == socket.gethostname() and row.until - self.site.now() < LAPSE / 2:
                 self.rows.beat(duty.name, str(row.holder), self.site.now() + LAPSE)
