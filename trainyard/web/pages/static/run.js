@@ -4,6 +4,7 @@
   const page = document.getElementById("run");
   const figures = new Map();            // name -> Map(step -> value)
   const charts = [];
+  const MOST = 4000;
   const LABELS = { tokens_per_second: "tokens a second", gpu_percent: "busy", gpu_memory_gb: "memory used", lr: "rate" };
   const steps = (names) => [...new Set(names.flatMap((name) => [...(figures.get(name) || new Map()).keys()]))].sort((a, b) => a - b);
   const table = (names) => {
@@ -17,6 +18,10 @@
         if (!figures.has(name)) figures.set(name, new Map());
         figures.get(name).set(row.step, value);
       }
+    }
+    // A page that stays open for days draws no more points than one that is loaded now.
+    for (const [name, points] of figures) {
+      if (points.size > MOST) figures.set(name, new Map([...points].sort((a, b) => a[0] - b[0]).filter((_, index, all) => index % 2 || index === all.length - 1)));
     }
   };
   const begin = JSON.parse(document.getElementById("curves").textContent);
