@@ -272,6 +272,10 @@ def test_a_machine_is_lost_two_minutes_after_its_last_word(played: Played) -> No
         until(lambda: stands(played) == "ready", "the beat counts")
         played.served.time += LOST + 1
         assert stands(played) == "lost"
+    reader = played.served.token(user_name(played.served.site.context.env), "read")
+    shown = played.client.get("/workers", headers={"Authorization": f"Bearer {reader}"})
+    assert shown.status_code == 200
+    assert all(text in shown.text for text in ("lab", "gpu=a100", "NVIDIA A100", "64.0 GB", "lost"))
     row = played.listed["row"]
     assert isinstance(row, dict) and (row["pods"], row["gpus"], row["labels"]) == (3, ["NVIDIA A100"], {"gpu": "a100"})
 
