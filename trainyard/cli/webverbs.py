@@ -6,6 +6,7 @@ from invoke.context import Context
 
 from trainyard.cli.common import context, help_of, optional_path, task, verb
 from trainyard.errors import UserError
+from trainyard.phrasing import as_typed
 
 
 @task(positional=[], help=help_of(account="who it logs in (default: you)"))
@@ -29,17 +30,19 @@ def serve_link(c: Context, account: str | None = None) -> int:
         certificate_key="file with that one's key",
         no_schedule="do nothing by schedule: another server, cron or you do",
         behind_proxy="address of the proxy that ends TLS before it",
+        no_link="print no link that logs an admin in, as what it prints is kept somewhere: invoke serve.link makes one",
+        unit="print a systemd unit that does it, and nothing else",
     ),
 )
 @verb
 def serve(
     c: Context, host: str = "127.0.0.1", port: str = "8420", certificate: str | None = None, certificate_key: str | None = None,
-    behind_proxy: str | None = None, no_schedule: bool = False,
+    behind_proxy: str | None = None, no_schedule: bool = False, no_link: bool = False, unit: bool = False,
 ) -> None:  # fmt: skip
     """Serve the dashboard and the REST API over this repository's runs, until Ctrl-C."""
     work = context()
     try:
-        from trainyard.web.serving import ServerOptions, serve
+        from trainyard.web.serving import ServerOptions, serve, serve_unit
     except ModuleNotFoundError as error:
         hint = "In a checkout: ./bootstrap. Elsewhere: pipx install --force 'trainyard[server]', or the same with pip or uv."
         raise UserError(f"a server needs the package '{error.name}', which this Python does not have", hint=hint) from None
@@ -48,6 +51,9 @@ def serve(
         raise UserError(f"--port {port}: it is no port", hint="Write a number from 0 (any that is free) to 65535.")
     options = ServerOptions(
         host=host, port=number, certificate=optional_path(certificate), key=optional_path(certificate_key), behind_proxy=behind_proxy,
-        schedule=not no_schedule,
+        schedule=not no_schedule, link=not no_link,
     )  # fmt: skip
-    serve(work, options, work.ui.say)
+    if unit:
+        print(as_typed(serve_unit(work, options)), end="")
+    else:
+        serve(work, options, work.ui.say)

@@ -15,6 +15,7 @@ from trainyard.errors import UserError
 from trainyard.ledger.accounts import LOCAL, SCOPES, ServerAccount
 from trainyard.runs.context import CommandContext
 from trainyard.runs.verbs.accounts import LINK
+from trainyard.runs.verbs.unit import unit_of
 from trainyard.settings.user import user_name
 from trainyard.web.application import create_application
 from trainyard.web.guard.hosts import is_loopback
@@ -24,6 +25,11 @@ from trainyard.web.site import Site
 
 _GRACE = 3
 """Seconds that open requests get when the server ends; streams are taken up again by who follows them."""
+_SERVICE = (
+    "TimeoutStopSec=30", "LimitNOFILE=65536", "UMask=0077", "NoNewPrivileges=yes", "LockPersonality=yes", "RestrictRealtime=yes",
+    "SystemCallArchitectures=native",
+)  # fmt: skip
+"""How it runs as a unit: many pages are open at once, and nothing gets rights of others. More would take pods their namespaces."""
 _SWITCH = 0.0005
 """Seconds for which a page that is being made may keep the event loop, and so everybody else, waiting."""
 
@@ -39,6 +45,8 @@ class ServerOptions:
     behind_proxy: str | None = None
     schedule: bool = True
     """It does its part of what is done by schedule."""
+    link: bool = True
+    """It prints what logs an admin in."""
 
 
 def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], None]) -> None:
@@ -50,8 +58,11 @@ def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], 
         port = listening.getsockname()[1]
         host = f"[{options.host}]" if ":" in options.host else options.host
         url = f"{'https' if options.certificate else 'http'}://{host}:{port}"
-        say(f"{url}/login#{first_link(site)}")
-        say(f"The link logs an admin in, once, within {LINK / 60:.0f} minutes. Ctrl-C ends the server, no run.")
+        admin = _first_admin(site)
+        link = _link_of(site, admin) if options.link else ""
+        say(f"{url}/login#{link}" if link else url)
+        logs_in = f"The link logs an admin in, once, within {LINK / 60:.0f} minutes." if link else "Who logs in: invoke serve.link"
+        say(f"{logs_in}\nCtrl-C ends the server, no run.")
         set_up_logging()
         sys.setswitchinterval(_SWITCH)
         app = create_application(site, ScheduleKeeper(site) if options.schedule else None)
@@ -65,17 +76,33 @@ def serve(context: CommandContext, options: ServerOptions, say: Callable[[str], 
         listening.close()
 
 
-def first_link(site: Site) -> str:
-    """Return the token of a link for whoever has started the server: they may do here what they may at their command line, all of it."""
-    name, now = user_name(site.context.env), site.now()
+def serve_unit(context: CommandContext, options: ServerOptions) -> str:
+    """Return a systemd unit that serves so; raises UserError for what it would refuse."""
+    _check(options)
+    said = {
+        "host": options.host, "port": options.port, "certificate": options.certificate and options.certificate.resolve(),
+        "certificate-key": options.key and options.key.resolve(), "behind-proxy": options.behind_proxy,
+    }  # fmt: skip
+    words = ["serve", *(f"--{name}={value}" for name, value in said.items() if value is not None), "--no-link"]
+    words += [] if options.schedule else ["--no-schedule"]
+    return unit_of(context.places.root, context.env, "serve", "the server of {}", words, _SERVICE)
+
+
+def _first_admin(site: Site) -> str:
+    """Return the account of whoever has started the server: they may do here what they may at their command line, all of it."""
+    name = user_name(site.context.env)
     account = site.accounts.get(name)
     if account is None:
-        site.accounts.put(ServerAccount(name=name, role="admin", origin=LOCAL, created=now))
+        site.accounts.put(ServerAccount(name=name, role="admin", origin=LOCAL, created=site.now()))
     elif account.role != "admin" or account.disabled is not None:
         raise UserError(
             f"account '{name}' is no admin of this ledger any more", hint="Start the server as one who is: TRAINYARD_USER=NAME invoke serve"
         )
-    return site.tokens.issue("link", name, "printed at start", SCOPES, now, now + LINK)[1]
+    return name
+
+
+def _link_of(site: Site, admin: str) -> str:
+    return site.tokens.issue("link", admin, "printed at start", SCOPES, site.now(), site.now() + LINK)[1]
 
 
 def _check(options: ServerOptions) -> bool:
