@@ -56,15 +56,19 @@ class Course:
         """Run the tasks, then the handlers that were notified; what one of these notifies before itself waits for the next flush."""
         try:
             alive, _ = self._nodes(self._play.tasks, self._batch, rescued=False)
-            if self._play.force_handlers is not None and flag(self._play.force_handlers, self._play_variables()):
-                failures = self._standing.failures
-                left = [one for one in self._batch if one.name in failures and not failures[one.name].unreachable]
-                alive = [host for host in self._batch if host in alive or host in left]
-            self._drop(self._flush([host for host in alive if not host.ended])[1])
+            self._drop(self._flush([host for host in self._with_forced(alive) if not host.ended])[1])
         finally:
             for host in self._batch:
                 host.notified.clear()
                 host.ended = False
+
+    def _with_forced(self, alive: list[HostState]) -> list[HostState]:
+        """Return these hosts, and those that have failed but whose handlers run all the same (force_handlers)."""
+        if self._play.force_handlers is None or not flag(self._play.force_handlers, self._play_variables()):
+            return alive
+        failures = self._standing.failures
+        left = [one for one in self._batch if one.name in failures and not failures[one.name].unreachable]
+        return [host for host in self._batch if host in alive or host in left]
 
     def _play_variables(self) -> dict[str, object]:
         return {**self._play.vars, **self._settings.extra}
@@ -287,7 +291,7 @@ class Course:
             if host not in meant:
                 self._settings.show(host.name, task, TaskEnd("skipped", {"changed": False, "skipped": True}), None)
         if action == "flush_handlers":
-            alive, lost = self._flush(meant)
+            alive, lost = self._flush(self._with_forced(meant) if task.where is None else meant)
             return [host for host in hosts if host in alive or host not in meant], lost
         if action == "reset_connection":
             for host in meant:
