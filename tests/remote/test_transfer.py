@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -207,6 +208,18 @@ def test_a_file_that_is_needed_is_sent_while_it_is_looked_for_and_ends_with_a_co
         assert t.exec(f"{end}\necho and on") == CommandResult(0, b"and on\n", b"")
         assert sha256_of(pod / "big") == sha256_of(big) and names(pod) == ["big"]
     assert end == ""
+
+
+def test_a_big_file_is_hashed_while_it_is_sent(pod: Path, big: Path, tmp_path: Path) -> None:
+    log, openssl = tmp_path / "log", tmp_path / "openssl"
+    openssl.write_text(f'#!/bin/sh\nreadlink /proc/self/fd/0 >>{log}\nexec {shutil.which("openssl")} "$@"\n')
+    openssl.chmod(0o755)
+    t = LocalTransport(env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})
+    assert put_file(t, big, str(pod / "f"))
+    assert (pod / "f").read_bytes() == big.read_bytes() and [path.name for path in pod.iterdir()] == ["f"]
+    # Once for all of it, from the pipe of what arrives; the others are asked whether there is an openssl.
+    asked = [line for line in log.read_text().splitlines() if line != "/dev/null"]
+    assert len(asked) == 1 and asked[0].startswith("pipe:")
 
 
 def test_a_slice_that_cannot_be_written_ends_the_upload(pod: Path, big: Path) -> None:

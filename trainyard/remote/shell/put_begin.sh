@@ -11,6 +11,7 @@ if [ -f "$path" ] && [ "$(wc -c <"$path")" -eq "$size" ] && sum=$(sha <"$path") 
 fi
 mkdir -p "$folder" || exit 1
 umask 077
+rm -f "$part".*
 : >>"$part" || exit 1
 have=$(($(wc -c <"$part") / blocksize)) slice=0
 while [ $((slice * slicesize)) -lt $((have * blocksize)) ]; do
