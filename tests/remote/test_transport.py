@@ -33,6 +33,7 @@ from trainyard.remote.transport import (
     dial,
     with_environment,
 )
+from trainyard.remote.watch import Hearing
 
 
 def test_streams_and_exit_code_are_those_of_the_command(transport: Transport) -> None:
@@ -212,6 +213,20 @@ def test_the_users_ssh_config_is_followed_through_a_jump_host_with_both_keys_che
         assert transport.exec("echo through").stdout == b"through\n"
     with pytest.raises(HostKeyChanged):
         connect(replace(behind, host_key=host_key(b"y" * 32, "other").public))
+
+
+def test_a_key_is_shown_with_the_request_to_log_in_and_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown, send = list[threading.Thread](), Hearing.send_message
+
+    def noted(self: Hearing, data: paramiko.Message) -> None:
+        if data.asbytes()[0] == paramiko.common.MSG_USERAUTH_REQUEST:
+            shown.append(threading.current_thread())
+        send(self, data)
+
+    monkeypatch.setattr(Hearing, "send_message", noted)
+    connect(server.address).close()
+    # Not by the one who reads the answers.
+    assert shown == [threading.current_thread()]
 
 
 _LEAD = """

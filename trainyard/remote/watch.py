@@ -30,7 +30,7 @@ class Hearing(paramiko.packet.Packetizer):  # type: ignore[misc]
 
     def send_message(self, data: paramiko.Message) -> None:
         """Send one packet; of those that are answered at once, note when."""
-        if data.asbytes()[0] in _ANSWERED:
+        if self._asked is None and data.asbytes()[0] in _ANSWERED:
             self._asked = time.monotonic()
         super().send_message(data)
 
