@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 from tests.web.conftest import Served
 from trainyard.ledger.accounts import SCOPES, Scope
 from trainyard.ledger.answers import AnswerRows
+from trainyard.ledger.rows import RunRow
 from trainyard.web import work
 from trainyard.web.rest.commands import OF_RUNS
 
@@ -82,11 +84,35 @@ def test_no_action_goes_without_its_scope(served: Served, client: TestClient, co
     assert served.site.operations.newest(1) == []
 
 
-@pytest.mark.parametrize("more", [{"data": "/etc/passwd"}, {"data": "rows.jsonl"}, {"deliver": "local:/root"}, {"deliver": "local"}])
-def test_only_an_admin_may_name_places_of_the_servers_machine(served: Served, client: TestClient, more: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    "more",
+    [{"data": "/etc/passwd"}, {"data": "rows.jsonl"}, {"deliver": "local:/root"}, {"deliver": "local"}, {"command": ["sh"]},
+     {"recipe": "command", "values": {"script": "https://e.example/a.py#sha256=" + "0" * 64}}, {"values": {"script": "/root/.netrc"}},
+     {"values": {"code": "/root"}}, {"values": {"model": "/root/model"}}],
+)  # fmt: skip
+def test_only_an_admin_may_reach_the_servers_machine(served: Served, client: TestClient, more: dict[str, object]) -> None:
     runner = served.client(served.token("ann", "read", "run"))
-    assert runner.post("/api/v1/runs", json={"recipe": "lora", **more}).status_code == 409
-    assert client.post("/api/v1/runs", json={"recipe": "lora", **more}).status_code == 202
+    body = more if "command" in more else {"recipe": "lora", **more}
+    assert runner.post("/api/v1/runs", json=body).status_code == 409
+    assert client.post("/api/v1/runs", json=body).status_code == 202
+    form = {**{f"v-{name}": value for name, value in more.get("values", {}).items()}, **({"data": more["data"]} if "data" in more else {})}  # type: ignore[attr-defined]
+    if form:
+        assert runner.post(f"/start/{body['recipe']}", data=form).status_code == 422
+
+
+def test_a_program_goes_to_a_cloud_and_then_not_to_the_servers_machine(served: Served, client: TestClient) -> None:
+    runner = served.client(served.token("ann", "read", "run"))
+    assert runner.post("/api/v1/runs", json={"command": ["sh"], "stack": "runpod"}).status_code == 202
+    nothing = {field.name: None for field in dataclasses.fields(RunRow)}
+    said = {"user": "ann", "label": "first", "attempt": 1, "stack": "runpod", "recipe": "command", "state": "done", "over": True}
+    zero = dict.fromkeys(("token", "cloud", "machine"), "") | dict.fromkeys(("created", "hours", "cost", "changed"), served.time)
+    first = RunRow(**{**nothing, **zero, "steps_done": 0, "steps_planned": 0, "owed": False, **said})  # type: ignore[arg-type]
+    served.site.ledger.put_runs([first])
+    for verb in ("rerun", "resume"):
+        assert runner.post(f"/api/v1/runs/ann/first/{verb}", json={"stack": "local"}).status_code == 409
+        assert runner.post(f"/api/v1/runs/ann/first/{verb}", json={"values": {"code": "/root"}}).status_code == 409
+        assert runner.post(f"/api/v1/runs/ann/first/{verb}", json={}).status_code == 202
+        assert client.post(f"/api/v1/runs/ann/first/{verb}", json={"stack": "local"}).status_code == 202
 
 
 def test_a_key_that_is_said_again_begins_nothing_and_gives_the_same_answer_for_a_day(served: Served, client: TestClient) -> None:

@@ -22,6 +22,7 @@ from trainyard.web.pages.render import page
 from trainyard.web.pages.runview import shown
 from trainyard.web.rest.commands import StartRun, start_words
 from trainyard.web.rest.operations import OperationId, RequestId, one_operation
+from trainyard.web.rest.reach import refuse_start
 from trainyard.web.site import Site
 from trainyard.web.work import begin
 
@@ -63,7 +64,9 @@ def plan(request: Request, site: TheSite, who: Runner, request_id: RequestId, re
     """Have it said what would be submitted and what it costs; nothing is written yet."""
     known = _recipe(site, recipe)
     try:
-        words = start_words(_asked(recipe, said), who.scopes, None)
+        asked = _asked(recipe, said)
+        refuse_start(site, asked, who.scopes)
+        words = start_words(asked, None)
     except ValidationError as error:
         wrong = "\n".join(f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
         return _form(request, site, who, known, wrong=wrong, said=said)

@@ -17,6 +17,7 @@ from trainyard.ledger.operations import ServerOperation
 from trainyard.web.guard.principal import Needs, Runner, TheSite
 from trainyard.web.rest.commands import OF_RUNS, CommandBody, ServedCommand, StartRun, start_words, words_of
 from trainyard.web.rest.operations import RequestId
+from trainyard.web.rest.reach import refuse_going_on, refuse_start
 from trainyard.web.rest.runs import Label, User
 from trainyard.web.site import Site
 from trainyard.web.work import begin
@@ -56,7 +57,8 @@ def _accepted(body: str, *, replayed: bool = False) -> Response:
 @router.post("/runs", status_code=202, response_model=ServerOperation)
 def start(site: TheSite, who: Runner, request_id: RequestId, asked: StartRun, key: IdempotencyKey = None) -> Response:
     """Put a run into the queue; a worker begins it when it is its turn."""
-    words = start_words(asked, who.scopes, _start_key(who, key))
+    refuse_start(site, asked, who.scopes)
+    words = start_words(asked, _start_key(who, key))
     subject = f"{who.account.name}/{asked.name}" if asked.name else ""
     return once(site, who, key, ["submit", asked.model_dump()], lambda: begin(site, who, request_id, words, subject=subject))
 
@@ -76,6 +78,7 @@ def _add(command: ServedCommand) -> None:
     ) -> Response:  # fmt: skip
         said: CommandBody = asked or body()
         run = f"{user}/{label}"
+        refuse_going_on(site, run, said, who.scopes)
         words = words_of(command, run, said, _start_key(who, key))
         return once(site, who, key, [command.verb, run, said.model_dump()], lambda: begin(site, who, request_id, words, subject=run))
 

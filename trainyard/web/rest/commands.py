@@ -6,19 +6,17 @@ Every value becomes `--option=value`, or a name that was held against its patter
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from trainyard.errors import RefusedError, UserError
+from trainyard.errors import UserError
 from trainyard.ledger.accounts import Scope
 
 NAME = r"^[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?$"
 RUN = r"^[a-z0-9][a-z0-9-]{0,63}/[a-z0-9][a-z0-9-]{0,63}$"
-_ELSEWHERE = re.compile(r"(?:s3|gs|hf|https)://.+|run:.+", re.S)
 
 Stack = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$", examples=["local", "runpod", "auto"])]
 Label = Annotated[str, Field(pattern=NAME, examples=["first"])]
@@ -170,13 +168,8 @@ OF_RUNS: Sequence[ServedCommand] = (
 )
 
 
-def start_words(asked: StartRun, scopes: frozenset[Scope], key: str | None) -> list[str]:
-    """Return `submit` as it is asked for; raises RefusedError for what only an admin may name."""
-    if "admin" not in scopes:
-        if asked.data is not None and not _ELSEWHERE.fullmatch(asked.data):
-            raise RefusedError("data: a path of the server's machine needs the scope 'admin'", hint="Use s3://, hf://, https:// or run:.")
-        if asked.deliver is not None and not asked.deliver.startswith("hub:"):
-            raise RefusedError("deliver: a place of the server's machine needs the scope 'admin'", hint="Use hub:OWNER/REPO.")
+def start_words(asked: StartRun, key: str | None) -> list[str]:
+    """Return `submit` as it is asked for."""
     if asked.recipe is None and asked.command is None:
         raise UserError("recipe: say what to train, or give a command")
     return ["submit", *([f"--key={key}"] if key else []), *asked.words()]
