@@ -176,11 +176,12 @@ def test_methods_that_somebody_makes_up_become_no_figures(served: Served) -> Non
     assert "MADEUP" not in text and 'method="other"' in text
 
 
-def test_a_stream_needs_a_token_and_there_is_no_websocket(served: Served) -> None:
+def test_a_stream_needs_a_token_and_a_websocket_that_of_a_worker(served: Served) -> None:
     assert served.client().get("/live/runs/ann/first/1", follow_redirects=False).status_code == 303
-    for client in (served.client(), logged_in(served)):
-        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/live/runs/ann/first/1"):
-            pass
+    for client in (served.client(), logged_in(served), served.client(served.token("ann"))):
+        for path in ("/live/runs/ann/first/1", "/api/v1/workers/link", "/api/v1/workers/stream/abc"):
+            with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
+                pass
 
 
 def test_tokens_are_in_no_log_no_page_no_figure_and_not_in_the_ledger(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
