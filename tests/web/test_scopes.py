@@ -32,7 +32,7 @@ RUN = """
     POST /api/v1/runs  POST /api/v1/runs/{user}/{label}/cancel  POST /api/v1/runs/{user}/{label}/resume
     POST /api/v1/runs/{user}/{label}/rerun  POST /api/v1/runs/{user}/{label}/extend  POST /api/v1/runs/{user}/{label}/deliver
     POST /api/v1/runs/{user}/{label}/remove  POST /api/v1/runs/{user}/{label}/hold  POST /api/v1/runs/{user}/{label}/release
-    POST /api/v1/runs/{user}/{label}/prefer  GET /pods/{stack}/{pod}/end  POST /pods/{stack}/{pod}/end
+    POST /api/v1/runs/{user}/{label}/prefer
     POST /start/{recipe}  POST /plans/{id}
     GET /runs/{user}/{label}/{attempt}/do/{action}  POST /runs/{user}/{label}/{attempt}/do/{action}
 """
@@ -42,6 +42,7 @@ APPROVE = """
 """
 ADMIN = """
     GET /api/v1/accounts  POST /api/v1/accounts  PATCH /api/v1/accounts/{name}  PUT /api/v1/teams/{name}
+    GET /pods/{stack}/{pod}/end  POST /pods/{stack}/{pod}/end
     GET /stacks/{stack}/do/{action}  POST /stacks/{stack}/do/{action}
 """
 OPEN = ("GET /healthz", "GET /readyz", "GET /login", "POST /login", "GET /metrics")
