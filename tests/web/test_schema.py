@@ -25,7 +25,7 @@ def schema(served: Served, monkeypatch: pytest.MonkeyPatch) -> Any:
     from trainyard.web.application import create_application
     from trainyard.web.guard import flood
 
-    for name in ("ASKS", "CHANGES", "STRANGERS"):
+    for name in ("ASKS", "CHANGES", "STRANGERS", "NEW"):
         monkeypatch.setattr(flood, name, parse("1000000/minute"))
     monkeypatch.setattr(work, "start_apart", lambda *_, **__: io.BytesIO())
     monkeypatch.setattr(following, "LONGEST", 0.01)

@@ -86,7 +86,7 @@ def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """No process is started, and nobody asks too often."""
     from limits import parse
 
-    for name in ("ASKS", "CHANGES", "STRANGERS"):
+    for name in ("ASKS", "CHANGES", "STRANGERS", "NEW"):
         monkeypatch.setattr(flood, name, parse("1000000/minute"))
     monkeypatch.setattr(work, "start_apart", lambda *_, **__: io.BytesIO())
     monkeypatch.setattr(VerbReports, "_ask", lambda *_: {"rows": []})

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import structlog
+from limits import parse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from tests.web.conftest import NOON, Served
 from trainyard.ledger.operations import ServerOperation
 from trainyard.web.application import create_application
+from trainyard.web.guard import flood
 from trainyard.web.guard.requestlog import set_up_logging
 from trainyard.web.site import Site
 
@@ -200,3 +202,13 @@ def test_tokens_are_in_no_log_no_page_no_figure_and_not_in_the_ledger(served: Se
     kept = b"".join(file.read_bytes() for file in path.parent.glob("ledger.db*")).decode("latin-1")
     for place in (capsys.readouterr().err, kept, *pages):
         assert not any(text.split("_", 2)[2] in place for text in (link, api, session))
+
+
+def test_ids_that_somebody_makes_up_count_as_their_address(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flood, "NEW", parse("3/minute"))
+    served.account("ann")
+    client, known = served.client(), {"Authorization": f"Bearer {served.token('ann')}"}
+    assert client.get("/api/v1/me", headers=known).status_code == 200
+    codes = [client.get("/api/v1/me", headers={"Authorization": f"Bearer ty_{number:012}_x"}).status_code for number in range(3)]
+    assert codes == [401, 401, 429]
+    assert client.get("/api/v1/me", headers=known).status_code == 200
