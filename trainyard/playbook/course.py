@@ -272,8 +272,8 @@ class Course:
         for host in hosts:
             for name in host.notified:
                 named = [index for index, handler in enumerate(self._handlers) if name in (handler.name, handler.title)][-1:]
-                topics = [index for index, handler in enumerate(self._handlers) if name in handler.listen]
-                self._due[host.name].update(named + topics)
+                topics = {one.given_name or index: index for index, one in enumerate(self._handlers) if name in one.listen}
+                self._due[host.name].update([*named, *topics.values()])
             host.notified.clear()
 
     def _meta(self, task: Task, hosts: list[HostState], *, handler: bool = False) -> Way:

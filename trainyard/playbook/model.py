@@ -93,6 +93,11 @@ class Task:
     connection: Value | None = None
 
     @property
+    def given_name(self) -> str | None:
+        """Return its name; None where it has none and is called like its action."""
+        return None if self.name.rpartition(".")[2] == self.action else self.name
+
+    @property
     def title(self) -> str:
         """Return its name as it is shown: behind that of its role."""
         return f"{self.role.name} : {self.name}" if self.role else self.name
