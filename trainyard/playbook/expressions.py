@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,6 +25,7 @@ from trainyard.playbook.filters import FILTERS, INSTEAD, TESTS
 from trainyard.playbook.jinja import LazyContext, PlaybookJinja, Undefined, concat, finalized, finalized_here, through
 from trainyard.playbook.lookups import LOOKUPS, Sight, names_of
 from trainyard.playbook.natives import OMIT, NotDue, Variables, Written, plain
+from trainyard.playbook.templatevars import NAMES, known_in
 from trainyard.pythontext import parse_python
 
 Call = Callable[..., object]
@@ -126,13 +127,15 @@ def names_in_template(path: Path, wishes: Mapping[str, Any] = MappingProxyType({
     source = path.read_bytes().decode()
     options, text = _header(source)
     tree = _below(jinja_environment().overlay(**{**wishes, **options}).parse(text), source.count("\n") - text.count("\n"))
-    return frozenset(_read_in(tree) - _guarded_in(tree) - set(jinja_environment().globals))
+    return frozenset(_read_in(tree) - _guarded_in(tree) - set(jinja_environment().globals) - NAMES)
 
 
-def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] = MappingProxyType({})) -> str:
+def render_template(
+    path: Path, variables: Variables, wishes: Mapping[str, Any] = MappingProxyType({}), written: str = "", dest: str | None = None
+) -> str:  # fmt: skip
     """Render a template file, which may begin with Ansible's ``#jinja2:`` line; ``wishes`` are options of Jinja that it may change.
 
-    Raises UserError with file:line.
+    ``written`` and ``dest`` are its paths as the task has them. Raises UserError with file:line.
     """
     folders = [path.parent, *_searched(variables)]
     if path.exists() and not path.is_file():
@@ -146,10 +149,11 @@ def render_template(path: Path, variables: Variables, wishes: Mapping[str, Any] 
         env = jinja_environment().overlay(loader=jinja2.FileSystemLoader(folders), **{**wishes, **options})
         env.finalize = finalized_here
         tree = _below(env.parse(text), source.count("\n") - text.count("\n"))
+        known = known_in(path, written or str(path), dest, variables)
         try:
             compiled = env.from_string(tree)
             with counted():
-                result = plain(ended(text, concat(compiled.root_render_func(_context(compiled, variables, ())))))
+                result = plain(ended(text, concat(compiled.root_render_func(_context(compiled, known, ())))))
         except Exception:
             env.handle_exception()  # raises it again, with the lines of the template
         return "" if result is None or result is OMIT else str(result)
@@ -306,8 +310,12 @@ def look_up(
         value = variables[variable]
         return value.lazily(variables, open_) if isinstance(value, Written) else value
 
-    sight = Sight(variables, read, _searched(variables), lambda path, more: render_template(path, {**variables, **more}), repeats)
+    sight = Sight(variables, read, _searched(variables), partial(_looked_up, variables), repeats)
     return LOOKUPS[known](terms, sight, **options)
+
+
+def _looked_up(variables: Variables, path: Path, written: str, more: Mapping[str, object]) -> str:
+    return render_template(path, {**variables, **more}, written=written)
 
 
 def _in_turn(changing: Callable[..., Any]) -> Callable[..., Any]:

@@ -34,8 +34,8 @@ class Sight:
     read: Callable[[str], Any]
     """Returns a variable, rendered."""
     folders: Sequence[Path]
-    template: Callable[[Path, Mapping[str, object]], str]
-    """Renders a template file."""
+    template: Callable[[Path, str, Mapping[str, object]], str]
+    """Renders a template file, of that name in the playbook."""
     repeats: bool = False
     """Whether it is ``with_NAME`` that asks."""
 
@@ -107,7 +107,7 @@ def _lines(terms: list[Any], sight: Sight) -> list[Any]:
 def _template(terms: list[Any], sight: Sight, template_vars: Mapping[str, object] | None = None, **options: Any) -> list[Any]:
     if set(options) - {"convert_data"}:
         raise ValueError(f"lookup('template'): '{sorted(options)[0]}' is not known here: write it into the '#jinja2:' line of the file")
-    return [sight.template(sight.need(str(term), "templates"), template_vars or {}) for term in terms]
+    return [sight.template(sight.need(str(term), "templates"), str(term), template_vars or {}) for term in terms]
 
 
 def _vars(terms: list[Any], sight: Sight, default: Any = _UNSET) -> list[Any]:

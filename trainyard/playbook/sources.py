@@ -10,6 +10,17 @@ from trainyard.playbook.schema import Schema
 from trainyard.textfile import expanded
 
 
+class _LocalPath(str):
+    """A path that was found, which knows what the task calls it."""
+
+    written = ""
+
+
+def as_written(path: object) -> str:
+    """Return a path as it stands in the task."""
+    return path.written if isinstance(path, _LocalPath) else str(path)
+
+
 def find_source(name: str, below: str, search: tuple[Path, ...]) -> Path | None:
     """Return the first that is there, whole; of each folder first what lies in its ``files``, ``templates`` or ``vars``."""
     path = expanded(name)
@@ -26,7 +37,8 @@ def located(schema: Schema, args: Mapping[str, object], search: tuple[Path, ...]
             place = find_source(value, arg.local, search)
             if place is not None:
                 place = place.absolute()  # else an action takes it from the task's folder once more
-                paths[arg.name] = f"{place}/" if value.endswith("/") else str(place)
+                paths[arg.name] = local = _LocalPath(f"{place}/" if value.endswith("/") else place)
+                local.written = value
     return {**args, **paths}
 
 

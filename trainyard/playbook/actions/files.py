@@ -18,6 +18,7 @@ from trainyard.playbook.expressions import render_template
 from trainyard.playbook.natives import Variables
 from trainyard.playbook.places import PROGRAM, Placement
 from trainyard.playbook.schema import Arg, Schema
+from trainyard.playbook.sources import as_written
 from trainyard.playbook.steps import Get, PutFile, PutTree, Step
 from trainyard.remote.transfer import SMALL
 
@@ -100,7 +101,8 @@ def copy(args: Mapping[str, object], folder: Path, variables: Variables) -> Step
 def template(args: Mapping[str, object], folder: Path, variables: Variables) -> Step:
     """Render a local Jinja file with the task's variables and put it on the host."""
     src = folder / Path(str(args["src"])).expanduser()
-    text = render_template(src, variables, {name: args[name] for name in TEMPLATE_WISHES if name in args})
+    wishes = {name: args[name] for name in TEMPLATE_WISHES if name in args}
+    text = render_template(src, variables, wishes, as_written(args["src"]), str(args["dest"]))
     written = str(args.get("newline_sequence", "\n"))
     line_end = _LINE_ENDS.get(written, written)
     if line_end not in _LINE_ENDS.values():
