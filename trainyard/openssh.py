@@ -107,21 +107,6 @@ def link_through(login: SshLogin, host: str, port: int) -> Link:
     return Link(login.words("-W", f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
 
 
-def link_by(jump: str | None, proxy: str | None, host: str, port: int, config: str | None) -> Link | None:
-    """Return a link to an address as ssh_config leads there: through machines, by a command, or None for the straight way.
-
-    ``config`` is the ssh_config that is read for the machines on the way instead of the user's.
-    """
-    if jump and jump != "none":
-        *before, last = jump.split(",")
-        user, _, hop = last.removeprefix("ssh://").rpartition("@")
-        name, colon, hop_port = hop.rpartition(":") if hop.count(":") == 1 or "]:" in hop else (hop, "", "")
-        name = name.strip("[]")
-        login = SshLogin(name=name, user=user or None, port=int(hop_port) if colon else None, jump=",".join(before) or None, config=config)
-        return link_through(login, host, port)
-    return Link(["/bin/sh", "-c", f"exec {proxy}"]) if proxy else None
-
-
 @contextlib.contextmanager
 def open_socket(host: str, port: int, timeout: float, *, through: str | None = None) -> Iterator[socket.socket]:
     """Give a connection to an address, directly or through the sshd of another machine (SshLogin.url); raises OSError."""

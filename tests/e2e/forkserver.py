@@ -49,8 +49,8 @@ _NOT = (
 )  # fmt: skip
 """What of the rooms runs inside of pods, with another interpreter, with an old ledger or with an extra only."""
 _LATE = {
-    "verbs": ("botocore.httpsession", "botocore.session", "botocore.signers", "jinja2", "paramiko", "rich.table"),
-    "engines": ("trainyard.provider.main", "trainyard.provider.process", "trainyard.provider.registry", "paramiko"),
+    "verbs": ("botocore.httpsession", "botocore.session", "botocore.signers", "fabric", "jinja2", "paramiko", "rich.table"),
+    "engines": ("trainyard.provider.main", "trainyard.provider.process", "trainyard.provider.registry", "fabric", "paramiko"),
 }
 """What a verb, an engine or a provider loads when it needs it."""
 _OF_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "GRPC_", "SSL_", "OPENSSL_")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -201,7 +200,6 @@ def test_the_users_ssh_config_is_followed_through_a_jump_host_with_both_keys_che
     address, config = server.address, tmp_path / ".ssh/config"
     config.parent.mkdir()
     jump = f"Host jump\n HostName 127.0.0.1\n Port {address.port}\n User {address.user}\n IdentityFile {address.key_file}\n"
-    jump += f" UserKnownHostsFile {tmp_path}/.ssh/known_hosts\n"
     config.write_text(f"Host pod.example\n HostName 127.0.0.1\n ProxyJump jump\n{jump}")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
@@ -227,30 +225,6 @@ def test_a_key_is_shown_with_the_request_to_log_in_and_once(server: Server, monk
     connect(server.address).close()
     # Not by the one who reads the answers.
     assert shown == [threading.current_thread()]
-
-
-_LEAD = """
-import os, pwd, socket, sys, threading
-assert sys.argv[1] == "pod.example" and sys.argv[3] == pwd.getpwuid(os.getuid()).pw_name
-line = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
-def there():
-    while data := os.read(0, 65536):
-        line.sendall(data)
-threading.Thread(target=there, daemon=True).start()
-while data := line.recv(65536):
-    os.write(1, data)
-"""
-
-
-def test_a_command_of_the_users_ssh_config_leads_to_a_pod_at_its_port(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".ssh").mkdir()
-    (tmp_path / "lead.py").write_text(_LEAD)
-    (tmp_path / ".ssh/config").write_text(f"Match exec true host pod.example\n ProxyCommand {sys.executable} {tmp_path}/lead.py %h %p %r\n")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    with connect(replace(server.address, host="pod.example")) as transport:
-        assert transport.exec("echo led").stdout == b"led\n"
 
 
 def test_a_broken_ssh_config_is_the_users_mistake(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

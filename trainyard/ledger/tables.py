@@ -175,7 +175,7 @@ accounts = Table(
     Column("month_dollars", Double),
     Column("live_runs", Integer),
 )
-"""Who may use a server of this ledger. ``origin``: who says who they are (local, oidc:SUBJECT, ldap:DN). The last two are quotas."""
+"""Who may use a server of this ledger. ``origin``: who says who they are (local: an admin). The last two are quotas."""
 
 teams = Table(
     "teams",

@@ -7,9 +7,11 @@ import select
 import threading
 import time
 
+import paramiko
+from paramiko.common import cMSG_CHANNEL_CLOSE, cMSG_CHANNEL_REQUEST, cMSG_CHANNEL_WINDOW_ADJUST
+
 from trainyard.remote.frame import Frame
 from trainyard.remote.protocol import Stdin
-from trainyard.remote.sshlib import paramiko
 
 WINDOW = 2 * 1024 * 1024
 """Bytes that a server may send before it is told to go on, where the link has no length: more only waits here, and before that in a
@@ -48,10 +50,10 @@ class OrderlyChannel(paramiko.Channel):  # type: ignore[misc]
         more = round(min(FASTEST * round_trip, MOST_WINDOW)) - self.in_window_size
         if more > 0:
             self._set_window(self.in_window_size + more, self.in_max_packet_size)
-            adjust = self._message(paramiko.common.cMSG_CHANNEL_WINDOW_ADJUST)
+            adjust = self._message(cMSG_CHANNEL_WINDOW_ADJUST)
             adjust.add_int(more)
             self.transport._send_user_message(adjust)
-        request = self._message(paramiko.common.cMSG_CHANNEL_REQUEST)
+        request = self._message(cMSG_CHANNEL_REQUEST)
         request.add_string("exec")
         request.add_boolean(True)
         request.add_string(line)
@@ -80,7 +82,7 @@ class OrderlyChannel(paramiko.Channel):  # type: ignore[misc]
             feeder.join(patience)
         if due:
             with contextlib.suppress(*LOST):
-                self.transport._send_user_message(self._message(paramiko.common.cMSG_CHANNEL_CLOSE))
+                self.transport._send_user_message(self._message(cMSG_CHANNEL_CLOSE))
         self.close()  # what is left of it: its pipe
 
 

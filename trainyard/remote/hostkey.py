@@ -12,7 +12,7 @@ from trainyard import openssh
 
 def warm() -> None:
     """Load the SSH library in the background: it takes 0.2 s, which a pod's boot has to spare."""
-    threading.Thread(target=importlib.import_module, args=("trainyard.remote.sshlib",), daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=("paramiko",), daemon=True).start()
 
 
 def shows(host: str, port: int, public: str, timeout: float = 10.0, *, through: str | None = None) -> bool | None:
@@ -32,7 +32,7 @@ def shown(
 
     Like `shows`, it makes the key exchange and nothing else.
     """
-    from trainyard.remote.sshlib import paramiko
+    import paramiko
 
     # What goes wrong is returned; paramiko would write its own story of it to the terminal.
     logging.getLogger("paramiko").addHandler(logging.NullHandler())

@@ -10,10 +10,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
+from paramiko.agent import AgentSSH
+from paramiko.auth_strategy import AuthSource, AuthStrategy, InMemoryPrivateKey
+
 from trainyard.errors import UserError
 from trainyard.remote.keys import split_public
 from trainyard.remote.sshconfig import SshRoute
-from trainyard.remote.sshlib import paramiko
 
 _ASKED = 3
 """Times that a passphrase is asked for."""
@@ -22,7 +25,7 @@ _OPENED: dict[Path, paramiko.PKey | None] = {}
 """Keys whose passphrase was asked for: of all hosts and threads once; None: nobody knew it."""
 
 
-class OwnKeys(paramiko.auth_strategy.AuthStrategy):  # type: ignore[misc]
+class OwnKeys(AuthStrategy):  # type: ignore[misc]
     """Keys in the order in which they are offered; a passphrase is asked for last, when nothing else was taken."""
 
     def __init__(self, route: SshRoute) -> None:
@@ -30,7 +33,7 @@ class OwnKeys(paramiko.auth_strategy.AuthStrategy):  # type: ignore[misc]
         self._route = route
         self.tried: list[str] = []
 
-    def get_sources(self) -> Iterator[paramiko.auth_strategy.AuthSource]:
+    def get_sources(self) -> Iterator[AuthSource]:
         """Yield the sources: keys of the agent that ssh_config names, its files, the agent's others, files with a passphrase."""
         route = self._route
         with _agent(route.agent) as agent:
@@ -53,14 +56,14 @@ class OwnKeys(paramiko.auth_strategy.AuthStrategy):  # type: ignore[misc]
             if key is not None:
                 yield self._source(key, str(path))
 
-    def _source(self, key: paramiko.PKey, shown: str) -> paramiko.auth_strategy.AuthSource:
+    def _source(self, key: paramiko.PKey, shown: str) -> AuthSource:
         self.tried.append(shown)
-        return paramiko.auth_strategy.InMemoryPrivateKey(self._route.user, key)
+        return InMemoryPrivateKey(self._route.user, key)
 
 
 @contextlib.contextmanager
-def _agent(path: str | None) -> Iterator[paramiko.agent.AgentSSH]:
-    agent = paramiko.agent.AgentSSH()
+def _agent(path: str | None) -> Iterator[AgentSSH]:
+    agent = AgentSSH()
     if path is None:
         yield agent
         return

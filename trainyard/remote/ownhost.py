@@ -7,15 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fabric
+import paramiko
+
 from trainyard.errors import HostKeyChanged, HostKeyUnknown, KeyRefused, Unreachable, UserError
-from trainyard.openssh import Link, link_by
+from trainyard.openssh import Link, link_through
 from trainyard.remote.channel import LOST
 from trainyard.remote.keyring import OwnKeys
 from trainyard.remote.keys import fingerprint
 from trainyard.remote.knownhosts import KnownKeys, known_keys, take_down
 from trainyard.remote.ssh import SILENCE, SshTransport, new_transport
 from trainyard.remote.sshconfig import SshRoute
-from trainyard.remote.sshlib import paramiko
+from trainyard.sshlogin import SshLogin
 
 Say = Callable[[str], object]
 
@@ -27,24 +30,42 @@ def connect_own(route: SshRoute, say: Say) -> SshTransport:
     """
     known = known_keys(route.shown_in_known_hosts, route.known)
     keys = OwnKeys(route)
-    link = link_by(route.jump, route.proxy, route.host, route.port, route.config)
-    client = paramiko.SSHClient()
-    client.set_missing_host_key_policy(_KnownHosts(route, known, say))
+    link = _link(route)
     try:
-        client.connect(
-            route.host, route.port, route.user, sock=link.socket if link else None, auth_strategy=keys,
-            timeout=route.timeout, banner_timeout=route.timeout, auth_timeout=route.timeout,
-            transport_factory=functools.partial(_transport, known=known),
+        connection = fabric.Connection(
+            route.host, user=route.user, port=route.port, config=fabric.Config(lazy=True), connect_timeout=round(route.timeout),
+            connect_kwargs={
+                "auth_strategy": keys, "banner_timeout": route.timeout, "auth_timeout": route.timeout,
+                "transport_factory": functools.partial(_transport, known=known),
+                **({"sock": link.socket} if link else {}),
+            },
         )  # fmt: skip
-        return SshTransport(client, str(route), SILENCE, link)
-    except BaseException as error:
-        client.close()
-        translated = _why(error, route, keys, link)
+        connection.client.set_missing_host_key_policy(_KnownHosts(route, known, say))
+        try:
+            connection.open()
+        except BaseException as error:
+            connection.client.close()
+            translated = _why(error, route, keys, link)
+            if translated is None:
+                raise
+            raise translated from None
+        return SshTransport(connection, str(route), SILENCE, link)
+    except BaseException:
         if link is not None:
             link.close()
-        if translated is None:
-            raise
-        raise translated from None
+        raise
+
+
+def _link(route: SshRoute) -> Link | None:
+    if route.jump:
+        *before, last = route.jump.split(",")
+        user, _, host = last.removeprefix("ssh://").rpartition("@")
+        name, colon, port = host.rpartition(":") if host.count(":") == 1 or "]:" in host else (host, "", "")
+        hop = SshLogin(
+            name=name.strip("[]"), user=user or None, port=int(port) if colon else None, jump=",".join(before) or None, config=route.config
+        )
+        return link_through(hop, route.host, route.port)
+    return Link(["/bin/sh", "-c", f"exec {route.proxy}"]) if route.proxy else None
 
 
 def _transport(sock: Any, *, known: KnownKeys, **options: Any) -> paramiko.Transport:

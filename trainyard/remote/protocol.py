@@ -113,7 +113,7 @@ def quote(value: object) -> str:
 
 
 def with_environment(command: str, env: Mapping[str, object]) -> str:
-    """Return the command with variables exported first; values are data, never code (measured: Fabric's way runs them).
+    """Return the command with variables exported first; values are data, never code (measured: Fabric's own way runs them).
 
     A Secret is revealed here: the environment is the one way for it to reach a command.
     """

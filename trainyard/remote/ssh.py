@@ -1,6 +1,6 @@
-"""The transport over SSH: a connection of paramiko's, and commands on raw channels of it.
+"""The transport over SSH: Fabric's connection, and commands on raw channels of it.
 
-What differs from its own ``exec_command`` is measured, not taste: TCP_NODELAY saves 40 ms a command, a spare
+What differs from ``Connection.run`` is measured, not taste: TCP_NODELAY saves 40 ms a command, a spare
 channel opened ahead one round trip, a wide window makes downloads 7 times faster at 80 ms; exit status -1
 is a lost link and never a failed command; the host key is pinned. No known_hosts file is read or written
 for the pod itself.
@@ -21,14 +21,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
+import fabric
+import paramiko
+
 from trainyard.errors import HostKeyChanged, KeyRefused, Unreachable, UserError
-from trainyard.openssh import Link, link_by, link_through
+from trainyard.openssh import Link, link_through
 from trainyard.remote.channel import LOST, WINDOW, feed, orderly, read, status
 from trainyard.remote.fed import DROPBEAR, fed
 from trainyard.remote.frame import Frame
 from trainyard.remote.keys import fingerprint, is_private_key, split_public
 from trainyard.remote.protocol import Address, CommandResult, NoAnswer, NotSent, OnBytes, Stdin
-from trainyard.remote.sshlib import paramiko
 from trainyard.remote.watch import Hearing, Watch
 from trainyard.retries import Backoff
 from trainyard.sshlogin import parse_login
@@ -58,39 +60,34 @@ def connect(
     """
     if address.key_file is not None:
         _check_key_file(address.key_file)
-    said = {} if address.through or _is_loopback(address.host) else _ssh_config(address)
-    host = said.get("hostname", address.host)
-    link = _link(address, host, said)
-    client = paramiko.SSHClient()
+    link = link_through(parse_login(address.through), address.host, address.port) if address.through else None
     try:
-        _trust(client, address, host, on_new_host_key)
-        keys = {"key_filename": str(address.key_file) if address.key_file else said.get("identityfile")}
-        own = address.key_file is not None
-        client.connect(
-            host, address.port, address.user, sock=link.socket if link else None, allow_agent=not own, look_for_keys=not own, **keys,
-            timeout=timeout, banner_timeout=timeout, auth_timeout=timeout,
-            transport_factory=functools.partial(new_transport, silence=silence),
-        )  # fmt: skip
-        return SshTransport(client, str(address), silence, link)
-    except BaseException as error:
-        client.close()
-        translated = _why(error, address, link)
+        connection = _connection(address, timeout, silence, link)
+        _trust(connection, address, on_new_host_key)
+        try:
+            connection.open()
+        except BaseException as error:
+            connection.client.close()
+            translated = _why(error, address, link)
+            if translated is None:
+                raise
+            raise translated from None
+        return SshTransport(connection, str(address), silence, link)
+    except BaseException:
         if link is not None:
             link.close()
-        if translated is None:
-            raise
-        raise translated from None
+        raise
 
 
 class SshTransport:
     """One SSH connection; several commands may run on it at once."""
 
-    def __init__(self, client: paramiko.SSHClient, name: str, silence: float, link: Link | None = None) -> None:
+    def __init__(self, connection: fabric.Connection, name: str, silence: float, link: Link | None = None) -> None:
         self.name = name
         self._link = link
         self._silence = silence
-        self._client = client
-        self._transport: paramiko.Transport = client.get_transport()
+        self._connection = connection
+        self._transport: paramiko.Transport = connection.transport
         self._slots = threading.BoundedSemaphore(SESSIONS)
         self._opener = ThreadPoolExecutor(1, thread_name_prefix="spare-channel")
         self._spare: Future[paramiko.Channel] | None = None
@@ -130,9 +127,11 @@ class SshTransport:
         """Close the connection; what runs on the pod runs on."""
         self._watch.stop()
         self._opener.shutdown(wait=False, cancel_futures=True)
-        self._client.close()
+        self._connection.client.close()
         if self._link is not None:
             self._link.close()
+        if self._connection.gateway and not isinstance(self._connection.gateway, str):
+            self._connection.gateway.close()
 
     def __enter__(self) -> Self:
         return self
@@ -217,25 +216,28 @@ def _check_key_file(path: Path) -> None:
         raise UserError(f"{path} is not a private key, or is damaged")
 
 
-def _ssh_config(address: Address) -> dict[str, Any]:
-    """Return what the user's ssh_config says of a pod: a "Host *" with a proxy is in force, too, but not for a pod on this machine."""
-    try:
-        config = paramiko.SSHConfig.from_text(f"Host *\n Port {address.port}\n User {address.user}\n")
-        for path in (Path("~/.ssh/config").expanduser(), Path("/etc/ssh/ssh_config")):
-            if path.is_file():
-                with path.open(encoding="utf-8") as file:
-                    config.parse(file)
-        return dict(config.lookup(address.host))
-    except Exception as error:
-        raise UserError(f"your ssh_config cannot be read: {error}") from None
-
-
-def _link(address: Address, host: str, said: dict[str, Any]) -> Link | None:
-    if address.through:
-        return link_through(parse_login(address.through), host, address.port)
-    # ssh looks into its user's home, whatever HOME says.
-    config = Path("~/.ssh/config").expanduser()
-    return link_by(said.get("proxyjump"), said.get("proxycommand"), host, address.port, str(config) if config.is_file() else None)
+def _connection(address: Address, timeout: float, silence: float, link: Link | None) -> fabric.Connection:
+    # lazy: nothing of ~/.fabric.yaml or FABRIC_* applies. The user's ssh_config does (jump hosts), but a
+    # "Host *" with a proxy must not send a local pod's connection round the world.
+    config = fabric.Config(lazy=True)
+    if link is None and not _is_loopback(address.host):
+        try:
+            config.load_ssh_config()
+        except Exception as error:
+            raise UserError(f"your ssh_config cannot be read: {error}") from None
+    own = address.key_file is not None
+    connection = fabric.Connection(
+        address.host, user=address.user, port=address.port, config=config, connect_timeout=max(1, round(timeout)),
+        connect_kwargs={
+            "allow_agent": not own, "look_for_keys": not own, "banner_timeout": timeout, "auth_timeout": timeout,
+            "transport_factory": functools.partial(new_transport, silence=silence),
+        },
+    )  # fmt: skip
+    if own:
+        connection.connect_kwargs["key_filename"] = str(address.key_file)
+    if link is not None:
+        connection.connect_kwargs["sock"] = link.socket
+    return connection
 
 
 class _PromptTransport(paramiko.Transport):  # type: ignore[misc]
@@ -278,15 +280,23 @@ def new_transport(sock: Any, *, silence: float, **options: Any) -> paramiko.Tran
     return transport
 
 
-def _trust(client: paramiko.SSHClient, address: Address, host: str, on_new: OnNewHostKey | None) -> None:
-    client.set_missing_host_key_policy(_PinnedKey(address, on_new))
+def _trust(connection: fabric.Connection, address: Address, on_new: OnNewHostKey | None) -> None:
+    policy = _PinnedKey(address, on_new)
+    connection.client.set_missing_host_key_policy(policy)
     if address.host_key is not None:
         try:
             kind, blob = split_public(address.host_key)
             key = paramiko.PKey.from_type_string(kind, base64.b64decode(blob))
         except (ValueError, paramiko.SSHException, paramiko.UnknownKeyType):
             raise UserError(f"{address}: the recorded host key is not a public key: {address.host_key[:60]}") from None
-        client.get_host_keys().add(host if address.port == 22 else f"[{host}]:{address.port}", kind, key)
+        host = connection.host if address.port == 22 else f"[{connection.host}]:{address.port}"
+        connection.client.get_host_keys().add(host, kind, key)
+    hop = connection.gateway
+    while hop and not isinstance(hop, str):
+        # A jump host is the user's own machine: their known_hosts speaks for it (Fabric would take any key).
+        hop.client.load_system_host_keys()
+        hop.client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        hop = hop.gateway
 
 
 class _PinnedKey(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]

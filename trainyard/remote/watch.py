@@ -14,13 +14,15 @@ import threading
 import time
 from typing import Any
 
-from trainyard.remote.sshlib import paramiko
+import paramiko
+from paramiko.common import MSG_SERVICE_ACCEPT, MSG_SERVICE_REQUEST, MSG_USERAUTH_FAILURE, MSG_USERAUTH_REQUEST, MSG_USERAUTH_SUCCESS
+from paramiko.packet import Packetizer
 
-_ANSWERED = frozenset({paramiko.common.MSG_SERVICE_REQUEST, paramiko.common.MSG_USERAUTH_REQUEST})
-_ANSWERS = frozenset({paramiko.common.MSG_SERVICE_ACCEPT, paramiko.common.MSG_USERAUTH_FAILURE, paramiko.common.MSG_USERAUTH_SUCCESS})
+_ANSWERED = frozenset({MSG_SERVICE_REQUEST, MSG_USERAUTH_REQUEST})
+_ANSWERS = frozenset({MSG_SERVICE_ACCEPT, MSG_USERAUTH_FAILURE, MSG_USERAUTH_SUCCESS})
 
 
-class Hearing(paramiko.packet.Packetizer):  # type: ignore[misc]
+class Hearing(Packetizer):  # type: ignore[misc]
     """Paramiko's packets, with the time of the last one that came: any traffic is a sign of life."""
 
     heard = 0.0

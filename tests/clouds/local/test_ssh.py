@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fabric
 import paramiko
 import pytest
 
@@ -72,6 +73,15 @@ def test_a_session_sees_the_pods_variables_but_none_of_its_keys(pod: PodInfo) ->
         code, seen = pods.run(client, "env; cat /proc/$PPID/environ /proc/self/environ")
     assert code == 0 and "MINE=m" in seen and "TRAINYARD_POD_SOCKET=" in seen
     assert "s3cret" not in seen
+
+
+def test_fabric_logs_in_and_runs(pod: PodInfo) -> None:
+    assert pod.ssh is not None
+    key = paramiko.Ed25519Key.from_private_key(io.StringIO(pods.keys("user")[0]))
+    options = {"pkey": key, "allow_agent": False, "look_for_keys": False, "banner_timeout": 20}
+    with fabric.Connection(pod.ssh.host, user=pod.ssh.user, port=pod.ssh.port, connect_kwargs=options) as link:
+        done = link.run("echo $WORKSPACE; exit 3", hide=True, warn=True, in_stream=False)
+    assert (done.stdout, done.return_code) == (f"{pod.workspace}\n", 3)
 
 
 def test_exit_codes_signals_and_the_end_of_input_arrive(pod: PodInfo) -> None:
