@@ -18,10 +18,11 @@ from trainyard.runs.records.record import RunRecord
 from trainyard.runs.records.runrows import take_in
 from trainyard.web import work
 from trainyard.web.live.curves import RunCurves
-from trainyard.web.pages import moneypages, runlog, wording
+from trainyard.web.pages import runlog, wording
 from trainyard.web.pages.runpages import folder_of
 from trainyard.web.pages.runview import FETCHED
 from trainyard.web.reports import VerbReports
+from trainyard.web.spending import by_day
 
 EVIL = "<script>alert(1)</script>"
 PAGES = ("/", "/queue", "/costs", "/offers", "/account", "/stacks", "/stacks/local", "/operations", "/compare", "/start", "/start/lora")
@@ -264,7 +265,7 @@ def test_a_figure_that_was_read_is_not_read_again_and_long_curves_stay_thin() ->
 def test_days_without_runs_are_days_too() -> None:
     nothing = dict.fromkeys((field.name for field in dataclasses.fields(RunRow)), None)
     row = RunRow(**{**nothing, "created": NOON, "cost": 2.5})  # type: ignore[arg-type]
-    days = moneypages.by_day([row], NOON)
+    days = by_day([row], NOON, 30)
     assert (len(days), days[-1].dollars, sum(day.dollars for day in days)) == (30, 2.5, 2.5)
 
 

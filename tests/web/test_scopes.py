@@ -27,13 +27,16 @@ READ = """
     GET /runs/{user}/{label}/{attempt}/files/{name:path}  GET /compare  GET /queue  GET /operations  GET /operations/{id}
     GET /costs  GET /offers  GET /account  GET /stacks  GET /stacks/{stack}  GET /start  GET /start/{recipe}  GET /plans/{id}
     GET /live/runs/{user}/{label}/{attempt}  GET /api/v1/runs/{user}/{label}/{attempt}/follow  GET /api/v1/events  POST /logout
+    GET /api/v1/runs/{user}/{label}/{attempt}/metrics  GET /api/v1/runs/{user}/{label}/{attempt}/files
+    GET /api/v1/runs/{user}/{label}/{attempt}/files/{name:path}  GET /api/v1/costs/days  GET /api/v1/limits
+    GET /api/v1/recipes  GET /api/v1/recipes/{recipe}  GET /api/v1/stacks/{stack}
 """
 RUN = """
     POST /api/v1/runs  POST /api/v1/runs/{user}/{label}/cancel  POST /api/v1/runs/{user}/{label}/resume
     POST /api/v1/runs/{user}/{label}/rerun  POST /api/v1/runs/{user}/{label}/extend  POST /api/v1/runs/{user}/{label}/deliver
     POST /api/v1/runs/{user}/{label}/remove  POST /api/v1/runs/{user}/{label}/hold  POST /api/v1/runs/{user}/{label}/release
     POST /api/v1/runs/{user}/{label}/prefer
-    POST /start/{recipe}  POST /plans/{id}
+    POST /start/{recipe}  POST /plans/{id}  POST /api/v1/stacks/{stack}/preview  POST /api/v1/stacks/{stack}/refresh
     GET /runs/{user}/{label}/{attempt}/do/{action}  POST /runs/{user}/{label}/{attempt}/do/{action}
 """
 APPROVE = """
@@ -43,6 +46,7 @@ APPROVE = """
 ADMIN = """
     GET /api/v1/accounts  POST /api/v1/accounts  PATCH /api/v1/accounts/{name}  PUT /api/v1/teams/{name}
     GET /pods/{stack}/{pod}/end  POST /pods/{stack}/{pod}/end
+    POST /api/v1/stacks/{stack}/up  POST /api/v1/stacks/{stack}/destroy  POST /api/v1/pods/{stack}/{pod}/end
     GET /stacks/{stack}/do/{action}  POST /stacks/{stack}/do/{action}
 """
 OPEN = ("GET /healthz", "GET /readyz", "GET /login", "POST /login", "GET /metrics")

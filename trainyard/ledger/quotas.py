@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from trainyard.ledger.database import Database
 from trainyard.ledger.limits import SpendLimit
 from trainyard.ledger.tables import accounts, queue, teams
 
@@ -30,6 +31,12 @@ def dollar_quotas(connection: sa.Connection, user: str) -> list[SpendLimit]:
         for name, row, users in _of(connection, user)
         if row.month_dollars is not None
     ]
+
+
+def quotas_of(database: Database, user: str) -> list[SpendLimit]:
+    """Return the same outside of any transaction: for whoever only looks."""
+    with database.reading() as connection:
+        return dollar_quotas(connection, user)
 
 
 def _run_quotas(connection: sa.Connection, user: str) -> list[RunQuota]:

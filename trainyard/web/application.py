@@ -23,7 +23,7 @@ from trainyard.web.pages import asking, live, login, moneypages, operationpages,
 from trainyard.web.pages.problem import problem_page
 from trainyard.web.pages.render import STATIC
 from trainyard.web.reports import VerbReports
-from trainyard.web.rest import actions, duties, following, operations, people, problems, reports, runs, workers
+from trainyard.web.rest import actions, duties, figures, files, following, operations, people, problems, reports, runs, stacks, workers
 from trainyard.web.schedule.keeper import ScheduleKeeper
 from trainyard.web.site import Site
 from trainyard.web.workers import routes
@@ -48,11 +48,12 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
         openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None, swagger_ui_oauth2_redirect_url=None,
         separate_input_output_schemas=False, redirect_slashes=False, lifespan=lifespan,
     )  # fmt: skip
-    figures = ServerFigures(site)
-    app.state.site, app.state.reports, app.state.figures, app.state.keeper = site, VerbReports(site), figures, keeper
+    counts = ServerFigures(site)
+    app.state.site, app.state.reports, app.state.figures, app.state.keeper = site, VerbReports(site), counts, keeper
     app.state.hub, app.state.yard = LiveHub(site), WorkerYard(site)
     for router in (
         runs.router, actions.router, operations.router, duties.router, people.router, reports.router, following.router, workers.router,
+        figures.router, stacks.router, files.router,
     ):  # fmt: skip
         app.include_router(router, prefix=API, responses=problems.RESPONSES)
     app.include_router(routes.router, prefix=API)
@@ -67,5 +68,5 @@ def create_application(site: Site, keeper: ScheduleKeeper | None = None) -> Fast
     app.add_middleware(HostGuard, secure=site.secure)
     app.add_middleware(SafeHeaders, secure=site.secure)
     app.add_middleware(FloodGuard)
-    app.add_middleware(RequestLog, count=figures.count)
+    app.add_middleware(RequestLog, count=counts.count)
     return app
