@@ -5,7 +5,6 @@ Such a verb reads only. It works in a process of its own, as everything does tha
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -98,7 +97,7 @@ class VerbReports:
     def _ask(self, words: tuple[str, ...]) -> Any:
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "trainyard", *words], cwd=self.site.context.places.root, env={**os.environ, **self.site.context.env},
+                [sys.executable, "-m", "trainyard", *words], cwd=self.site.context.places.root, env=self.site.environment(),
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=_PATIENCE, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ class Site:
     secure: bool = False
     """Browsers reach it by TLS: here, or at the proxy that it stands behind."""
     now: Callable[[], float] = field(default=time.time)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the variables of a verb's process: this one's, and what the repository's `.env` says."""
+        return {**os.environ, **self.context.env, **more}
 
     @functools.cached_property
     def ledger(self) -> Ledger:

@@ -5,7 +5,6 @@ The verbs stay the only way to do anything: what holds for a command line (audit
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import uuid
@@ -28,7 +27,7 @@ def begin(site: Site, who: Proven, request_id: str, words: Sequence[str], *, sub
         created=site.now(), machine=socket.gethostname(),
     )  # fmt: skip
     site.operations.add(operation)
-    env = {**os.environ, **site.context.env, ACCOUNT: who.account.name}
+    env = site.environment(**{ACCOUNT: who.account.name})
     start_apart([sys.executable, "-m", "trainyard.web.operation", operation.id], cwd=site.context.places.root, env=env).close()
     return operation
 

@@ -7,6 +7,8 @@ import contextlib
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from trainyard.web.guard.refusal import answer
+
 LONGEST = 1 << 20
 """Bytes of a body."""
 
@@ -54,5 +56,4 @@ class BodyLimit:
 
 
 def _refuse(longest: int) -> JSONResponse:
-    body = {"type": "about:blank", "title": "Content Too Large", "status": 413, "detail": f"a body may have {longest} bytes"}
-    return JSONResponse(body, 413, media_type="application/problem+json", headers={"Connection": "close"})
+    return answer(413, f"a body may have {longest} bytes", title="Content Too Large", headers={"Connection": "close"})

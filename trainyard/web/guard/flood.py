@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trainyard.web.guard.cookies import COOKIES, cookie_of
+from trainyard.web.guard.refusal import answer
 
 ASKS, CHANGES, LOGINS, STRANGERS, NEW = (parse(text) for text in ("1200/minute", "120/minute", "10/minute", "120/minute", "600/minute"))
 """Of a token, of a token's changes, of an address's logins, of an address without a token, of one with tokens not proven yet."""
@@ -74,6 +75,4 @@ def _token(scope: Scope) -> str:
 
 
 def _refuse(seconds: int, limit: RateLimitItem) -> JSONResponse:
-    detail = f"more than {limit.amount} in a minute: come back in {seconds} s"
-    body = {"type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": detail}
-    return JSONResponse(body, 429, media_type="application/problem+json", headers={"Retry-After": str(seconds)})
+    return answer(429, f"more than {limit.amount} in a minute: come back in {seconds} s", headers={"Retry-After": str(seconds)})

@@ -6,8 +6,9 @@ import ipaddress
 import re
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trainyard.web.guard.refusal import answer
 
 _HOST = re.compile(r"(?:([A-Za-z0-9._-]{1,253})|\[([0-9A-Fa-f:.]{2,45})\])(?::[0-9]{1,5})?")
 
@@ -23,10 +24,10 @@ class HostGuard:
         if scope["type"] == "http":
             name = asked_host(Headers(scope=scope))
             if name is None:
-                await _refuse(400, "Bad Request", "its Host is none")(scope, receive, send)
+                await answer(400, "its Host is none")(scope, receive, send)
                 return
             if not self.secure and not is_loopback(name):
-                await _refuse(421, "Misdirected Request", "without TLS this server is asked as localhost alone")(scope, receive, send)
+                await answer(421, "without TLS this server is asked as localhost alone")(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
@@ -44,8 +45,3 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host.lower() == "localhost"
-
-
-def _refuse(status: int, title: str, detail: str) -> JSONResponse:
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    return JSONResponse(body, status, media_type="application/problem+json")

@@ -8,15 +8,15 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException as RawHTTPException
 
 from trainyard import errors
 from trainyard.secret import hide
 from trainyard.web.guard.principal import NotLoggedIn
+from trainyard.web.guard.refusal import MEDIA, answer
 
-MEDIA = "application/problem+json"
 ProblemPage = Callable[[Request, int, str, str | None], Response]
 """Makes a page of a status, what went wrong, and what to do about it."""
 _STATUS: Mapping[type[errors.TrainyardError], int] = {
@@ -61,14 +61,6 @@ def install(app: FastAPI, page: ProblemPage) -> None:
     app.add_exception_handler(RawHTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _fault)
-
-
-def answer(status: int, detail: str, *, title: str | None = None, headers: Mapping[str, str] | None = None, **more: Any) -> JSONResponse:
-    """Return a problem as an answer."""
-    from http import HTTPStatus
-
-    body = {"type": "about:blank", "title": title or HTTPStatus(status).phrase, "status": status, "detail": hide(detail), **more}
-    return JSONResponse(body, status, media_type=MEDIA, headers=dict(headers or {}))
 
 
 def _shown(request: Request, status: int, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:

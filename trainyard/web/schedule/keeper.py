@@ -95,7 +95,7 @@ class ScheduleKeeper:
         with self._log_of(duty.name).open("wb") as log:
             words = tied([sys.executable, "-m", "trainyard", *duty.words])
             process = subprocess.Popen(
-                words, cwd=self.site.context.places.root, env={**os.environ, **self.site.context.env}, stdin=subprocess.DEVNULL, stdout=log,
+                words, cwd=self.site.context.places.root, env=self.site.environment(), stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         self.started[duty.name] = process
