@@ -162,7 +162,6 @@ KEPT = {
     "trainyard.storage.carrier.main": "a process that fetches is a line of Python that calls it (storage/carriers.py)",
     "trainyard.clouds.local.supervisor.main": "a pod's first process is a line of Python that calls it (clouds/local/launch.py)",
     "trainyard.clouds.local.supervisor.probe": "the same, where it is asked whether namespaces are allowed",
-    **{f"trainyard.web.guard.principal.{name}": "of the server, which is being built" for name in ("Approver",)},
 }
 """Public names without a reader in the product, each with its reason."""
 MIGRATIONS = "trainyard/ledger/migrations/versions/"

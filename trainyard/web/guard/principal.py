@@ -106,6 +106,5 @@ class Needs:
 
 Reader = Annotated[Proven, Depends(Needs("read"))]
 Runner = Annotated[Proven, Depends(Needs("run"))]
-Approver = Annotated[Proven, Depends(Needs("approve"))]
 Admin = Annotated[Proven, Depends(Needs("admin"))]
 TheSite = Annotated[Site, Depends(site_of)]
